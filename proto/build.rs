@@ -1,0 +1,20 @@
+//! Compiles the `.proto` files without a system `protoc`.
+
+use std::error::Error;
+use std::path::Path;
+
+const FILES: [&str; 3] = [
+    "spiffe/workload.proto",
+    "countersign/mesh/v1/mesh.proto",
+    "countersign/agent/v1/agent.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new("proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    let descriptors = protox::compile(FILES, [root])?;
+    tonic_prost_build::configure()
+        .emit_rerun_if_changed(false)
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,37 @@
+//! Generated messages and services. No logic lives here: each crate turns these into its own
+//! types at the door and refuses what does not fit.
+#![expect(
+    unused_qualifications,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated code"
+)]
+
+/// The SPIFFE Workload API (SPIFFE_Workload_API.md).
+pub mod spiffe {
+    tonic::include_proto!("_");
+}
+
+/// Agent and CA.
+pub mod agent {
+    pub mod v1 {
+        tonic::include_proto!("countersign.agent.v1");
+    }
+}
+
+/// Agent and proxy.
+pub mod mesh {
+    pub mod v1 {
+        tonic::include_proto!("countersign.mesh.v1");
+
+        /// What this build speaks.
+        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 0 };
+
+        impl ProtocolVersion {
+            /// Minor versions within two of each other interoperate.
+            pub fn interoperates_with(self, other: Self) -> bool {
+                self.major == other.major && self.minor.abs_diff(other.minor) <= 2
+            }
+        }
+    }
+}
