@@ -1,0 +1,113 @@
+//! The configuration file of a CA replica: one type and one file for each section.
+//!
+//! Text becomes types here and nowhere else: a `Config` that exists can be started from, save for
+//! what only the host knows (ports, directories, keys). Unknown keys, impossible lifetimes and a
+//! key-encryption key inside the data directory are refused before any port is bound.
+
+mod keys;
+mod lifetimes;
+mod limits;
+mod listen;
+mod log;
+
+use std::path::Path;
+
+use identity::{IdTemplate, Name, TrustDomain};
+use serde::Deserialize;
+
+pub use keys::{AdminConfig, KeysConfig, StoreConfig};
+pub use lifetimes::{Lifetimes, LifetimesError};
+pub use limits::Limits;
+pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
+pub use log::LogConfig;
+
+/// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The trust domain that this CA is the authority of; fixed when the store is created.
+    pub trust_domain: TrustDomain,
+    /// This replica's name in its own SPIFFE ID and in what agents see.
+    #[serde(default = "default_replica")]
+    pub replica: Name,
+    /// How identities are named; fixed when the store is created.
+    #[serde(default)]
+    pub id_template: IdTemplate,
+    pub store: StoreConfig,
+    pub keys: KeysConfig,
+    #[serde(default)]
+    pub listen: ListenConfig,
+    #[serde(default)]
+    pub advertise: AdvertiseConfig,
+    #[serde(default)]
+    pub web: WebConfig,
+    #[serde(default)]
+    pub lifetimes: Lifetimes,
+    pub admin: AdminConfig,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the configuration was not understood")]
+    Load(#[source] runtime::config::ConfigError),
+    #[error("[keys] kek_file: {0}")]
+    Keys(#[from] keys::KeyPlaceError),
+    #[error("[listen] {0}")]
+    Listen(#[from] listen::ListenError),
+    #[error("[web] {0}")]
+    Web(#[from] listen::WebError),
+}
+
+impl Config {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = runtime::config::load(path).map_err(ConfigError::Load)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// A whole CA below `directory`, on loopback with ports that the host picks: for `countersign
+    /// up` and for tests.
+    pub fn for_directory(trust_domain: TrustDomain, directory: &Path) -> Self {
+        Self {
+            trust_domain,
+            replica: default_replica(),
+            id_template: IdTemplate::default(),
+            store: StoreConfig {
+                sqlite: directory.join("data").join("ca.sqlite"),
+            },
+            keys: KeysConfig {
+                kek_file: directory.join("keys").join("kek"),
+            },
+            listen: ListenConfig::loopback(),
+            advertise: AdvertiseConfig::default(),
+            web: WebConfig::default(),
+            lifetimes: Lifetimes::default(),
+            admin: AdminConfig {
+                credential_file: directory.join("admin.toml"),
+            },
+            limits: Limits::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// The rules that span fields; those of one field hold by its type.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.keys.check_apart_from(&self.store)?;
+        self.listen.check()?;
+        self.web.check()?;
+        Ok(())
+    }
+}
+
+fn default_replica() -> Name {
+    "ca-1".parse().expect("a literal DNS label")
+}
+
+#[cfg(test)]
+mod tests;
