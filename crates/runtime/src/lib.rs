@@ -1,1 +1,26 @@
+//! What every process of the mesh needs to run: the clock, backoff, supervision, shutdown,
+//! configuration, files, telemetry and a local administration socket.
+//!
+//! Invariant: this crate knows nothing of identities, policy or TLS. It alone reads the wall
+//! clock, and every task that it starts has an owner.
 
+pub mod admin;
+pub mod backoff;
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod files;
+pub mod metrics;
+pub mod shutdown;
+pub mod supervisor;
+pub mod telemetry;
+
+pub use admin::{AdminSocket, AdminSource};
+pub use backoff::{Backoff, InvalidBackoff};
+pub use clock::{Clock, ClockControl};
+pub use config::{ConfigError, Span};
+pub use files::{FileError, LockError, LockFile};
+pub use metrics::serve_metrics;
+pub use shutdown::{Shutdown, ShutdownTrigger};
+pub use supervisor::{Supervisor, TaskFailed, TaskFault};
+pub use telemetry::{LogFilter, LogFormat, LogLevelHandle, TelemetryOptions};

@@ -1,0 +1,154 @@
+//! The one reader of the wall clock.
+//!
+//! Everything that judges time takes `now` as a parameter; the edge of a process asks its
+//! [`Clock`] for it. Tests hold the [`ClockControl`] of an adjustable clock and move it; sleepers
+//! then wake early. It refuses nothing: a clock that is off is detected by its users.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+/// The longest uninterrupted sleep of [`Clock::sleep_until`]: the wall clock may be stepped, or
+/// the host suspended, while the monotonic timer runs on.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// A handle on the wall clock, in UTC. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Clock {
+    offset: Option<watch::Receiver<time::Duration>>,
+}
+
+impl Clock {
+    /// The clock of the host.
+    pub fn system() -> Self {
+        Self { offset: None }
+    }
+
+    /// A clock that starts at the host's time and that its [`ClockControl`] can move.
+    pub fn adjustable() -> (Self, ClockControl) {
+        let (sender, offset) = watch::channel(time::Duration::ZERO);
+        let control = ClockControl {
+            offset: Arc::new(sender),
+        };
+        (
+            Self {
+                offset: Some(offset),
+            },
+            control,
+        )
+    }
+
+    /// The current time.
+    pub fn now(&self) -> OffsetDateTime {
+        let offset = self
+            .offset
+            .as_ref()
+            .map_or(time::Duration::ZERO, |offset| *offset.borrow());
+        host_time() + offset
+    }
+
+    /// Returns once the clock shows `deadline` or later, at once if it already does.
+    ///
+    /// A sleeper on an adjustable clock wakes when the clock is moved past its deadline; on the
+    /// host's clock, a step is noticed within half a minute.
+    pub async fn sleep_until(&self, deadline: OffsetDateTime) {
+        let mut offset = self.offset.clone();
+        loop {
+            let remaining = deadline - self.now();
+            let Ok(remaining) = Duration::try_from(remaining) else {
+                return;
+            };
+            if remaining.is_zero() {
+                return;
+            }
+            let pause = tokio::time::sleep(remaining.min(LONGEST_SLEEP));
+            match offset.as_mut() {
+                Some(moved) => tokio::select! {
+                    () = pause => {}
+                    result = moved.changed() => if result.is_err() { offset = None },
+                },
+                None => pause.await,
+            }
+        }
+    }
+
+    /// Sleeps for `span` of this clock's time.
+    pub async fn sleep(&self, span: Duration) {
+        self.sleep_until(self.now() + span).await;
+    }
+}
+
+/// Moves an adjustable [`Clock`] and all its clones.
+#[derive(Clone, Debug)]
+pub struct ClockControl {
+    offset: Arc<watch::Sender<time::Duration>>,
+}
+
+impl ClockControl {
+    /// Moves the clock forward.
+    pub fn advance(&self, span: Duration) {
+        self.offset
+            .send_modify(|offset| *offset = offset.saturating_add(bounded(span)));
+    }
+
+    /// Sets the clock to the host's time plus `offset`, which may be negative.
+    pub fn set_offset(&self, offset: time::Duration) {
+        self.offset.send_replace(offset);
+    }
+}
+
+fn bounded(span: Duration) -> time::Duration {
+    time::Duration::try_from(span).unwrap_or(time::Duration::MAX)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the wall clock"
+)]
+fn host_time() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sleeper_wakes_when_the_clock_is_moved_past_its_deadline() {
+        let (clock, control) = Clock::adjustable();
+        let deadline = clock.now() + Duration::from_secs(3600);
+        let sleeper = {
+            let clock = clock.clone();
+            async move { clock.sleep_until(deadline).await }
+        };
+        let mover = async { control.advance(Duration::from_secs(3600)) };
+        tokio::join!(sleeper, mover);
+        assert!(clock.now() >= deadline);
+    }
+
+    #[tokio::test]
+    async fn deadline_in_the_past_returns_at_once() {
+        let clock = Clock::system();
+        clock
+            .sleep_until(clock.now() - Duration::from_secs(1))
+            .await;
+    }
+
+    #[test]
+    fn offset_moves_every_clone_backwards_too() {
+        let (clock, control) = Clock::adjustable();
+        let clone = clock.clone();
+        control.set_offset(time::Duration::days(-2));
+        assert!(clone.now() < Clock::system().now() - Duration::from_secs(86_400));
+    }
+
+    #[test]
+    fn clock_outlives_its_control() {
+        let (clock, control) = Clock::adjustable();
+        control.advance(Duration::from_secs(7200));
+        drop(control);
+        assert!(clock.now() > Clock::system().now() + Duration::from_secs(7000));
+    }
+}
