@@ -1,1 +1,20 @@
+//! Who a workload is: SPIFFE IDs, names and lifetimes.
+//!
+//! Invariant: a value of these types obeys every rule of its specification, since parsing or
+//! checking is the only way to get one. The crate does no IO, reads no clock (each function that
+//! needs the time takes `now`) and speaks no TLS.
 
+mod agent_id;
+mod name;
+mod serde_text;
+mod spiffe_id;
+mod template;
+mod trust_domain;
+mod validity;
+
+pub use agent_id::{AgentId, AgentIdError, ca_id, is_ca_id};
+pub use name::{Name, NameError, Namespace, QualifiedName, QualifiedNameError};
+pub use spiffe_id::{SpiffeId, SpiffeIdError};
+pub use template::{IdTemplate, IdTemplateError};
+pub use trust_domain::{TrustDomain, TrustDomainError};
+pub use validity::{Validity, ValidityError};
