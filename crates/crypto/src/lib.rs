@@ -17,5 +17,6 @@ mod backend;
 pub mod digest;
 pub mod provider;
 pub mod random;
+pub mod signing;
 
 pub use provider::{BACKEND, provider};
