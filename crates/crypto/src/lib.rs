@@ -17,6 +17,7 @@ mod backend;
 pub mod digest;
 pub mod provider;
 pub mod random;
+pub mod sealing;
 pub mod signing;
 
 pub use provider::{BACKEND, provider};
