@@ -1,0 +1,112 @@
+//! What the CA remembers: keys (sealed), configuration and its history, join tokens, agents,
+//! issuance records, admin credentials.
+//!
+//! Invariant: a method that returns `Ok` after a write has made it durable. The store refuses to
+//! open for another mesh, for a schema that this build cannot read, and twice at once.
+
+mod admin;
+mod agents;
+mod cidr;
+mod error;
+mod issuance;
+mod join_tokens;
+mod keys;
+mod retention;
+mod sqlite;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crypto::digest::HashKey;
+use identity::{IdTemplate, TrustDomain};
+use time::OffsetDateTime;
+
+pub use admin::{AdminCredential, AdminCredentialRow};
+pub use agents::AgentRow;
+pub use cidr::{Cidr, CidrError};
+pub use error::{OpenError, StoreError};
+pub use issuance::{IssuedFilter, IssuedRow};
+pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};
+pub use keys::{KeyPurpose, SealedKeyRow};
+
+/// Where the store is, and the mesh it must be of.
+#[derive(Clone, Debug)]
+pub struct StoreConfig {
+    /// The database file; its lock file stands beside it.
+    pub sqlite: PathBuf,
+    pub trust_domain: TrustDomain,
+    pub id_template: IdTemplate,
+}
+
+/// A cheap handle on the one store of a mesh.
+#[derive(Clone, Debug)]
+pub struct Store {
+    backend: Backend,
+    mesh: Arc<Mesh>,
+}
+
+impl Store {
+    /// Opens the store, making it when there is none.
+    ///
+    /// # Errors
+    /// Another CA has it open, it is of another mesh, its schema needs a newer build, or the file
+    /// cannot be used; nothing in it has changed then.
+    pub async fn open(config: &StoreConfig, now: OffsetDateTime) -> Result<Self, OpenError> {
+        let (backend, mesh) = sqlite::Sqlite::open(config, now).await?;
+        Ok(Self {
+            backend: Backend::Sqlite(Arc::new(backend)),
+            mesh: Arc::new(mesh),
+        })
+    }
+
+    /// Random at creation; changes when the store is restored.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.mesh.epoch
+    }
+
+    #[must_use]
+    pub fn trust_domain(&self) -> &TrustDomain {
+        &self.mesh.trust_domain
+    }
+
+    #[must_use]
+    pub fn id_template(&self) -> &IdTemplate {
+        &self.mesh.id_template
+    }
+
+    /// Keys the hash that decision ids are made of; the same in the whole mesh.
+    #[must_use]
+    pub fn decision_key(&self) -> &HashKey {
+        &self.mesh.decision_key
+    }
+
+    /// What `/v1/about` calls it.
+    #[must_use]
+    pub fn backend_name(&self) -> &'static str {
+        match &self.backend {
+            Backend::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Waits for running statements and lets go of the lock.
+    pub async fn close(&self) {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.close().await,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Backend {
+    Sqlite(Arc<sqlite::Sqlite>),
+}
+
+/// Fixed when the store was made.
+#[derive(Debug)]
+struct Mesh {
+    trust_domain: TrustDomain,
+    id_template: IdTemplate,
+    epoch: u64,
+    decision_key: HashKey,
+}
