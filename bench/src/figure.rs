@@ -1,0 +1,100 @@
+//! What a benchmark prints: figures with the goal asked for and the limit of the hardware beside
+//! them, as one JSON line or as a table.
+
+use serde::Serialize;
+
+use crate::machine;
+
+/// One run of one benchmark.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    pub name: &'static str,
+    pub machine: String,
+    pub figures: Vec<Figure>,
+}
+
+/// A median of interleaved rounds.
+#[derive(Debug, Serialize)]
+pub struct Figure {
+    pub id: &'static str,
+    pub value: f64,
+    pub unit: &'static str,
+    /// The number asked for.
+    pub goal: Option<f64>,
+    /// Whether the goal is met.
+    pub ok: Option<bool>,
+    /// What the hardware could do, in the same unit.
+    pub limit: Option<f64>,
+}
+
+impl Figure {
+    pub fn stated(id: &'static str, value: f64, unit: &'static str) -> Self {
+        Self { id, value: rounded(value), unit, goal: None, ok: None, limit: None }
+    }
+
+    pub fn at_most(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+        Self { goal: Some(goal), ok: Some(value <= goal), ..Self::stated(id, value, unit) }
+    }
+
+    pub fn at_least(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+        Self { goal: Some(goal), ok: Some(value >= goal), ..Self::stated(id, value, unit) }
+    }
+
+    pub fn with_limit(self, limit: f64) -> Self {
+        Self { limit: Some(rounded(limit)), ..self }
+    }
+}
+
+impl Report {
+    pub fn new(name: &'static str, figures: Vec<Figure>) -> Self {
+        Self { name, machine: machine::describe(), figures }
+    }
+
+    pub fn json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and strings serialize")
+    }
+
+    pub fn table(&self) -> String {
+        let mut lines = vec![format!("{} on {}", self.name, self.machine)];
+        lines.push(format!(
+            "{:<40} {:>12} {:<10} {:>10} {:>6} {:>10}",
+            "figure", "value", "unit", "goal", "met", "limit"
+        ));
+        lines.extend(self.figures.iter().map(Figure::row));
+        lines.join("\n")
+    }
+}
+
+impl Figure {
+    fn row(&self) -> String {
+        let met = match self.ok {
+            Some(true) => "yes",
+            Some(false) => "NO",
+            None => "",
+        };
+        let [goal, limit] =
+            [self.goal, self.limit].map(|number| number.map_or(String::new(), |it| it.to_string()));
+        format!(
+            "{:<40} {:>12} {:<10} {goal:>10} {met:>6} {limit:>10}",
+            self.id, self.value, self.unit
+        )
+    }
+}
+
+/// # Panics
+/// When there is no sample.
+pub fn median(mut samples: Vec<f64>) -> f64 {
+    quantile(&mut samples, 0.5)
+}
+
+/// # Panics
+/// When there is no sample.
+pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
+    samples.sort_unstable_by(f64::total_cmp);
+    let last = samples.len().checked_sub(1).expect("at least one sample");
+    samples[((last as f64) * share).round() as usize]
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
