@@ -1,1 +1,4 @@
+//! The certificate authority of a mesh: decides who gets which identity, signs it, and remembers
+//! that it did.
 
+pub mod store;

@@ -3,17 +3,22 @@
 use std::path::PathBuf;
 
 use identity::{IdTemplate, TrustDomain};
+use runtime::files::LockError;
 
 /// Why the store was not opened. Nothing in it has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("store {path} is in use by another CA")]
-    InUse { path: PathBuf },
+    InUse {
+        path: PathBuf,
+        #[source]
+        source: LockError,
+    },
     #[error("cannot lock store {path}")]
     Lock {
         path: PathBuf,
         #[source]
-        source: std::io::Error,
+        source: LockError,
     },
     #[error("cannot use store file {path}")]
     File {

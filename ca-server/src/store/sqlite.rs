@@ -13,11 +13,12 @@ mod mesh;
 mod migrations;
 mod retention;
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::OpenOptions;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use runtime::files::{LockError, LockFile};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Sqlite as Engine, SqlitePool, Transaction};
 use time::OffsetDateTime;
@@ -32,7 +33,7 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for as long as the store is open.
-    _lock: File,
+    _lock: LockFile,
 }
 
 impl Sqlite {
@@ -107,28 +108,16 @@ async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePo
         .await
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock(path: &Path) -> Result<LockFile, OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
-    let lock = PathBuf::from(name);
-    let failed = |source| OpenError::Lock {
-        path: path.to_owned(),
-        source,
-    };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&lock)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
-            path: path.to_owned(),
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
+    LockFile::acquire(PathBuf::from(name)).map_err(|source| {
+        let path = path.to_owned();
+        match source {
+            LockError::Held { .. } => OpenError::InUse { path, source },
+            LockError::File(_) => OpenError::Lock { path, source },
+        }
+    })
 }
 
 /// Makes the file, or checks that nobody else can read it. Answers whether it held anything.
