@@ -2,6 +2,7 @@
 //! hashing, or read from its one text form, 64 lower-case hexadecimal digits.
 
 use std::fmt;
+use std::io::{self, Read};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -28,6 +29,11 @@ impl Sha256 {
     #[must_use]
     pub fn of_parts(parts: &[&[u8]]) -> Self {
         Self(backend::sha256(parts))
+    }
+
+    /// The digest of everything that `reader` still holds, read in pieces.
+    pub fn of_reader(reader: impl Read) -> io::Result<Self> {
+        backend::sha256_of_reader(reader).map(Self)
     }
 
     /// A digest that was stored or received as 32 bytes.
@@ -184,6 +190,13 @@ mod tests {
         let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Sha256::of(b"abc").to_string(), expected);
         assert_eq!(Sha256::of_parts(&[b"a", b"bc"]).to_string(), expected);
+    }
+
+    #[test]
+    fn a_reader_is_hashed_to_its_end() {
+        let data = vec![7; 200_000];
+        let digest = Sha256::of_reader(&data[..]).unwrap();
+        assert_eq!(digest, Sha256::of(&data));
     }
 
     /// RFC 4231, test case 2, with the framing that `tag` adds taken away.

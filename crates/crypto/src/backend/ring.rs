@@ -1,6 +1,8 @@
 //! The other backend, `ring`: no post-quantum key exchange (X25519 comes first), and keys are
 //! made through PKCS#8 only.
 
+use std::io::{self, Read};
+
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::digest::{Context, SHA256};
 use ring::hmac::{self, HMAC_SHA256};
@@ -15,6 +17,9 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use zeroize::Zeroizing;
 
 use super::Refused;
+
+/// How much of a file is hashed at once.
+const READ_SIZE: usize = 64 * 1024;
 
 pub(crate) const NAME: &str = "ring";
 
@@ -49,6 +54,22 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     let mut digest = [0; 32];
     digest.copy_from_slice(context.finish().as_ref());
     digest
+}
+
+pub(crate) fn sha256_of_reader(mut reader: impl Read) -> io::Result<[u8; 32]> {
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; READ_SIZE];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(read) => context.update(&buffer[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    Ok(digest)
 }
 
 pub(crate) fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
