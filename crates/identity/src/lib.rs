@@ -15,6 +15,7 @@ mod spiffe_id;
 mod template;
 mod trust_domain;
 mod validity;
+pub mod x509;
 
 pub use agent_id::{AgentId, AgentIdError, ca_id, is_ca_id};
 pub use dns_name::{DnsName, DnsNameError};

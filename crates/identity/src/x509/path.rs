@@ -1,0 +1,88 @@
+//! The path from a leaf to a root (RFC 5280 §6.1), as webpki builds it, with what webpki leaves
+//! out: the key usage and the SPIFFE ID of each intermediate, and both roles in one pass.
+
+use std::cell::Cell;
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use webpki::{
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
+    RequiredEkuNotFoundContext, VerifiedPath,
+};
+
+use super::certificate::CertificateError;
+use super::root::SigningFacts;
+
+/// id-kp-serverAuth and id-kp-clientAuth (RFC 5280 §4.2.1.12), without tag and length.
+const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
+const CLIENT_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x02];
+
+#[derive(Debug)]
+pub(super) enum PathError {
+    Path(webpki::Error),
+    Intermediate(CertificateError),
+}
+
+pub(super) fn verify(
+    chain: &[CertificateDer<'static>],
+    anchors: &[TrustAnchor<'static>],
+    time: UnixTime,
+) -> Result<(), PathError> {
+    let Some((leaf, intermediates)) = chain.split_first() else {
+        return Err(PathError::Path(webpki::Error::UnknownIssuer));
+    };
+    let refused = Cell::new(None);
+    let check_path = |path: &VerifiedPath<'_>| {
+        for intermediate in path.intermediate_certificates() {
+            if let Err(reason) = SigningFacts::check(&intermediate.der()) {
+                refused.set(Some(reason));
+                return Err(webpki::Error::UnknownIssuer);
+            }
+        }
+        Ok(())
+    };
+    let algorithms = crypto::provider().signature_verification_algorithms.all;
+    let leaf = EndEntityCert::try_from(leaf).map_err(PathError::Path)?;
+    leaf.verify_for_usage(
+        algorithms,
+        anchors,
+        intermediates,
+        time,
+        BothRoles,
+        None,
+        Some(&check_path),
+    )
+    .map(|_| ())
+    .map_err(|error| match refused.take() {
+        Some(reason) => PathError::Intermediate(reason),
+        None => PathError::Path(error),
+    })
+}
+
+/// X509-SVID §4.4: an SVID serves as server and client, so a certificate of the path that limits
+/// its roles (requirement 45) must leave both.
+struct BothRoles;
+
+impl ExtendedKeyUsageValidator for BothRoles {
+    fn validate(&self, purposes: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        let (mut any, mut server, mut client) = (false, false, false);
+        let mut present = Vec::new();
+        for purpose in purposes {
+            let purpose = purpose?;
+            any = true;
+            server |= purpose == KeyPurposeId::new(SERVER_AUTH);
+            client |= purpose == KeyPurposeId::new(CLIENT_AUTH);
+            present.push(purpose.to_decoded_oid());
+        }
+        if !any || (server && client) {
+            return Ok(());
+        }
+        let required = if server {
+            webpki::KeyUsage::client_auth()
+        } else {
+            webpki::KeyUsage::server_auth()
+        };
+        Err(webpki::Error::RequiredEkuNotFoundContext(
+            RequiredEkuNotFoundContext { required, present },
+        ))
+    }
+}
