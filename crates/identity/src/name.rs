@@ -121,6 +121,10 @@ pub enum QualifiedNameError {
     Name(NameError),
 }
 
+pub(crate) fn is_label(text: &str) -> bool {
+    check_label(text).is_ok()
+}
+
 fn check_label(text: &str) -> Result<(), NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);

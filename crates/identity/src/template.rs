@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use crate::name::QualifiedName;
+use crate::name::{QualifiedName, is_label};
 use crate::serde_text::serde_as_text;
 use crate::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::trust_domain::TrustDomain;
@@ -51,22 +51,31 @@ impl IdTemplate {
 
     /// The name whose ID this is; none if the ID does not fit the template.
     pub fn name_of(&self, id: &SpiffeId) -> Option<QualifiedName> {
-        if id.segments().count() != self.segments.len() {
-            return None;
-        }
+        let (namespace, name) = self.parts_of(id)?;
+        Some(QualifiedName {
+            namespace: namespace.parse().ok()?,
+            name: name.parse().ok()?,
+        })
+    }
+
+    /// Namespace and name as [`IdTemplate::name_of`] gives them, borrowed from the ID: for those
+    /// who ask at each request.
+    pub fn parts_of<'a>(&self, id: &'a SpiffeId) -> Option<(&'a str, &'a str)> {
+        let mut given = id.segments();
         let (mut namespace, mut name) = (None, None);
-        for (segment, text) in self.segments.iter().zip(id.segments()) {
+        for segment in &self.segments {
+            let text = given.next()?;
             match segment {
                 Segment::Literal(literal) if literal == text => {}
                 Segment::Literal(_) => return None,
-                Segment::Namespace => namespace = text.parse().ok(),
-                Segment::Name => name = text.parse().ok(),
+                Segment::Namespace => namespace = is_label(text).then_some(text),
+                Segment::Name => name = is_label(text).then_some(text),
             }
         }
-        Some(QualifiedName {
-            namespace: namespace?,
-            name: name?,
-        })
+        match given.next() {
+            Some(_) => None,
+            None => Some((namespace?, name?)),
+        }
     }
 }
 
