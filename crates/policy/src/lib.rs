@@ -1,1 +1,32 @@
+//! Who may call whom: the objects that people write, the rules by which they are refused at
+//! write time, and the one evaluator that proxy, CA, CLI and tests share.
+//!
+//! The crate is pure: no IO, no clock, no randomness. Unknown means deny: a snapshot that cannot
+//! be read whole denies everything, and says why.
 
+pub mod path;
+pub mod resource;
+
+mod decision;
+mod explain;
+mod parse;
+mod question;
+mod revision;
+mod snapshot;
+mod world;
+
+pub use decision::{
+    Decision, DecisionId, DenyReason, Indeterminate, InvalidDecisionId, Rule, Verdict,
+};
+pub use explain::{Explanation, NearMiss, RuleRef};
+pub use parse::{ParseCode, ParseError, parse_documents, parse_json};
+pub use path::{CanonicalPath, PathAmbiguous, PathTemplate, split_target};
+pub use question::{HeaderLookup, HeaderValues, Question, Request, RequestPath, Target};
+pub use resource::{
+    API_VERSION, AllowRule, Baseline, DenyRule, HttpMatch, InvalidName, KeyType, Kind, KindError,
+    ObjectKey, Policy, Port, PortName, Protocol, Resource, RuleId, Scope, Selectors, Service,
+    Source, StaticEndpoint, TargetRef, UnixSelector, Workload,
+};
+pub use revision::{InvalidRevision, Revision};
+pub use snapshot::{ENGINE_VERSION, PolicySnapshot};
+pub use world::{Change, MeshNames, ObjectSet, Outcome, Refusal, RefusalCode};

@@ -1,0 +1,270 @@
+//! `Workload`: an identity, the agents that may hold it, and how an agent recognises its holder.
+
+use std::time::Duration;
+
+use crypto::digest::Sha256;
+use identity::{AgentId, QualifiedName, SpiffeId};
+use serde_json::{Value, json};
+
+use super::service::is_host_name;
+use super::texts;
+use crate::parse::{Node, ParseError, Shape};
+
+/// The longest life of a leaf: that of the intermediate which signs it.
+const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An entry of the registry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workload {
+    /// Namespace and name.
+    pub name: QualifiedName,
+    /// Instead of the ID that the trust domain's template gives.
+    pub spiffe_id: Option<SpiffeId>,
+    /// The agents that may hold it; the CA issues to no other. May be empty at first.
+    pub agents: Vec<SpiffeId>,
+    /// How an agent recognises the process.
+    pub selectors: Selectors,
+    /// Life of its leaves, in whole seconds up to 24 h; the mesh's default when `None`.
+    pub ttl: Option<Duration>,
+    /// DNS names in its certificate.
+    pub dns_names: Vec<String>,
+    /// Passed to the workload, which may hold several identities (Workload API §5.2.2).
+    pub hint: Option<String>,
+    /// What its keys are.
+    pub key_type: KeyType,
+}
+
+/// What must hold of a process. At least one is stated; all stated must hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selectors {
+    /// By the kernel's word on the caller of the socket.
+    pub unix: Option<UnixSelector>,
+}
+
+/// A process by its user, and optionally narrowed by group and executable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnixSelector {
+    /// The user it runs as.
+    pub uid: u32,
+    /// The group it runs as.
+    pub gid: Option<u32>,
+    /// Absolute path of its executable.
+    pub path: Option<String>,
+    /// Digest of its executable.
+    pub sha256: Option<Sha256>,
+}
+
+/// The kind of a workload's keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KeyType {
+    /// ECDSA on P-256.
+    #[default]
+    EcP256,
+}
+
+const SPEC: Shape = Shape {
+    what: "the spec of a Workload",
+    known: &[
+        "spiffeId",
+        "agents",
+        "selectors",
+        "ttl",
+        "dnsNames",
+        "hint",
+        "keyType",
+    ],
+    later: &["federatesWith"],
+};
+
+const SELECTORS: Shape = Shape {
+    what: "`selectors`",
+    known: &["unix"],
+    later: &["systemd", "container"],
+};
+
+const UNIX: Shape = Shape {
+    what: "`unix`",
+    known: &["uid", "gid", "path", "sha256"],
+    later: &[],
+};
+
+impl Workload {
+    pub(crate) fn read(name: QualifiedName, spec: &Node<'_>) -> Result<Self, ParseError> {
+        let fields = spec.fields(&SPEC)?;
+        let key_type = fields.optional("keyType");
+        Ok(Self {
+            name,
+            spiffe_id: fields
+                .optional("spiffeId")
+                .map(|at| at.parsed())
+                .transpose()?,
+            agents: list_of(fields.optional("agents"), read_agent)?,
+            selectors: Selectors::read(&fields.required("selectors")?)?,
+            ttl: fields.optional("ttl").map(|at| read_ttl(&at)).transpose()?,
+            dns_names: list_of(fields.optional("dnsNames"), read_dns_name)?,
+            hint: fields
+                .optional("hint")
+                .map(|at| read_hint(&at))
+                .transpose()?,
+            key_type: key_type.map_or(Ok(KeyType::default()), |at| KeyType::read(&at))?,
+        })
+    }
+
+    pub(crate) fn spec(&self) -> Value {
+        let mut spec = json!({
+            "selectors": self.selectors.to_json(),
+            "keyType": self.key_type.as_str(),
+        });
+        if let Some(id) = &self.spiffe_id {
+            spec["spiffeId"] = json!(id.as_str());
+        }
+        if !self.agents.is_empty() {
+            spec["agents"] = json!(texts(&self.agents));
+        }
+        if let Some(ttl) = self.ttl {
+            spec["ttl"] = json!(humantime::format_duration(ttl).to_string());
+        }
+        if !self.dns_names.is_empty() {
+            spec["dnsNames"] = json!(self.dns_names);
+        }
+        if let Some(hint) = &self.hint {
+            spec["hint"] = json!(hint);
+        }
+        spec
+    }
+}
+
+impl Selectors {
+    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
+        let fields = node.fields(&SELECTORS)?;
+        let unix = UnixSelector::read(&fields.required("unix")?)?;
+        Ok(Self { unix: Some(unix) })
+    }
+
+    fn to_json(&self) -> Value {
+        match &self.unix {
+            Some(unix) => json!({"unix": unix.to_json()}),
+            None => json!({}),
+        }
+    }
+}
+
+impl UnixSelector {
+    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
+        let fields = node.fields(&UNIX)?;
+        Ok(Self {
+            uid: fields.required("uid")?.number(0)?,
+            gid: fields.optional("gid").map(|at| at.number(0)).transpose()?,
+            path: fields
+                .optional("path")
+                .map(|at| read_path(&at))
+                .transpose()?,
+            sha256: fields
+                .optional("sha256")
+                .map(|at| at.parsed())
+                .transpose()?,
+        })
+    }
+
+    fn to_json(&self) -> Value {
+        let mut unix = json!({"uid": self.uid});
+        if let Some(gid) = self.gid {
+            unix["gid"] = json!(gid);
+        }
+        if let Some(path) = &self.path {
+            unix["path"] = json!(path);
+        }
+        if let Some(sha256) = &self.sha256 {
+            unix["sha256"] = json!(sha256.to_string());
+        }
+        unix
+    }
+}
+
+impl KeyType {
+    /// As written in a Workload.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::EcP256 => "ec-p256",
+        }
+    }
+
+    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
+        match node.text()? {
+            "ec-p256" => Ok(Self::EcP256),
+            "ec-p384" | "ec-p521" | "rsa-2048" | "rsa-3072" | "rsa-4096" | "ed25519" => {
+                let message = "`keyType` other than ec-p256 is not yet supported";
+                Err(node.not_yet(message).suggest("ec-p256"))
+            }
+            _ => Err(node.invalid("`keyType` must be ec-p256").suggest("ec-p256")),
+        }
+    }
+}
+
+/// A list without repetitions; nothing when it is left out.
+fn list_of<T: PartialEq>(
+    node: Option<Node<'_>>,
+    read: impl Fn(&Node<'_>) -> Result<T, ParseError>,
+) -> Result<Vec<T>, ParseError> {
+    let mut values = Vec::new();
+    for at in node.map_or(Ok(Vec::new()), |node| node.list())? {
+        let value = read(&at)?;
+        if values.contains(&value) {
+            return Err(at.duplicate("this entry is already in the list"));
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+const AGENT_BY_ATTESTOR: Shape = Shape {
+    what: "an entry of `agents`",
+    known: &[],
+    later: &["attestor", "cluster"],
+};
+
+fn read_agent(node: &Node<'_>) -> Result<SpiffeId, ParseError> {
+    if node.is_mapping() {
+        node.fields(&AGENT_BY_ATTESTOR)?;
+    }
+    node.parsed::<AgentId>().map(SpiffeId::from)
+}
+
+fn read_ttl(node: &Node<'_>) -> Result<Duration, ParseError> {
+    let ttl = humantime::parse_duration(node.text()?).map_err(|error| {
+        node.invalid(format!("`ttl` is no duration: {error}"))
+            .suggest("1h")
+    })?;
+    if ttl.subsec_nanos() != 0 || ttl.is_zero() || ttl > LONGEST_TTL {
+        return Err(node
+            .invalid("`ttl` must be whole seconds, from 1s to 24h")
+            .suggest("1h"));
+    }
+    Ok(ttl)
+}
+
+fn read_dns_name(node: &Node<'_>) -> Result<String, ParseError> {
+    let text = node.text()?;
+    if !is_host_name(text) {
+        let rule = "a DNS name has labels of a-z, 0-9 and inner hyphens, and no wildcard";
+        return Err(node.invalid(rule));
+    }
+    Ok(text.to_owned())
+}
+
+fn read_hint(node: &Node<'_>) -> Result<String, ParseError> {
+    let text = node.text()?;
+    if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
+        return Err(node.invalid("`hint` must have 1 to 255 bytes and no control characters"));
+    }
+    Ok(text.to_owned())
+}
+
+fn read_path(node: &Node<'_>) -> Result<String, ParseError> {
+    let text = node.text()?;
+    let dots = text.split('/').any(|step| step == "." || step == "..");
+    if !text.starts_with('/') || dots || text.contains('\0') || text.len() > 4095 {
+        return Err(node.invalid("`path` must be absolute, without `.` and `..`"));
+    }
+    Ok(text.to_owned())
+}
