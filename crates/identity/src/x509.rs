@@ -8,6 +8,8 @@ mod authority;
 mod bundle;
 mod certificate;
 mod chain;
+#[cfg(test)]
+mod fixture;
 mod jwks;
 mod leaf;
 mod path;

@@ -190,7 +190,11 @@ pub enum IssueError {
 
 /// Unique by its serial number: validators that build paths by name alone then never have to try
 /// several authorities of one name.
-fn authority_name(kind: &str, serial: SerialNumber, replica: Option<&str>) -> DistinguishedName {
+pub(super) fn authority_name(
+    kind: &str,
+    serial: SerialNumber,
+    replica: Option<&str>,
+) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "Countersign");
     if let Some(replica) = replica {
@@ -200,7 +204,7 @@ fn authority_name(kind: &str, serial: SerialNumber, replica: Option<&str>) -> Di
     name
 }
 
-fn authority_params(
+pub(super) fn authority_params(
     trust_domain: &TrustDomain,
     subject: DistinguishedName,
     validity: Validity,
@@ -219,7 +223,7 @@ fn authority_params(
 
 /// The subject stays empty, so that nothing outside the SAN could be taken for a name; rcgen then
 /// marks the SAN critical (requirement 27).
-fn leaf_params(spec: &LeafSpec) -> Result<CertificateParams, rcgen::Error> {
+pub(super) fn leaf_params(spec: &LeafSpec) -> Result<CertificateParams, rcgen::Error> {
     let mut params = base_params(spec.validity, spec.serial);
     // Requirements 23, 25: one URI, and beside it what the registry says.
     let mut names = vec![SanType::URI(spec.spiffe_id.as_str().try_into()?)];
