@@ -1,0 +1,63 @@
+//! Evidence of who is at the other end. Only the verifier makes it; whatever admits a peer takes
+//! it.
+
+use std::fmt;
+
+use crypto::digest::Sha256;
+use crypto::signing::PublicKey;
+use identity::x509::VerifiedSvid;
+use identity::{SerialNumber, SpiffeId};
+use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+
+/// A peer whose X.509-SVID was verified in this connection's handshake. Cheap to clone.
+#[derive(Clone)]
+pub struct PeerIdentity(VerifiedSvid);
+
+impl PeerIdentity {
+    pub(crate) fn new(svid: VerifiedSvid) -> Self {
+        Self(svid)
+    }
+
+    /// The peer's SPIFFE ID.
+    #[must_use]
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        self.0.spiffe_id()
+    }
+
+    /// The serial number of its leaf certificate.
+    #[must_use]
+    pub fn serial(&self) -> SerialNumber {
+        self.0.serial()
+    }
+
+    /// When the evidence ends: the leaf's notAfter.
+    #[must_use]
+    pub fn not_after(&self) -> OffsetDateTime {
+        self.0.validity().not_after()
+    }
+
+    /// SHA-256 of the leaf's DER.
+    #[must_use]
+    pub fn leaf_digest(&self) -> Sha256 {
+        self.0.leaf_digest()
+    }
+
+    /// The key that the peer holds.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        self.0.public_key()
+    }
+
+    /// The chain that was verified, leaf first.
+    #[must_use]
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.0.chain()
+    }
+}
+
+impl fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerIdentity({})", self.spiffe_id())
+    }
+}
