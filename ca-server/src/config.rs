@@ -8,18 +8,17 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod listen;
-mod log;
 
 use std::path::Path;
 
 use identity::{IdTemplate, Name, TrustDomain};
+use runtime::{ConfigError, TelemetryOptions};
 use serde::Deserialize;
 
-pub use keys::{AdminConfig, KeysConfig, StoreConfig};
+pub use keys::{AdminConfig, KeysConfig, StoreFile};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
-pub use log::LogConfig;
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +32,7 @@ pub struct Config {
     /// How identities are named; fixed when the store is created.
     #[serde(default)]
     pub id_template: IdTemplate,
-    pub store: StoreConfig,
+    pub store: StoreFile,
     pub keys: KeysConfig,
     #[serde(default)]
     pub listen: ListenConfig,
@@ -47,27 +46,16 @@ pub struct Config {
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
-    pub log: LogConfig,
-}
-
-/// Why a configuration cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("the configuration was not understood")]
-    Load(#[source] runtime::config::ConfigError),
-    #[error("[keys] kek_file: {0}")]
-    Keys(#[from] keys::KeyPlaceError),
-    #[error("[listen] {0}")]
-    Listen(#[from] listen::ListenError),
-    #[error("[web] {0}")]
-    Web(#[from] listen::WebError),
+    pub log: TelemetryOptions,
 }
 
 impl Config {
     /// Reads and checks the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let config: Self = runtime::config::load(path).map_err(ConfigError::Load)?;
-        config.check()?;
+        let config: Self = runtime::config::load(path)?;
+        config
+            .check()
+            .map_err(|broken| ConfigError::inconsistent(path, broken.key, broken.message))?;
         Ok(config)
     }
 
@@ -78,7 +66,7 @@ impl Config {
             trust_domain,
             replica: default_replica(),
             id_template: IdTemplate::default(),
-            store: StoreConfig {
+            store: StoreFile {
                 sqlite: directory.join("data").join("ca.sqlite"),
             },
             keys: KeysConfig {
@@ -92,17 +80,25 @@ impl Config {
                 credential_file: directory.join("admin.toml"),
             },
             limits: Limits::default(),
-            log: LogConfig::default(),
+            log: TelemetryOptions::default(),
         }
     }
 
     /// The rules that span fields; those of one field hold by its type.
-    pub fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), BrokenRule> {
         self.keys.check_apart_from(&self.store)?;
         self.listen.check()?;
-        self.web.check()?;
-        Ok(())
+        self.web.check()
     }
+}
+
+/// Which key of a configuration contradicts another, and how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {message}")]
+pub struct BrokenRule {
+    /// As in `keys.kek_file`.
+    pub key: &'static str,
+    pub message: String,
 }
 
 fn default_replica() -> Name {

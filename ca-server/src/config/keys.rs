@@ -5,10 +5,12 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::BrokenRule;
+
 /// Where what the CA remembers is kept.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StoreConfig {
+pub struct StoreFile {
     /// The SQLite file; its directory is the data directory.
     pub sqlite: PathBuf,
 }
@@ -29,28 +31,25 @@ pub struct AdminConfig {
     pub credential_file: PathBuf,
 }
 
-/// A copy of the data directory would hold the key that opens it.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{kek_file} lies in the data directory {data_directory}; put it elsewhere")]
-pub struct KeyPlaceError {
-    kek_file: PathBuf,
-    data_directory: PathBuf,
-}
-
 impl KeysConfig {
-    pub(super) fn check_apart_from(&self, store: &StoreConfig) -> Result<(), KeyPlaceError> {
+    /// A copy of the data directory must not hold the key that opens it.
+    pub(super) fn check_apart_from(&self, store: &StoreFile) -> Result<(), BrokenRule> {
         let data_directory = store.data_directory();
-        if self.kek_file.starts_with(&data_directory) {
-            return Err(KeyPlaceError {
-                kek_file: self.kek_file.clone(),
-                data_directory,
-            });
+        if !self.kek_file.starts_with(&data_directory) {
+            return Ok(());
         }
-        Ok(())
+        Err(BrokenRule {
+            key: "keys.kek_file",
+            message: format!(
+                "{} lies in the data directory {}; put it elsewhere",
+                self.kek_file.display(),
+                data_directory.display()
+            ),
+        })
     }
 }
 
-impl StoreConfig {
+impl StoreFile {
     /// The directory of the SQLite file.
     pub fn data_directory(&self) -> PathBuf {
         match self.sqlite.parent() {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::BrokenRule;
+
 /// Sockets of this process.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -32,9 +34,12 @@ impl Default for ListenConfig {
 }
 
 impl ListenConfig {
-    pub(super) fn check(&self) -> Result<(), ListenError> {
+    pub(super) fn check(&self) -> Result<(), BrokenRule> {
         match self.metrics {
-            Some(address) if !address.ip().is_loopback() => Err(ListenError(address)),
+            Some(address) if !address.ip().is_loopback() => Err(BrokenRule {
+                key: "listen.metrics",
+                message: format!("{address} is no loopback address, and metrics need no credential"),
+            }),
             _ => Ok(()),
         }
     }
@@ -68,31 +73,16 @@ pub struct WebConfig {
     pub key_file: Option<PathBuf>,
 }
 
-/// Metrics are public to whoever reaches them.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("metrics = {0} is not a loopback address")]
-pub struct ListenError(SocketAddr);
-
-/// Half of a pair of files was named.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{present} is set without {missing}")]
-pub struct WebError {
-    present: &'static str,
-    missing: &'static str,
-}
-
 impl WebConfig {
-    pub(super) fn check(&self) -> Result<(), WebError> {
-        match (&self.certificate_file, &self.key_file) {
-            (Some(_), None) => Err(WebError {
-                present: "certificate_file",
-                missing: "key_file",
-            }),
-            (None, Some(_)) => Err(WebError {
-                present: "key_file",
-                missing: "certificate_file",
-            }),
-            _ => Ok(()),
-        }
+    pub(super) fn check(&self) -> Result<(), BrokenRule> {
+        let (key, missing) = match (&self.certificate_file, &self.key_file) {
+            (Some(_), None) => ("web.certificate_file", "key_file"),
+            (None, Some(_)) => ("web.key_file", "certificate_file"),
+            _ => return Ok(()),
+        };
+        Err(BrokenRule {
+            key,
+            message: format!("set without {missing}"),
+        })
     }
 }

@@ -1,0 +1,18 @@
+//! Who an agent is before it holds an SVID: evidence is decoded, judged, and becomes `Attested`,
+//! which nothing else makes and from which `issue` authorizes the agent's first SVID.
+//!
+//! Refuses: a key whose possession is not proven on this very connection, a token that is unknown,
+//! expired, bound to another key or used from elsewhere, and an expired SVID of which a newer one
+//! has been seen.
+
+mod evidence;
+mod judge;
+mod limits;
+mod possession;
+mod refusal;
+mod service;
+
+pub(crate) use judge::Attested;
+pub(crate) use limits::AttestLimits;
+pub(crate) use possession::{ChannelBinding, EXPORTER_LABEL};
+pub(crate) use service::{AttestCalls, AttestDesk};

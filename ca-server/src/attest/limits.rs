@@ -1,0 +1,108 @@
+//! How often attestation may be tried: for each address, and in total. Checked before anything is
+//! decoded, since verifying is what costs.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::refusal::Refusal;
+use crate::config::Limits;
+
+/// Rates of one replica.
+pub(crate) struct AttestLimits {
+    by_address: DefaultKeyedRateLimiter<IpAddr>,
+    total: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+}
+
+impl AttestLimits {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        Self {
+            by_address: RateLimiter::keyed(Quota::per_second(limits.attest_per_address_per_second)),
+            total: RateLimiter::direct(Quota::per_second(limits.attest_per_second)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// The address is judged first, so one that is over its rate uses up nothing of the total.
+    pub(super) fn admit(&self, from: IpAddr) -> Result<(), Refusal> {
+        let now = self.clock.now();
+        self.by_address
+            .check_key(&source(from))
+            .map_err(|busy| Refusal::Busy(busy.wait_time_from(now)))?;
+        self.total
+            .check()
+            .map_err(|busy| Refusal::Busy(busy.wait_time_from(now)))
+    }
+
+    /// Forgets addresses that have been quiet, so that memory follows the present load.
+    pub(crate) fn forget_quiet(&self) {
+        self.by_address.retain_recent();
+    }
+
+    /// How often [`forget_quiet`](Self::forget_quiet) is worth its while.
+    pub(crate) const SWEEP: Duration = Duration::from_secs(60);
+}
+
+/// One host has a whole IPv6 /64 to call from.
+fn source(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64 << 64;
+            IpAddr::V6(network.into())
+        }
+        v4 => v4,
+    }
+}
+
+impl std::fmt::Debug for AttestLimits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttestLimits").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn limits(per_address: u32, total: u32) -> AttestLimits {
+        AttestLimits::new(&Limits {
+            attest_per_address_per_second: NonZeroU32::new(per_address).unwrap(),
+            attest_per_second: NonZeroU32::new(total).unwrap(),
+            ..Limits::default()
+        })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn one_address_cannot_use_up_what_others_need() {
+        let limits = limits(1, 2);
+        let (greedy, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        assert!(limits.admit(greedy).is_ok());
+        for _ in 0..10 {
+            assert!(matches!(limits.admit(greedy), Err(Refusal::Busy(_))));
+        }
+        assert!(limits.admit(other).is_ok());
+    }
+
+    #[test]
+    fn all_addresses_together_are_limited() {
+        let limits = limits(1, 1);
+        assert!(limits.admit(address("192.0.2.1")).is_ok());
+        assert!(matches!(limits.admit(address("192.0.2.2")), Err(Refusal::Busy(_))));
+    }
+
+    #[test]
+    fn a_network_of_one_host_counts_as_one_address() {
+        let limits = limits(1, 10);
+        assert!(limits.admit(address("2001:db8::1")).is_ok());
+        assert!(matches!(limits.admit(address("2001:db8::2")), Err(Refusal::Busy(_))));
+    }
+}

@@ -1,0 +1,85 @@
+//! Why an attestation was refused: a stable code, the cause, the next step, and the gRPC status.
+
+use std::time::Duration;
+
+use identity::x509::SvidError;
+use tonic::{Code, Status};
+
+use crate::status;
+use crate::issue::IssueError;
+use crate::store::{RedeemError, StoreError};
+
+/// Typed; the wire form is [`Refusal::into_status`].
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("{field}: {rule}")]
+    Malformed { field: &'static str, rule: String },
+    #[error(
+        "protocol {}.{} does not interoperate with this CA's {}.{}; upgrade the older of the two",
+        theirs.0, theirs.1, ours.0, ours.1
+    )]
+    Version { theirs: (u32, u32), ours: (u32, u32) },
+    #[error("the signature does not prove possession of the key on this connection")]
+    Possession,
+    #[error("{0}; create another with: countersign join-token create")]
+    Token(#[source] RedeemError),
+    #[error("the SVID does not admit to reattestation: {0}; join with a new token")]
+    Svid(#[source] SvidError),
+    #[error("{0} is not an agent of this trust domain; join with a token")]
+    NotAnAgent(String),
+    #[error("this agent has been forgotten; join with a new token")]
+    Forgotten,
+    #[error(
+        "a newer SVID of this agent has been seen: this one is a copy; join with a new token \
+         and find out who holds the other"
+    )]
+    NewerSerialSeen,
+    #[error("too many attestations; retry later")]
+    Busy(Duration),
+    #[error("the store is unavailable; retry later")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+}
+
+impl Refusal {
+    /// Stable.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed { .. } => "malformed",
+            Self::Version { .. } => "protocol-version",
+            Self::Possession => "possession-not-proven",
+            Self::Token(error) => error.code(),
+            Self::Svid(_) => "svid-not-admitted",
+            Self::NotAnAgent(_) => "not-an-agent",
+            Self::Forgotten => "agent-forgotten",
+            Self::NewerSerialSeen => "newer-serial-seen",
+            Self::Busy(_) => "attestation-limit",
+            Self::Store(_) => "store-unavailable",
+            Self::Issue(error) => error.code(),
+        }
+    }
+
+    pub(crate) fn into_status(self) -> Status {
+        let code = match &self {
+            Self::Malformed { .. } => Code::InvalidArgument,
+            Self::Version { .. } => Code::FailedPrecondition,
+            Self::Token(RedeemError::Store(_)) | Self::Store(_) => Code::Unavailable,
+            Self::Busy(after) => {
+                return status::unavailable(self.code(), &self.to_string(), *after);
+            }
+            Self::Issue(error) => return error.to_status(),
+            _ => Code::PermissionDenied,
+        };
+        status::refused(code, self.code(), &self.to_string())
+    }
+}
+
+impl From<RedeemError> for Refusal {
+    fn from(error: RedeemError) -> Self {
+        match error {
+            RedeemError::Store(error) => Self::Store(error),
+            other => Self::Token(other),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The gRPC service `Attestation`, for one connection: it knows from where and over which channel
+//! its calls come.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::agent::v1 as wire;
+use proto::agent::v1::attestation_server::Attestation;
+use runtime::Clock;
+use tonic::{Request, Response, Status};
+
+use super::evidence::{UnverifiedJoin, UnverifiedReturn};
+use super::judge::{Attested, Circumstances};
+use super::limits::AttestLimits;
+use super::possession::ChannelBinding;
+use super::refusal::Refusal;
+use crate::authority::Authority;
+use crate::status::unix_millis;
+use crate::issue::{AdmittedAgents, Authorized, Issuer};
+use crate::metrics::Metrics;
+use crate::store::{AgentRow, Store};
+
+/// What every connection's calls share.
+#[derive(Debug)]
+pub(crate) struct AttestDesk {
+    pub(crate) store: Store,
+    pub(crate) authority: Authority,
+    pub(crate) issuer: Issuer,
+    pub(crate) admitted: AdmittedAgents,
+    pub(crate) limits: Arc<AttestLimits>,
+    pub(crate) reattest_within: Duration,
+    pub(crate) clock: Clock,
+    pub(crate) metrics: Metrics,
+}
+
+/// Calls of one connection.
+#[derive(Debug, Clone)]
+pub(crate) struct AttestCalls {
+    desk: Arc<AttestDesk>,
+    channel: ChannelBinding,
+    from: IpAddr,
+}
+
+impl AttestCalls {
+    pub(crate) fn new(desk: Arc<AttestDesk>, channel: ChannelBinding, from: IpAddr) -> Self {
+        Self {
+            desk,
+            channel,
+            from,
+        }
+    }
+
+    async fn join(&self, request: wire::AttestRequest) -> Result<wire::AttestResponse, Refusal> {
+        self.desk.limits.admit(self.from)?;
+        let join = UnverifiedJoin::try_from(request)?;
+        let attested = join.verify(&self.desk.store, self.here()).await?;
+        self.desk.admit(attested).await
+    }
+
+    async fn come_back(
+        &self,
+        request: wire::ReattestRequest,
+    ) -> Result<wire::AttestResponse, Refusal> {
+        self.desk.limits.admit(self.from)?;
+        let comeback = UnverifiedReturn::try_from(request)?;
+        let attested = comeback
+            .verify(
+                &self.desk.store,
+                self.desk.authority.bundles(),
+                self.desk.reattest_within,
+                self.here(),
+            )
+            .await?;
+        self.desk.admit(attested).await
+    }
+
+    fn here(&self) -> Circumstances<'_> {
+        Circumstances {
+            channel: &self.channel,
+            from: self.from,
+            now: self.desk.clock.now(),
+        }
+    }
+
+    fn answer(
+        &self,
+        result: Result<wire::AttestResponse, Refusal>,
+    ) -> Result<Response<wire::AttestResponse>, Status> {
+        result.map(Response::new).map_err(|refusal| {
+            self.desk.metrics.attestation(refusal.code());
+            tracing::warn!(
+                from = %self.from,
+                code = refusal.code(),
+                reason = %refusal,
+                "attestation refused"
+            );
+            refusal.into_status()
+        })
+    }
+}
+
+impl AttestDesk {
+    async fn admit(&self, attested: Attested) -> Result<wire::AttestResponse, Refusal> {
+        let agent = attested.agent().clone();
+        let by = attested.by();
+        let authorized = Authorized::first_of_agent(attested);
+        let issued = self.issuer.issue_one(authorized).await?;
+        let now = self.clock.now();
+        let row = AgentRow {
+            spiffe_id: agent.spiffe_id().clone(),
+            attested_at: now,
+            serial: issued.serial(),
+            not_after: issued.not_after(),
+        };
+        self.store.record_agent(row).await?;
+        self.admitted.admit(&agent);
+        self.metrics.attestation(by.as_str());
+        tracing::info!(agent = %agent, serial = %issued.serial(), by = by.as_str(), "agent attested");
+        Ok(wire::AttestResponse {
+            svid: Some(issued.into_wire()),
+            bundle: Some(self.authority.wire_bundle()),
+            ca_time_unix_ms: unix_millis(now),
+        })
+    }
+}
+
+
+#[tonic::async_trait]
+impl Attestation for AttestCalls {
+    async fn attest(
+        &self,
+        request: Request<wire::AttestRequest>,
+    ) -> Result<Response<wire::AttestResponse>, Status> {
+        self.answer(self.join(request.into_inner()).await)
+    }
+
+    async fn reattest(
+        &self,
+        request: Request<wire::ReattestRequest>,
+    ) -> Result<Response<wire::AttestResponse>, Status> {
+        self.answer(self.come_back(request.into_inner()).await)
+    }
+}

@@ -1,0 +1,43 @@
+//! This replica's intermediate: pathLen 0, at most 24 hours, its key never written anywhere.
+
+use crypto::signing::SigningKey;
+use identity::Validity;
+use identity::x509::{self, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
+use rustls_pki_types::CertificateDer;
+
+/// A signing certificate and its key.
+#[derive(Debug)]
+pub(crate) struct Intermediate {
+    authority: x509::Authority,
+    key_id: String,
+}
+
+impl Intermediate {
+    pub(super) fn new(
+        certificate: CertificateDer<'static>,
+        key: SigningKey,
+    ) -> Result<Self, AuthorityError> {
+        let key_id = key.public_key().fingerprint().to_string();
+        let authority = x509::Authority::load(certificate, key)?;
+        Ok(Self { authority, key_id })
+    }
+
+    /// Signs a leaf; `issue` alone calls this, with what it has authorized.
+    pub(crate) fn sign(&self, leaf: &LeafSpec) -> Result<IssuedLeaf, IssueError> {
+        self.authority.issue(leaf)
+    }
+
+    /// As it stands in every chain after the leaf.
+    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+        self.authority.certificate()
+    }
+
+    /// SHA-256 of its public key, by which records name it.
+    pub(crate) fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    pub(crate) fn validity(&self) -> Validity {
+        *self.authority.validity()
+    }
+}

@@ -1,0 +1,146 @@
+//! One connection: handshake, who is there, HTTP/2 until either side ends it.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use identity::TrustDomain;
+use mtls::{Credentials, ServerTls};
+use runtime::{Clock, Shutdown};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::routes::{Caller, Desks, Routes};
+use super::seen::SeenSerials;
+use crate::attest::{ChannelBinding, EXPORTER_LABEL};
+use crate::peer::AgentPeer;
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Who shows no agent's SVID has so long to attest.
+const STRANGER: Duration = Duration::from_secs(60);
+/// How long calls that are under way may go on after the connection must end.
+const ENDING: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_ANSWER: Duration = Duration::from_secs(20);
+const STREAMS: u32 = 128;
+const HEADER_BYTES: u32 = 16 * 1024;
+
+/// What every connection is served with.
+#[derive(Debug)]
+pub(super) struct Connections {
+    pub(super) credentials: Credentials,
+    pub(super) desks: Desks,
+    pub(super) seen: SeenSerials,
+    pub(super) handshakes: Semaphore,
+    pub(super) trust_domain: TrustDomain,
+    pub(super) clock: Clock,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Connections {
+    pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let Some(tls) = self.handshake(stream, from).await else {
+            return;
+        };
+        let caller = self.caller(&tls).await;
+        let channel = ChannelBinding::new(tls.export_keying_material(EXPORTER_LABEL));
+        let end = End::of(&caller);
+        let routes = Routes::of(&self.desks, caller, channel, from.ip());
+        let service = service_fn(move |request| {
+            let routes = routes.clone();
+            async move { Ok::<_, std::convert::Infallible>(routes.serve(request).await) }
+        });
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY)
+            .keep_alive_timeout(PING_ANSWER)
+            .max_concurrent_streams(STREAMS)
+            .max_header_list_size(HEADER_BYTES);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
+
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = self.shutdown.draining() => None,
+            () = end.reached(&self.clock) => None,
+        };
+        let ended = match ended {
+            Some(ended) => Some(ended),
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    ended = connection => Some(ended),
+                    () = self.shutdown.forced() => None,
+                    () = tokio::time::sleep(ENDING) => None,
+                }
+            }
+        };
+        if let Some(Err(error)) = ended {
+            tracing::debug!(%from, error = %runtime::exit::one_line(&error), "connection broke");
+        }
+    }
+
+    async fn handshake(&self, stream: TcpStream, from: SocketAddr) -> Option<ServerTls<TcpStream>> {
+        // Fails only on a socket that is already dead, which the handshake will tell.
+        drop(stream.set_nodelay(true));
+        let _turn = self.handshakes.acquire().await.ok()?;
+        let config = match self.credentials.optional_client_server_config(&[b"h2"]) {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(%error, "there is no certificate to answer agents with");
+                return None;
+            }
+        };
+        match timeout(HANDSHAKE, mtls::accept(stream, config)).await {
+            Ok(Ok(tls)) => Some(tls),
+            Ok(Err(error)) => {
+                tracing::info!(%from, reason = %error, "handshake refused");
+                None
+            }
+            Err(_) => {
+                tracing::debug!(%from, "handshake timed out");
+                None
+            }
+        }
+    }
+
+    async fn caller(&self, tls: &ServerTls<TcpStream>) -> Caller {
+        let Some(peer) = tls.peer() else {
+            return Caller::Anonymous;
+        };
+        match AgentPeer::of(peer, &self.trust_domain) {
+            Ok(agent) => {
+                self.seen.note(&agent).await;
+                Caller::Agent(agent)
+            }
+            Err(error) => Caller::Other(error),
+        }
+    }
+}
+
+/// When a connection must end whatever its peer does.
+enum End {
+    /// With the SVID that was shown in its handshake.
+    At(time::OffsetDateTime),
+    After(Instant),
+}
+
+impl End {
+    fn of(caller: &Caller) -> Self {
+        match caller {
+            Caller::Agent(agent) => Self::At(agent.not_after()),
+            Caller::Anonymous | Caller::Other(_) => Self::After(Instant::now() + STRANGER),
+        }
+    }
+
+    async fn reached(&self, clock: &Clock) {
+        match self {
+            Self::At(end) => clock.sleep_until(*end).await,
+            Self::After(end) => sleep_until(*end).await,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Why an SVID was not issued: for one request of a batch, or for the call as a whole.
+
+use std::time::Duration;
+
+use crypto::signing::CsrError;
+use identity::{DnsNameError, SpiffeIdError, ValidityError, x509};
+use proto::agent::v1 as wire;
+use tonic::{Code, Status};
+
+use crate::status;
+use crate::store::StoreError;
+
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// One request of a batch; the others go on.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotAuthorized {
+    #[error("spiffe_id: {0}")]
+    Id(#[from] SpiffeIdError),
+    /// Also when there is no such entry: an agent learns of nothing but its own.
+    #[error(
+        "no registered workload with this identity names this agent; an administrator can add the \
+         agent to the entry's `agents`"
+    )]
+    NotThisAgents,
+    #[error("the entry's dnsNames: {0}; an administrator must correct it")]
+    DnsName(#[from] DnsNameError),
+    #[error("csr: {0}")]
+    Csr(#[from] CsrError),
+}
+
+impl NotAuthorized {
+    /// Stable.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Id(_) => "invalid-spiffe-id",
+            Self::NotThisAgents => "not-this-agents-identity",
+            Self::DnsName(_) => "invalid-dns-name",
+            Self::Csr(_) => "csr-refused",
+        }
+    }
+}
+
+impl From<NotAuthorized> for wire::Refusal {
+    fn from(error: NotAuthorized) -> Self {
+        Self {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+        }
+    }
+}
+
+/// The call as a whole; nothing of it was issued.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IssueError {
+    #[error("this agent has been forgotten; join with a new token")]
+    Forgotten,
+    #[error("the agent's SVID expired; renew it, or reattest")]
+    Expired,
+    #[error("{0} requests, at most {max} are taken at once", max = super::service::LARGEST_BATCH)]
+    TooMany(usize),
+    #[error("this agent asks for more SVIDs than [limits] issue_per_agent_per_second; retry later")]
+    Limited(Duration),
+    #[error("too many SVIDs wait for their records; retry later")]
+    Overloaded,
+    #[error("nothing is issued that is not recorded, and the store is unavailable; retry later")]
+    Unrecorded,
+    #[error("the store is unavailable; retry later")]
+    Store(#[from] StoreError),
+    #[error("this replica's intermediate ends too soon; its renewal has failed: {0}")]
+    Ending(#[from] ValidityError),
+    #[error("the certificate could not be made")]
+    Certificate(#[from] x509::IssueError),
+}
+
+impl IssueError {
+    /// Stable.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Forgotten => "agent-forgotten",
+            Self::Expired => "svid-expired",
+            Self::TooMany(_) => "batch-too-large",
+            Self::Limited(_) => "issue-limit",
+            Self::Overloaded => "overloaded",
+            Self::Unrecorded | Self::Store(_) => "store-unavailable",
+            Self::Ending(_) => "intermediate-ending",
+            Self::Certificate(_) => "internal",
+        }
+    }
+
+    pub(crate) fn to_status(&self) -> Status {
+        let text = self.to_string();
+        match self {
+            Self::Forgotten => status::refused(Code::PermissionDenied, self.code(), &text),
+            Self::Expired => status::refused(Code::Unauthenticated, self.code(), &text),
+            Self::TooMany(_) => status::refused(Code::InvalidArgument, self.code(), &text),
+            Self::Limited(after) => status::unavailable(self.code(), &text, *after),
+            Self::Overloaded | Self::Unrecorded | Self::Store(_) | Self::Ending(_) => {
+                status::unavailable(self.code(), &text, RETRY_AFTER)
+            }
+            Self::Certificate(_) => status::refused(Code::Internal, self.code(), &text),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The watch stream between this replica and each agent: what concerns the agent goes out, as a
+//! snapshot and then as deltas; acknowledgements, announcements and reports come back.
+//!
+//! Invariant: an agent is told of its own workloads, of the Services which they serve with the
+//! policy for them, and of Services that they asked for; nothing else. At rest nothing is sent, and
+//! nothing is asked of the store.
+
+mod announcements;
+mod decode;
+mod endpoints;
+mod enforcement;
+mod history;
+mod presence;
+mod service;
+mod session;
+mod view;
+
+pub(crate) use endpoints::{EndpointBoard, EndpointKeeper};
+pub(crate) use enforcement::EnforcementKeeper;
+pub(crate) use history::{History, HistoryKeeper};
+pub use presence::{
+    Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport, StreamId,
+};
+pub(crate) use service::{WatchCalls, WatchDesk};

@@ -1,0 +1,254 @@
+//! What agents send on the watch stream, decoded into types. A message that breaks a rule ends the
+//! stream with the field and the rule; nothing of it is taken.
+
+use std::collections::BTreeMap;
+
+use identity::QualifiedName;
+use policy::Revision;
+use policy::resource::PortName;
+use proto::agent::v1 as wire;
+use proto::mesh::v1::{self as mesh, PROTOCOL};
+use time::OffsetDateTime;
+
+use super::announcements::{Announcement, Endpoint};
+use super::presence::{Bypassable, Introduction, ProxyReport};
+use super::view::Subscriptions;
+use crate::config::Limits;
+
+const LONGEST_NAME: usize = 127;
+const LONGEST_ADDRESS: usize = 253;
+const LONGEST_PRODUCT: usize = 128;
+const MOST_PORTS: usize = 64;
+const MOST_BYPASSABLE: usize = 256;
+
+/// A message of an agent.
+#[derive(Debug)]
+pub(super) enum Said {
+    Hello(Hello),
+    Acknowledge(Revision),
+    Subscriptions(Subscriptions),
+    Announcements(Vec<Announcement>),
+    Report(QualifiedName, ProxyReport),
+}
+
+/// The first message.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) introduction: Introduction,
+    /// The revision that the agent has in its cache.
+    pub(super) resume: Option<Revision>,
+}
+
+/// Which field broke which rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {rule}")]
+pub(super) struct Malformed {
+    pub(super) field: &'static str,
+    pub(super) rule: String,
+}
+
+impl Said {
+    pub(super) fn decode(
+        message: wire::AgentMessage,
+        limits: &Limits,
+        now: OffsetDateTime,
+    ) -> Result<Self, Malformed> {
+        use wire::agent_message::Message;
+        match message.message {
+            Some(Message::Hello(hello)) => decode_hello(hello, now).map(Self::Hello),
+            Some(Message::Acknowledge(acknowledge)) => {
+                let revision = acknowledge.revision.map(decode_revision);
+                revision
+                    .map(Self::Acknowledge)
+                    .ok_or_else(|| malformed("acknowledge.revision", "is missing"))
+            }
+            Some(Message::Subscriptions(subscriptions)) => {
+                decode_subscriptions(subscriptions, limits).map(Self::Subscriptions)
+            }
+            Some(Message::Announcements(announcements)) => {
+                decode_announcements(announcements, limits).map(Self::Announcements)
+            }
+            Some(Message::Report(report)) => {
+                let (workload, report) = decode_report(report)?;
+                Ok(Self::Report(workload, report))
+            }
+            None => Err(malformed("message", "is missing, or of a kind unknown here")),
+        }
+    }
+}
+
+fn decode_hello(hello: wire::Hello, now: OffsetDateTime) -> Result<Hello, Malformed> {
+    let version = hello
+        .version
+        .ok_or_else(|| malformed("hello.version", "is missing"))?;
+    if !PROTOCOL.interoperates_with(version) {
+        return Err(malformed(
+            "hello.version",
+            format!(
+                "{}.{} does not interoperate with this CA's {}.{}; upgrade the older of the two",
+                version.major, version.minor, PROTOCOL.major, PROTOCOL.minor
+            ),
+        ));
+    }
+    check_length("hello.product", &hello.product, 0, LONGEST_PRODUCT)?;
+    let agent_time = i128::from(hello.agent_time_unix_ms) * 1_000_000;
+    let agent_time = OffsetDateTime::from_unix_timestamp_nanos(agent_time)
+        .map_err(|_| malformed("hello.agent_time_unix_ms", "is no time"))?;
+    Ok(Hello {
+        introduction: Introduction {
+            product: hello.product,
+            engine_version: hello.engine_version,
+            clock_offset: agent_time - now,
+        },
+        resume: hello.resume.map(decode_revision),
+    })
+}
+
+fn decode_revision(revision: mesh::Revision) -> Revision {
+    Revision {
+        epoch: revision.epoch,
+        number: revision.number,
+    }
+}
+
+fn decode_subscriptions(
+    subscriptions: wire::Subscriptions,
+    limits: &Limits,
+) -> Result<Subscriptions, Malformed> {
+    let field = "subscriptions.services";
+    check_count(field, subscriptions.services.len(), limits.subscriptions.get())?;
+    for name in &subscriptions.services {
+        check_length(field, name, 1, LONGEST_NAME)?;
+    }
+    Ok(subscriptions.services.into_iter().collect())
+}
+
+fn decode_announcements(
+    announcements: wire::Announcements,
+    limits: &Limits,
+) -> Result<Vec<Announcement>, Malformed> {
+    let list = announcements.announcements;
+    check_count("announcements", list.len(), limits.announcements.get())?;
+    list.into_iter().map(decode_announcement).collect()
+}
+
+fn decode_announcement(announced: wire::AgentAnnouncement) -> Result<Announcement, Malformed> {
+    let workload = decode_name("announcements.workload", &announced.workload)?;
+    let announcement = announced
+        .announcement
+        .ok_or_else(|| malformed("announcements.announcement", "is missing"))?;
+    let service = format!("{}/{}", announcement.namespace, announcement.service);
+    let endpoint = announcement
+        .endpoint
+        .ok_or_else(|| malformed("announcements.endpoint", "is missing"))?;
+    Ok(Announcement {
+        workload,
+        service: decode_name("announcements.service", &service)?,
+        endpoint: decode_endpoint(endpoint)?,
+    })
+}
+
+fn decode_endpoint(endpoint: mesh::Endpoint) -> Result<Endpoint, Malformed> {
+    check_address(&endpoint.address)?;
+    check_length("endpoint.zone", &endpoint.zone, 0, LONGEST_NAME)?;
+    let count = endpoint.ports.len();
+    if count == 0 || count > MOST_PORTS {
+        return Err(malformed("endpoint.ports", "must have 1 to 64 entries"));
+    }
+    let mut ports = BTreeMap::new();
+    for (name, port) in endpoint.ports {
+        name.parse::<PortName>()
+            .map_err(|error| malformed("endpoint.ports", error))?;
+        let port = u16::try_from(port)
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| malformed("endpoint.ports", "a port is between 1 and 65535"))?;
+        ports.insert(name, port);
+    }
+    Ok(Endpoint {
+        address: endpoint.address,
+        ports,
+        zone: endpoint.zone,
+    })
+}
+
+/// An IP address or a host name; proxies connect to what stands here.
+fn check_address(address: &str) -> Result<(), Malformed> {
+    check_length("endpoint.address", address, 1, LONGEST_ADDRESS)?;
+    let is_address = address.parse::<std::net::IpAddr>().is_ok();
+    if is_address || address.parse::<identity::DnsName>().is_ok() {
+        Ok(())
+    } else {
+        let rule = "is neither an IP address nor a host name";
+        Err(malformed("endpoint.address", rule))
+    }
+}
+
+fn decode_report(report: wire::ProxyReport) -> Result<(QualifiedName, ProxyReport), Malformed> {
+    let workload = decode_name("report.workload", &report.workload)?;
+    let status = report
+        .status
+        .ok_or_else(|| malformed("report.status", "is missing"))?;
+    let field = "report.status.bypassable";
+    if status.bypassable.len() > MOST_BYPASSABLE {
+        return Err(malformed(field, "has more than 256 entries"));
+    }
+    let mut bypassable = Vec::with_capacity(status.bypassable.len());
+    for port in status.bypassable {
+        check_length(field, &port.service, 0, LONGEST_NAME)?;
+        check_length(field, &port.port, 0, LONGEST_NAME)?;
+        check_length(field, &port.reach, 0, LONGEST_NAME)?;
+        bypassable.push(Bypassable {
+            service: port.service,
+            port: port.port,
+            application_port: u16::try_from(port.application_port)
+                .map_err(|_| malformed(field, "a port is below 65536"))?,
+            reach: port.reach,
+        });
+    }
+    let report = ProxyReport {
+        bypassable,
+        calls_allowed: status.calls_allowed,
+        calls_denied: status.calls_denied,
+        calls_failed: status.calls_failed,
+        draining: status.draining,
+    };
+    Ok((workload, report))
+}
+
+fn decode_name(field: &'static str, text: &str) -> Result<QualifiedName, Malformed> {
+    text.parse().map_err(|error| malformed(field, error))
+}
+
+fn check_count(field: &'static str, count: usize, most: u32) -> Result<(), Malformed> {
+    if u32::try_from(count).is_ok_and(|count| count <= most) {
+        Ok(())
+    } else {
+        Err(malformed(field, format!("has {count} entries, at most {most} are taken")))
+    }
+}
+
+fn check_length(
+    field: &'static str,
+    text: &str,
+    least: usize,
+    most: usize,
+) -> Result<(), Malformed> {
+    if (least..=most).contains(&text.len()) && !text.chars().any(char::is_control) {
+        Ok(())
+    } else {
+        let rule = format!("must have {least} to {most} bytes and no control characters");
+        Err(malformed(field, rule))
+    }
+}
+
+fn malformed(field: &'static str, rule: impl ToString) -> Malformed {
+    Malformed {
+        field,
+        rule: rule.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[path = "decode/tests.rs"]
+mod tests;

@@ -1,0 +1,295 @@
+//! Which agents are connected, what they have acknowledged, and what they report: a synchronous
+//! table behind a cheap handle. It is what this replica has heard, never a ground for a decision
+//! about an identity.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use identity::{QualifiedName, SpiffeId};
+use policy::snapshot::Revision;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// Orders the streams of this process; a later stream of an agent replaces the earlier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StreamId(pub(super) u64);
+
+/// What an agent says first.
+#[derive(Debug, Clone)]
+pub struct Introduction {
+    pub product: String,
+    /// The lowest policy engine among its proxies.
+    pub engine_version: u32,
+    /// The agent's clock − ours.
+    pub clock_offset: time::Duration,
+}
+
+/// What a proxy reports through its agent.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProxyReport {
+    /// Application ports that are reachable around the proxy.
+    pub bypassable: Vec<Bypassable>,
+    pub calls_allowed: u64,
+    pub calls_denied: u64,
+    pub calls_failed: u64,
+    pub draining: bool,
+}
+
+/// One application port that is reachable around the proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bypassable {
+    pub service: String,
+    pub port: String,
+    pub application_port: u16,
+    /// `network` or `local-users`.
+    pub reach: String,
+}
+
+/// One connected agent.
+#[derive(Debug, Clone)]
+pub struct ConnectedAgent {
+    pub agent: SpiffeId,
+    pub introduction: Introduction,
+    pub connected_at: OffsetDateTime,
+    /// What every counted proxy of the agent decides by.
+    pub acknowledged: Option<Revision>,
+    pub reports: BTreeMap<QualifiedName, ProxyReport>,
+    stream: StreamId,
+    ended: CancellationToken,
+}
+
+/// Which agents have not acknowledged a revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Enforcement {
+    pub pending: Vec<SpiffeId>,
+}
+
+/// Cheap to clone; all clones show the same table.
+#[derive(Clone)]
+pub struct Presence {
+    table: Arc<Mutex<PresenceTable>>,
+    changed: watch::Sender<u64>,
+}
+
+/// One stream's place in the table; the agent leaves with it.
+#[derive(Debug)]
+pub struct Session {
+    presence: Presence,
+    agent: SpiffeId,
+    stream: StreamId,
+    ended: CancellationToken,
+}
+
+impl Presence {
+    pub(crate) fn new() -> Self {
+        Self {
+            table: Arc::default(),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Every connected agent, by ID.
+    pub fn connected(&self) -> Vec<ConnectedAgent> {
+        self.table().agents.values().cloned().collect()
+    }
+
+    /// The agent, if it is connected.
+    pub fn agent(&self, agent: &SpiffeId) -> Option<ConnectedAgent> {
+        self.table().agents.get(agent).cloned()
+    }
+
+    /// The connected agents that have not acknowledged `revision`.
+    pub fn enforcement(&self, revision: Revision) -> Enforcement {
+        Enforcement {
+            pending: self.table().pending(revision),
+        }
+    }
+
+    /// Waits until every connected agent has acknowledged `revision`, at most for `timeout`.
+    pub async fn wait_enforced(&self, revision: Revision, timeout: Duration) -> Enforcement {
+        let deadline = Instant::now() + timeout;
+        let mut changes = self.subscribe();
+        loop {
+            let enforcement = self.enforcement(revision);
+            if enforcement.pending.is_empty() {
+                return enforcement;
+            }
+            if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
+                return enforcement;
+            }
+        }
+    }
+
+    /// Ends the agent's stream, because it has been forgotten.
+    pub fn disconnect(&self, agent: &SpiffeId) {
+        if let Some(known) = self.table().agents.get(agent) {
+            known.ended.cancel();
+        }
+    }
+
+    /// Wakes at each change of the table.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub(crate) fn connect(
+        &self,
+        agent: &SpiffeId,
+        introduction: Introduction,
+        now: OffsetDateTime,
+    ) -> Session {
+        let ended = CancellationToken::new();
+        let stream = self
+            .table()
+            .connect(agent, introduction, ended.clone(), now);
+        self.announce_change();
+        Session {
+            presence: self.clone(),
+            agent: agent.clone(),
+            stream,
+            ended,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, PresenceTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn announce_change(&self) {
+        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+impl fmt::Debug for Presence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presence")
+            .field("connected", &self.table().agents.len())
+            .finish()
+    }
+}
+
+impl Session {
+    pub(super) fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Resolves when a newer stream took this agent's place, or the agent was forgotten.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    pub(super) fn acknowledged(&self, revision: Revision) {
+        if self
+            .presence
+            .table()
+            .acknowledged(&self.agent, self.stream, revision)
+        {
+            self.presence.announce_change();
+        }
+    }
+
+    pub(super) fn reported(&self, workload: QualifiedName, report: ProxyReport) {
+        self.presence
+            .table()
+            .reported(&self.agent, self.stream, workload, report);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.presence.table().disconnect(&self.agent, self.stream) {
+            self.presence.announce_change();
+        }
+    }
+}
+
+/// The table itself.
+#[derive(Debug, Default)]
+pub(super) struct PresenceTable {
+    agents: BTreeMap<SpiffeId, ConnectedAgent>,
+    last_stream: u64,
+}
+
+impl PresenceTable {
+    fn connect(
+        &mut self,
+        agent: &SpiffeId,
+        introduction: Introduction,
+        ended: CancellationToken,
+        now: OffsetDateTime,
+    ) -> StreamId {
+        self.last_stream += 1;
+        let stream = StreamId(self.last_stream);
+        let connected = ConnectedAgent {
+            agent: agent.clone(),
+            introduction,
+            connected_at: now,
+            acknowledged: None,
+            reports: BTreeMap::new(),
+            stream,
+            ended,
+        };
+        if let Some(replaced) = self.agents.insert(agent.clone(), connected) {
+            replaced.ended.cancel();
+        }
+        stream
+    }
+
+    fn current(&mut self, agent: &SpiffeId, stream: StreamId) -> Option<&mut ConnectedAgent> {
+        self.agents
+            .get_mut(agent)
+            .filter(|known| known.stream == stream)
+    }
+
+    /// Whether that is news: acknowledgements never go back within an epoch.
+    fn acknowledged(&mut self, agent: &SpiffeId, stream: StreamId, revision: Revision) -> bool {
+        let Some(known) = self.current(agent, stream) else {
+            return false;
+        };
+        if known.acknowledged.is_some_and(|before| reaches(before, revision)) {
+            return false;
+        }
+        known.acknowledged = Some(revision);
+        true
+    }
+
+    fn reported(
+        &mut self,
+        agent: &SpiffeId,
+        stream: StreamId,
+        workload: QualifiedName,
+        report: ProxyReport,
+    ) {
+        if let Some(known) = self.current(agent, stream) {
+            known.reports.insert(workload, report);
+        }
+    }
+
+    fn disconnect(&mut self, agent: &SpiffeId, stream: StreamId) -> bool {
+        self.current(agent, stream).is_some() && self.agents.remove(agent).is_some()
+    }
+
+    fn pending(&self, revision: Revision) -> Vec<SpiffeId> {
+        self.agents
+            .values()
+            .filter(|known| {
+                !known
+                    .acknowledged
+                    .is_some_and(|acknowledged| reaches(acknowledged, revision))
+            })
+            .map(|known| known.agent.clone())
+            .collect()
+    }
+}
+
+fn reaches(acknowledged: Revision, wanted: Revision) -> bool {
+    acknowledged.epoch == wanted.epoch && acknowledged.number >= wanted.number
+}
+
+#[cfg(test)]
+#[path = "presence/tests.rs"]
+mod tests;

@@ -1,0 +1,330 @@
+//! One watch stream: introduces itself, then tells the agent each change that concerns it, and
+//! takes what the agent says. It ends with the agent's SVID, with a newer stream of the same agent,
+//! and with this replica.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::QualifiedName;
+use proto::agent::v1::ca_message::Message;
+use proto::agent::v1::{self as wire};
+use proto::mesh::v1::{self as mesh, PROTOCOL};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
+
+use super::announcements::{EndpointMap, Published};
+use super::decode::{Hello, Said};
+use super::presence::Session;
+use super::service::WatchDesk;
+use super::view::{Subscriptions, View, service_named};
+use crate::peer::AgentPeer;
+use crate::status;
+
+/// Who opens a stream says who it is, and reads what it is told, within so long.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An agent's clock that is off by more than the back-date makes calls fail; it is told at once.
+const RETRY_ELSEWHERE: Duration = Duration::from_secs(1);
+
+/// The driver of one stream.
+pub(super) struct WatchSession {
+    desk: Arc<WatchDesk>,
+    agent: AgentPeer,
+    outgoing: mpsc::Sender<Result<wire::CaMessage, Status>>,
+}
+
+/// What the agent knows, as far as this stream has told it.
+struct Told {
+    view: View,
+    asked: Subscriptions,
+    endpoints: BTreeMap<QualifiedName, u64>,
+}
+
+/// How a stream ends.
+enum End {
+    /// The agent closed it, or the connection broke.
+    Gone,
+    Refused(Status),
+}
+
+impl From<Status> for End {
+    fn from(status: Status) -> Self {
+        Self::Refused(status)
+    }
+}
+
+impl WatchSession {
+    pub(super) fn new(
+        desk: Arc<WatchDesk>,
+        agent: AgentPeer,
+        outgoing: mpsc::Sender<Result<wire::CaMessage, Status>>,
+    ) -> Self {
+        Self {
+            desk,
+            agent,
+            outgoing,
+        }
+    }
+
+    pub(super) async fn run(self, mut incoming: Streaming<wire::AgentMessage>) {
+        let Err(end) = self.converse(&mut incoming).await else {
+            return;
+        };
+        if let End::Refused(refusal) = end {
+            tracing::info!(
+                agent = %self.agent.spiffe_id(),
+                reason = refusal.message(),
+                "watch stream ended"
+            );
+            // An agent that does not even read this is gone.
+            drop(timeout(PATIENCE, self.outgoing.send(Err(refusal))).await);
+        }
+    }
+
+    async fn converse(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<(), End> {
+        let hello = timeout(PATIENCE, self.hello(incoming))
+            .await
+            .map_err(|_| refused("hello-missing", "the first message must be `hello`"))??;
+        if !self.desk.admitted.contains(self.agent.spiffe_id()) {
+            let forgotten = "this agent has been forgotten; join with a new token";
+            return Err(status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into());
+        }
+        self.report_clock(&hello);
+        let session = self.desk.presence.connect(
+            self.agent.spiffe_id(),
+            hello.introduction.clone(),
+            self.desk.clock.now(),
+        );
+        tracing::info!(
+            agent = %self.agent.spiffe_id(),
+            product = hello.introduction.product,
+            "agent connected"
+        );
+        let result = self.tell(&session, &hello, incoming).await;
+        self.desk
+            .board
+            .closed(self.agent.spiffe_id(), session.stream())
+            .await;
+        result
+    }
+
+    async fn hello(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<Hello, End> {
+        match self.next(incoming).await? {
+            Said::Hello(hello) => Ok(hello),
+            _ => Err(refused("hello-missing", "the first message must be `hello`").into()),
+        }
+    }
+
+    async fn next(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<Said, End> {
+        let message = match incoming.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) | Err(_) => return Err(End::Gone),
+        };
+        let said = Said::decode(message, &self.desk.limits, self.desk.clock.now());
+        said.map_err(|error| refused("malformed", &error.to_string()).into())
+    }
+
+    async fn tell(
+        &self,
+        session: &Session,
+        hello: &Hello,
+        incoming: &mut Streaming<wire::AgentMessage>,
+    ) -> Result<(), End> {
+        // Subscribed before the first look, so that no change falls between.
+        let mut snapshots = self.desk.directory.registry().subscribe();
+        let mut endpoints = self.desk.board.subscribe();
+        snapshots.mark_unchanged();
+        endpoints.mark_unchanged();
+
+        self.send(Message::Greeting(self.greeting())).await?;
+        let mut told = self.begin(hello).await?;
+        let expires = self.agent.not_after();
+        loop {
+            tokio::select! {
+                said = self.next(incoming) => {
+                    self.take(said?, session, &mut told).await?;
+                }
+                Ok(()) = snapshots.changed() => {
+                    let asked = told.asked.clone();
+                    self.update(&mut told, asked).await?;
+                }
+                Ok(()) = endpoints.changed() => {
+                    let map = Arc::clone(&endpoints.borrow_and_update());
+                    self.send_endpoints(&mut told, &map).await?;
+                }
+                () = session.ended() => {
+                    let why = "a newer stream of this agent took over, or the agent was forgotten";
+                    return Err(status::refused(Code::Aborted, "stream-replaced", why).into());
+                }
+                () = self.desk.clock.sleep_until(expires) => {
+                    let why = "the SVID that opened this stream expired; connect with its successor";
+                    return Err(status::refused(Code::Unauthenticated, "svid-expired", why).into());
+                }
+                () = self.desk.shutdown.draining() => {
+                    let why = "this replica is draining; connect to another, or again";
+                    return Err(status::unavailable("draining", why, RETRY_ELSEWHERE).into());
+                }
+            }
+        }
+    }
+
+    async fn take(&self, said: Said, session: &Session, told: &mut Told) -> Result<(), End> {
+        match said {
+            Said::Hello(_) => Err(refused("hello-again", "`hello` comes first, and once").into()),
+            Said::Acknowledge(revision) => {
+                session.acknowledged(revision);
+                Ok(())
+            }
+            Said::Subscriptions(asked) => {
+                self.update(told, asked).await?;
+                let map = Arc::clone(&self.desk.board.subscribe().borrow());
+                self.send_endpoints(told, &map).await
+            }
+            Said::Announcements(list) => {
+                self.desk
+                    .board
+                    .announce(self.agent.spiffe_id(), session.stream(), list)
+                    .await;
+                Ok(())
+            }
+            Said::Report(workload, report) => {
+                let assignments = self.desk.directory.current();
+                let holds = assignments
+                    .workloads_of(self.agent.spiffe_id())
+                    .any(|held| *held == workload);
+                if holds {
+                    session.reported(workload, report);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A delta where the agent's cache is of a revision that is still kept, else a snapshot.
+    async fn begin(&self, hello: &Hello) -> Result<Told, End> {
+        let asked = Subscriptions::new();
+        let view = self.view(&asked);
+        let bundle = self.desk.authority.wire_bundle();
+        if let Some(resume) = hello.resume
+            && resume.epoch == view.revision().epoch
+            && resume.number > view.revision().number
+        {
+            tracing::error!(
+                alarm = "store-behind",
+                agent = %self.agent.spiffe_id(),
+                seen = %resume,
+                head = %view.revision(),
+                "an agent has seen a later revision than the store holds: was it restored?"
+            );
+        }
+        let kept = hello.resume.and_then(|revision| self.desk.history.at(revision));
+        let first = match kept {
+            Some(assignments) => {
+                let lifetimes = &self.desk.lifetimes;
+                let before = View::of(&assignments, self.agent.spiffe_id(), &asked, lifetimes);
+                Message::Delta(view.since_resumed(&before, bundle))
+            }
+            None => Message::Snapshot(view.snapshot(bundle, Vec::new())),
+        };
+        self.send(first).await?;
+        Ok(Told {
+            view,
+            asked,
+            endpoints: BTreeMap::new(),
+        })
+    }
+
+    async fn update(&self, told: &mut Told, asked: Subscriptions) -> Result<(), End> {
+        let view = self.view(&asked);
+        let delta = view.since(&told.view);
+        let news = view.revision() != told.view.revision() || asked != told.asked;
+        told.endpoints
+            .retain(|service, _| asked.iter().any(|text| service_named(text).as_ref() == Some(service)));
+        told.view = view;
+        told.asked = asked;
+        if news {
+            self.send(Message::Delta(delta)).await?;
+        }
+        Ok(())
+    }
+
+    fn view(&self, asked: &Subscriptions) -> View {
+        let assignments = self.desk.directory.current();
+        View::of(&assignments, self.agent.spiffe_id(), asked, &self.desk.lifetimes)
+    }
+
+    async fn send_endpoints(&self, told: &mut Told, map: &EndpointMap) -> Result<(), End> {
+        let services: Vec<_> = told.asked.iter().filter_map(|text| service_named(text)).collect();
+        for service in services {
+            let Some(published) = map.get(&service) else {
+                continue;
+            };
+            if told.endpoints.get(&service) == Some(&published.generation) {
+                continue;
+            }
+            let message = self.wire_endpoints(&service, &published);
+            self.send(Message::Endpoints(message)).await?;
+            told.endpoints.insert(service, published.generation);
+        }
+        Ok(())
+    }
+
+    fn wire_endpoints(
+        &self,
+        service: &QualifiedName,
+        published: &Published,
+    ) -> mesh::ServiceEndpoints {
+        let endpoints = published.endpoints.iter().map(|endpoint| mesh::Endpoint {
+            address: endpoint.address.clone(),
+            ports: endpoint
+                .ports
+                .iter()
+                .map(|(name, port)| (name.clone(), u32::from(*port)))
+                .collect(),
+            zone: endpoint.zone.clone(),
+        });
+        mesh::ServiceEndpoints {
+            namespace: service.namespace.to_string(),
+            service: service.name.to_string(),
+            generation: published.generation,
+            endpoints: endpoints.collect(),
+            source: self.desk.replica.clone(),
+        }
+    }
+
+    fn greeting(&self) -> wire::Greeting {
+        wire::Greeting {
+            version: Some(PROTOCOL),
+            replicas: self.desk.replicas.clone(),
+            ca_time_unix_ms: status::unix_millis(self.desk.clock.now()),
+            replica: self.desk.replica.clone(),
+        }
+    }
+
+    fn report_clock(&self, hello: &Hello) {
+        let offset = hello.introduction.clock_offset;
+        if offset.unsigned_abs() > self.desk.lifetimes.back_date {
+            tracing::warn!(
+                agent = %self.agent.spiffe_id(),
+                offset_ms = i64::try_from(offset.whole_milliseconds()).unwrap_or(i64::MAX),
+                "the agent's clock is off by more than certificates are back-dated; calls may fail"
+            );
+        }
+    }
+
+    async fn send(&self, message: Message) -> Result<(), End> {
+        let message = wire::CaMessage {
+            message: Some(message),
+        };
+        match timeout(PATIENCE, self.outgoing.send(Ok(message))).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_) => Err(refused("too-slow", "the agent does not read what it is told").into()),
+        }
+    }
+}
+
+fn refused(reason: &'static str, message: &str) -> Status {
+    status::refused(Code::InvalidArgument, reason, message)
+}
