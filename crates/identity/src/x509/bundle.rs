@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::certificate::CertificateError;
+use super::certificate::{CertificateError, split_der};
 use super::root::RootCertificate;
 use crate::trust_domain::TrustDomain;
 
@@ -49,6 +49,17 @@ impl Bundle {
             })
             .collect::<Result<Vec<_>, _>>()?;
         Self::from_roots(trust_domain, sequence, roots)
+    }
+
+    /// `der` are certificates one after the other, as the Workload API sends them.
+    pub fn from_concatenated_der(
+        trust_domain: TrustDomain,
+        sequence: u64,
+        der: &[u8],
+    ) -> Result<Self, BundleError> {
+        let roots = split_der(der).map_err(|offset| BundleError::Malformed { offset })?;
+        let roots = roots.iter().map(|root| root.to_vec()).collect();
+        Self::new(trust_domain, sequence, roots)
     }
 
     pub fn from_roots(
@@ -165,6 +176,8 @@ pub enum BundleError {
         index: usize,
         reason: CertificateError,
     },
+    #[error("no DER certificate begins at byte {offset} of the bundle")]
+    Malformed { offset: usize },
     #[error("root {index} of the bundle belongs to trust domain {found}")]
     OtherTrustDomain { index: usize, found: TrustDomain },
     #[error("a bundle has at most 64 roots, this one has {count}")]

@@ -3,6 +3,7 @@
 //! stands twice, never with "absent".
 
 use crypto::signing::KeyError;
+use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{
@@ -135,6 +136,20 @@ impl<'a> Certificate<'a> {
             .get_extension_unique(oid)
             .map_err(|_| CertificateError::Extension(name))
     }
+}
+
+/// Certificates that stand one after the other; the error is where no certificate begins.
+pub(super) fn split_der(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, usize> {
+    let mut certificates = Vec::new();
+    let mut rest = der;
+    while !rest.is_empty() {
+        let offset = der.len() - rest.len();
+        let (after, _) = X509Certificate::from_der(rest).map_err(|_| offset)?;
+        let certificate = &rest[..rest.len() - after.len()];
+        certificates.push(CertificateDer::from(certificate.to_vec()));
+        rest = after;
+    }
+    Ok(certificates)
 }
 
 /// Which rule a certificate breaks. Section numbers are those of X509-SVID.md.

@@ -12,11 +12,9 @@ use crypto::signing::PublicKey;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use super::bundle::BundleSet;
-use super::certificate::CertificateError;
+use super::certificate::{CertificateError, split_der};
 use super::leaf::LeafFacts;
 use super::path::{self, PathError};
 use crate::serial::SerialNumber;
@@ -50,19 +48,9 @@ impl UnverifiedChain {
     }
 
     /// DER certificates one after the other, as the Workload API sends them (requirement 139).
-    pub fn from_concatenated_der(mut der: &[u8]) -> Result<Self, ChainError> {
+    pub fn from_concatenated_der(der: &[u8]) -> Result<Self, ChainError> {
         check_size(der.len())?;
-        let total = der.len();
-        let mut certificates = Vec::new();
-        while !der.is_empty() {
-            let offset = total - der.len();
-            let Ok((rest, _)) = X509Certificate::from_der(der) else {
-                return Err(ChainError::Malformed { offset });
-            };
-            let certificate = &der[..der.len() - rest.len()];
-            certificates.push(CertificateDer::from(certificate.to_vec()));
-            der = rest;
-        }
+        let certificates = split_der(der).map_err(|offset| ChainError::Malformed { offset })?;
         Self::from_der(certificates)
     }
 

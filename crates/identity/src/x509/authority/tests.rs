@@ -6,11 +6,11 @@ use super::*;
 use crate::x509::fixture::{Mesh, serial, validity};
 
 #[track_caller]
-fn refused(change: impl FnOnce(&mut LeafSpec), expected: IssueError) {
+fn refused(change: impl FnOnce(&mut LeafSpec), expected: &IssueError) {
     let mesh = Mesh::new("td");
     let mut spec = mesh.spec(&SigningKey::generate());
     change(&mut spec);
-    assert_eq!(mesh.replica.issue(&spec).unwrap_err(), expected);
+    assert_eq!(&mesh.replica.issue(&spec).unwrap_err(), expected);
 }
 
 fn id(text: &str) -> SpiffeId {
@@ -38,14 +38,14 @@ fn an_id_of_another_trust_domain_is_not_issued() {
     let expected = IssueError::OtherTrustDomain {
         spiffe_id: spiffe_id.clone(),
     };
-    refused(|spec| spec.spiffe_id = spiffe_id, expected);
+    refused(|spec| spec.spiffe_id = spiffe_id, &expected);
 }
 
 #[test]
 fn requirement_26_a_leaf_without_a_path_is_not_issued() {
     refused(
         |spec| spec.spiffe_id = id("spiffe://td"),
-        IssueError::NoPath,
+        &IssueError::NoPath,
     );
 }
 
@@ -53,11 +53,11 @@ fn requirement_26_a_leaf_without_a_path_is_not_issued() {
 fn a_leaf_never_reaches_beyond_its_issuer() {
     refused(
         |spec| spec.validity = validity(1, 601),
-        IssueError::OutsideIssuer,
+        &IssueError::OutsideIssuer,
     );
     refused(
         |spec| spec.validity = validity(601, 60),
-        IssueError::OutsideIssuer,
+        &IssueError::OutsideIssuer,
     );
 }
 

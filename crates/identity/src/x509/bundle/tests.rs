@@ -42,6 +42,18 @@ fn bytes_that_are_no_certificate_are_refused() {
 }
 
 #[test]
+fn concatenated_roots_are_told_apart() {
+    let mesh = Mesh::new("td");
+    let mut der = mesh.root.certificate().to_vec();
+    let read = |der: &[u8]| Bundle::from_concatenated_der(mesh.domain.clone(), 1, der);
+    assert_eq!(read(&der), Ok(mesh.bundle()));
+    assert_eq!(read(&[]).unwrap().authorities(), []);
+    let offset = der.len();
+    der.push(0x30);
+    assert_eq!(read(&der), Err(BundleError::Malformed { offset }));
+}
+
+#[test]
 fn a_root_that_stands_twice_counts_once() {
     let mesh = Mesh::new("td");
     let root = mesh.root.certificate().to_vec();

@@ -21,9 +21,9 @@ fn leaf_refused(change: impl FnOnce(&mut rcgen::CertificateParams), expected: Ce
 }
 
 #[track_caller]
-fn path_refused(chain: UnverifiedChain, bundles: &BundleSet, expected: webpki::Error) {
+fn path_refused(chain: UnverifiedChain, bundles: &BundleSet, expected: &webpki::Error) {
     match chain.verify(bundles, NOW).unwrap_err() {
-        SvidError::Path { reason, .. } => assert_eq!(reason, expected),
+        SvidError::Path { reason, .. } => assert_eq!(&reason, expected),
         other => panic!("{other:?}"),
     }
 }
@@ -144,11 +144,11 @@ fn requirement_51_only_the_bundle_of_the_own_trust_domain_counts() {
         params.subject_alt_names[0] = uri("spiffe://td/ns/shop/sa/orders");
     });
     let both = mine.bundles().with(theirs.bundle());
-    path_refused(impostor.clone(), &both, webpki::Error::UnknownIssuer);
+    path_refused(impostor.clone(), &both, &webpki::Error::UnknownIssuer);
     assert_eq!(
         impostor.verify(&theirs.bundles(), NOW).unwrap_err(),
         SvidError::NoBundle {
-            trust_domain: mine.domain.clone()
+            trust_domain: mine.domain
         }
     );
 }
@@ -221,7 +221,7 @@ fn an_intermediate_that_may_not_sign_is_refused() {
     path_refused(
         mesh.forged_intermediate(|params| params.is_ca = IsCa::ExplicitNoCa),
         &mesh.bundles(),
-        webpki::Error::EndEntityUsedAsCa,
+        &webpki::Error::EndEntityUsedAsCa,
     );
     assert!(
         mesh.forged_intermediate(|_| ())
@@ -251,7 +251,7 @@ fn a_chain_without_its_intermediate_is_refused() {
     let (mesh, chain) = good();
     let leaf = chain.certificates()[0].clone();
     let alone = UnverifiedChain::from_der(vec![leaf]).unwrap();
-    path_refused(alone, &mesh.bundles(), webpki::Error::UnknownIssuer);
+    path_refused(alone, &mesh.bundles(), &webpki::Error::UnknownIssuer);
 }
 
 #[test]
