@@ -30,4 +30,5 @@ pub use credentials::{
 pub use error::{HandshakeError, PeerAlert, Refusal};
 pub use expected::Expected;
 pub use peer::PeerIdentity;
+pub use pinned::PinnedRoots;
 pub use stream::{ClientTls, ServerTls, accept, connect};

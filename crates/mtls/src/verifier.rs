@@ -23,7 +23,7 @@ use crate::peer::PeerIdentity;
 use crate::pinned::PinnedRoots;
 
 /// Handshakes that may be under way at once before evidence is made a second time.
-const HANDSHAKES: usize = 1024;
+const HANDSHAKES: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
