@@ -7,12 +7,14 @@
 mod admin;
 mod agents;
 mod cidr;
+mod configuration;
 mod error;
 mod issuance;
 mod join_tokens;
 mod keys;
 mod retention;
 mod sqlite;
+mod staged;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,10 +26,12 @@ use time::OffsetDateTime;
 pub use admin::{AdminCredential, AdminCredentialRow};
 pub use agents::AgentRow;
 pub use cidr::{Cidr, CidrError};
+pub use configuration::{Authorship, CommitError, RevisionRow, StoredObject};
 pub use error::{OpenError, StoreError};
 pub use issuance::{IssuedFilter, IssuedRow};
 pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};
 pub use keys::{KeyPurpose, SealedKeyRow};
+pub use staged::{Changes, Expected, Precondition, StageError, Staged};
 
 /// Where the store is, and the mesh it must be of.
 #[derive(Clone, Debug)]

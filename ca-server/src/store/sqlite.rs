@@ -6,6 +6,7 @@
 mod admin;
 mod agents;
 mod columns;
+mod configuration;
 mod issuance;
 mod join_tokens;
 mod keys;

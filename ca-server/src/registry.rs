@@ -1,0 +1,142 @@
+//! What is in force now, compiled; and the one road by which it changes.
+//!
+//! Invariant: snapshots are published in commit order, each after its commit, and none is left
+//! out of force: the writer owns both steps, so a caller that goes away cannot part them. After a
+//! commit whose result is unknown the writer reads the store again before it does anything else.
+
+mod snapshot;
+mod writer;
+
+use std::sync::Arc;
+
+use policy::{MeshNames, ObjectKey, Outcome, Revision};
+use runtime::Clock;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::{Changes, CommitError, StageError, Store, StoreError};
+pub use snapshot::{RegistryObject, RegistrySnapshot};
+pub use writer::RegistryWriter;
+
+/// Writes that wait; above it a caller is told that the CA is overloaded.
+const QUEUE: usize = 64;
+
+/// A cheap handle on the configuration in force.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
+    writes: mpsc::Sender<Write>,
+}
+
+/// Somebody's wish to change the configuration.
+#[derive(Clone, Debug)]
+pub struct Proposal {
+    pub changes: Changes,
+    pub author: String,
+    pub reason: String,
+    /// Judge it, and write nothing.
+    pub dry_run: bool,
+}
+
+/// What became of a [`Proposal`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The revision in force afterwards.
+    pub revision: Revision,
+    /// Whether this write made (or, as a dry run, would make) a revision.
+    pub changed: bool,
+    pub outcomes: Vec<(ObjectKey, Outcome)>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error("a precondition on {key} does not hold")]
+    PreconditionFailed {
+        key: ObjectKey,
+        found: Option<Revision>,
+    },
+    /// Others write faster than this change could be judged.
+    #[error("the configuration kept changing; try again")]
+    Contended,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("too many configuration writes are waiting")]
+    Overloaded,
+    #[error("this replica is shutting down")]
+    ShuttingDown,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    #[error("cannot read the configuration in force")]
+    Store(#[source] StoreError),
+    #[error("the store holds {key}, which this version refuses: {why}")]
+    Object { key: ObjectKey, why: String },
+}
+
+impl Registry {
+    /// Reads what is in force. The writer must be run for as long as the registry is used.
+    /// `ca_dns_names` are those that the CA itself serves: no workload may have one.
+    ///
+    /// # Errors
+    /// The store is unavailable, or holds what this version cannot obey.
+    pub async fn open(
+        store: Store,
+        ca_dns_names: Vec<String>,
+        clock: Clock,
+    ) -> Result<(Self, RegistryWriter), RegistryError> {
+        let mesh = MeshNames::new(store.trust_domain().clone(), store.id_template().clone())
+            .with_ca_dns_names(ca_dns_names);
+        let first = RegistrySnapshot::read(&store, mesh).await?;
+        let (publisher, snapshots) = watch::channel(Arc::new(first));
+        let (writes, waiting) = mpsc::channel(QUEUE);
+        let writer = RegistryWriter::new(store, clock, publisher, waiting);
+        Ok((Self { snapshots, writes }, writer))
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<RegistrySnapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// Every snapshot from now on (some may be skipped, never reordered).
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<RegistrySnapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// Judges a change on the resulting whole, commits it and puts it in force; all or nothing.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn apply(&self, proposal: Proposal) -> Result<Applied, ApplyError> {
+        let (answer, result) = oneshot::channel();
+        self.writes
+            .try_send(Write { proposal, answer })
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => ApplyError::Overloaded,
+                mpsc::error::TrySendError::Closed(_) => ApplyError::ShuttingDown,
+            })?;
+        result.await.unwrap_or(Err(ApplyError::ShuttingDown))
+    }
+}
+
+#[derive(Debug)]
+struct Write {
+    proposal: Proposal,
+    answer: oneshot::Sender<Result<Applied, ApplyError>>,
+}
+
+impl From<CommitError> for ApplyError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Moved { .. } => Self::Contended,
+            CommitError::PreconditionFailed { key, found } => {
+                Self::PreconditionFailed { key, found }
+            }
+            CommitError::Store(error) => Self::Store(error),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! The one task that changes the configuration: judge, commit, publish, in that order.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use runtime::{Clock, Shutdown};
+use tokio::sync::{mpsc, watch};
+
+use super::{Applied, ApplyError, Proposal, RegistryError, RegistrySnapshot, Write};
+use crate::store::{Authorship, CommitError, Staged, Store};
+
+/// How often a change is judged again because another replica wrote first.
+const ATTEMPTS: usize = 4;
+
+/// Owned by whoever supervises the replica's tasks.
+#[derive(Debug)]
+pub struct RegistryWriter {
+    store: Store,
+    clock: Clock,
+    publisher: watch::Sender<Arc<RegistrySnapshot>>,
+    waiting: mpsc::Receiver<Write>,
+}
+
+impl RegistryWriter {
+    pub(super) fn new(
+        store: Store,
+        clock: Clock,
+        publisher: watch::Sender<Arc<RegistrySnapshot>>,
+        waiting: mpsc::Receiver<Write>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            publisher,
+            waiting,
+        }
+    }
+
+    /// Serves writes until the shutdown begins; those that wait then are still done.
+    ///
+    /// # Errors
+    /// None; the type is what supervisors take.
+    pub async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
+        loop {
+            let write = tokio::select! {
+                biased;
+                write = self.waiting.recv() => write,
+                () = shutdown.draining(), if !self.waiting.is_closed() => {
+                    self.waiting.close();
+                    continue;
+                }
+            };
+            let Some(Write { proposal, answer }) = write else {
+                break;
+            };
+            let result = self.apply(proposal).await;
+            // Who asked may have gone away; the write stands all the same.
+            let _ = answer.send(result);
+        }
+        shutdown.draining().await;
+        Ok(())
+    }
+
+    async fn apply(&self, proposal: Proposal) -> Result<Applied, ApplyError> {
+        for _ in 0..ATTEMPTS {
+            self.catch_up().await?;
+            match self.attempt(&proposal).await {
+                Err(CommitAttempt::Moved) => {}
+                Err(CommitAttempt::Refused(error)) => return Err(error),
+                Ok(applied) => return Ok(applied),
+            }
+        }
+        Err(ApplyError::Contended)
+    }
+
+    /// Publishes what the store has and this replica does not yet know: another replica's write,
+    /// or one of ours whose result was lost.
+    async fn catch_up(&self) -> Result<(), ApplyError> {
+        let head = self.store.head().await?;
+        if head == self.publisher.borrow().revision() {
+            return Ok(());
+        }
+        let mesh = self.publisher.borrow().mesh().clone();
+        match RegistrySnapshot::read(&self.store, mesh).await {
+            Ok(snapshot) => {
+                self.publisher.send_replace(Arc::new(snapshot));
+                Ok(())
+            }
+            Err(RegistryError::Store(error)) => Err(error.into()),
+            Err(error @ RegistryError::Object { .. }) => {
+                tracing::error!(%error, "cannot follow the store");
+                Err(ApplyError::Contended)
+            }
+        }
+    }
+
+    async fn attempt(&self, proposal: &Proposal) -> Result<Applied, CommitAttempt> {
+        let current = self.publisher.borrow().clone();
+        let staged = Staged::try_new(
+            current.revision(),
+            current.objects(),
+            proposal.changes.clone(),
+            current.mesh(),
+        )
+        .map_err(|error| CommitAttempt::Refused(error.into()))?;
+        let changed = staged.changes_anything();
+        let outcomes = staged.outcomes().to_vec();
+        if proposal.dry_run {
+            self.store.rehearse(&staged).await?;
+            return Ok(Applied {
+                revision: current.revision(),
+                changed,
+                outcomes,
+            });
+        }
+        let authorship = Authorship {
+            author: proposal.author.clone(),
+            reason: proposal.reason.clone(),
+            at: self.clock.now(),
+        };
+        let revision = match self.store.commit(&staged, &authorship).await {
+            Ok(revision) => revision,
+            Err(error) => return Err(self.commit_failed(error).await),
+        };
+        if changed {
+            tracing::info!(%revision, author = authorship.author, "configuration changed");
+            self.publisher
+                .send_replace(Arc::new(current.after(revision, &staged)));
+        }
+        Ok(Applied {
+            revision,
+            changed,
+            outcomes,
+        })
+    }
+
+    /// A commit may have been done although its answer was lost: look, and publish what is there.
+    async fn commit_failed(&self, error: CommitError) -> CommitAttempt {
+        if matches!(error, CommitError::Store(_))
+            && let Err(later) = self.catch_up().await
+        {
+            tracing::warn!(error = %later, "cannot tell whether the last write was committed");
+        }
+        error.into()
+    }
+}
+
+enum CommitAttempt {
+    Moved,
+    Refused(ApplyError),
+}
+
+impl From<CommitError> for CommitAttempt {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Moved { .. } => Self::Moved,
+            other => Self::Refused(other.into()),
+        }
+    }
+}
