@@ -1,0 +1,120 @@
+//! The REST interface of people and pipelines.
+//!
+//! Invariant: every operation but the public ones runs behind the credential check, and every
+//! operation served is in `/openapi.json`, since both are made from one registration. Errors are
+//! `application/problem+json` (RFC 9457) and hold no secret.
+
+mod about;
+mod agents;
+mod auth;
+mod baselines;
+mod body;
+mod bundle;
+mod changesets;
+mod documented;
+mod explain;
+mod guard;
+mod health;
+mod join_tokens;
+mod objects;
+mod openapi;
+mod policies;
+mod preconditions;
+mod problem;
+mod query;
+mod revisions;
+mod schema;
+mod services;
+mod svids;
+
+mod timestamp;
+mod workloads;
+
+use axum::Router;
+use identity::join_token::CaAddress;
+use identity::x509::Bundle;
+use runtime::Clock;
+
+use crate::registry::Registry;
+use crate::store::Store;
+use crate::watch::Presence;
+use auth::Administrators;
+use documented::Documented;
+
+pub use problem::Problem;
+
+/// What the interface is made of; only this module sees all of it.
+#[derive(Clone, Debug)]
+pub struct ApiParts {
+    pub store: Store,
+    pub registry: Registry,
+    pub presence: Presence,
+    pub clock: Clock,
+    /// The trust domain's roots as they are published.
+    pub bundle: Bundle,
+    /// Where agents reach the CA; written into join tokens.
+    pub addresses: Vec<CaAddress>,
+    /// Name of this replica.
+    pub replica: String,
+}
+
+/// The whole interface.
+#[must_use]
+pub fn router(parts: &ApiParts) -> Router {
+    let (public, guarded) = operations(parts);
+    let document = openapi::document(&[&public, &guarded]);
+    let administrators = Administrators::new(parts.store.clone(), parts.clock.clone());
+    let router = auth::require_administrator(guarded.into_router(), administrators)
+        .merge(public.into_router())
+        .merge(document.into_router())
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::method_not_allowed);
+    guard::protect(router)
+}
+
+fn operations(parts: &ApiParts) -> (Documented, Documented) {
+    let ApiParts {
+        store,
+        registry,
+        presence,
+        clock,
+        bundle,
+        addresses,
+        replica,
+    } = parts;
+    let writable = objects::Objects::new(registry.clone(), presence.clone());
+    let public = Documented::new()
+        .merge(health::operations(store.clone()))
+        .merge(bundle::operations(bundle.clone()));
+    let guarded = Documented::new()
+        .merge(workloads::operations(writable.clone()))
+        .merge(services::operations(writable.clone()))
+        .merge(policies::operations(writable.clone()))
+        .merge(baselines::operations(writable.clone()))
+        .merge(changesets::operations(writable.clone()))
+        .merge(revisions::operations(revisions::Revisions {
+            store: store.clone(),
+            presence: presence.clone(),
+            clock: clock.clone(),
+        }))
+        .merge(join_tokens::operations(join_tokens::JoinTokens {
+            objects: writable,
+            store: store.clone(),
+            clock: clock.clone(),
+            bundle: bundle.clone(),
+            addresses: addresses.clone(),
+        }))
+        .merge(agents::operations(agents::Agents {
+            store: store.clone(),
+            registry: registry.clone(),
+            presence: presence.clone(),
+        }))
+        .merge(svids::operations(store.clone()))
+        .merge(explain::operations(registry.clone()))
+        .merge(about::operations(about::Mesh {
+            store: store.clone(),
+            registry: registry.clone(),
+            replica: replica.clone(),
+        }));
+    (public, guarded)
+}

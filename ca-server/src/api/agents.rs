@@ -1,0 +1,165 @@
+//! Agents: which have attested, which are connected, what they have acknowledged and report.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use identity::{AgentId, SpiffeId};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::documented::Documented;
+use super::problem::Problem;
+use super::query::Segments;
+use super::timestamp::Timestamp;
+use crate::registry::{Registry, RegistrySnapshot};
+use crate::store::{AgentRow, Store};
+use crate::watch::{ConnectedAgent, Presence};
+
+/// Shows agents, and forgets them.
+#[derive(Clone, Debug)]
+pub(super) struct Agents {
+    pub(super) store: Store,
+    pub(super) registry: Registry,
+    pub(super) presence: Presence,
+}
+
+pub(super) fn operations(agents: Agents) -> Documented {
+    Documented::new()
+        .on(__path_list_agents, list_agents)
+        .on(__path_forget_agent, forget_agent)
+        .with(agents)
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct AgentList {
+    items: Vec<AgentView>,
+}
+
+/// One agent.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct AgentView {
+    spiffe_id: String,
+    attested_at: Timestamp,
+    /// Of the SVID that it was last given, in hex.
+    serial: String,
+    not_after: Timestamp,
+    connected: bool,
+    /// What all its counted proxies decide by.
+    acknowledged: Option<String>,
+    product: Option<String>,
+    /// `namespace/name` of the identities that it may hold.
+    workloads: Vec<String>,
+    /// Its clock minus ours, when it connected.
+    clock_offset_ms: Option<i64>,
+    reports: Vec<ReportView>,
+}
+
+/// What one proxy reports.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ReportView {
+    workload: String,
+    /// Application ports that can be reached around the proxy.
+    bypassable: Vec<BypassableView>,
+    calls_allowed: u64,
+    calls_denied: u64,
+    calls_failed: u64,
+    draining: bool,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BypassableView {
+    service: String,
+    port: String,
+    application_port: u16,
+    /// `network` or `local-users`.
+    reach: String,
+}
+
+/// Lists the agents.
+#[utoipa::path(get, path = "/v1/agents", tag = "agents",
+    responses((status = 200, body = AgentList)))]
+async fn list_agents(State(agents): State<Agents>) -> Result<Json<AgentList>, Problem> {
+    let snapshot = agents.registry.snapshot();
+    let rows = agents.store.agents().await?;
+    let items = rows.iter().map(|row| {
+        let connected = agents.presence.agent(&row.spiffe_id);
+        view(
+            row,
+            connected.as_ref(),
+            workloads_of(&snapshot, &row.spiffe_id),
+        )
+    });
+    Ok(Json(AgentList {
+        items: items.collect(),
+    }))
+}
+
+/// Forgets an agent: its SVID is not renewed, and its stream ends.
+#[utoipa::path(delete, path = "/v1/agents/{attestor}/{name}", tag = "agents",
+    params(("attestor" = String, Path), ("name" = String, Path)), responses((status = 204)))]
+async fn forget_agent(
+    State(agents): State<Agents>,
+    Segments((attestor, name)): Segments<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    let agent = AgentId::new(agents.store.trust_domain(), &attestor, &name)
+        .map_err(|error| Problem::bad_request("invalid-value", error.to_string()))?;
+    if !agents.store.forget_agent(agent.spiffe_id()).await? {
+        return Err(Problem::not_found(format!("agent {agent}")));
+    }
+    agents.presence.disconnect(agent.spiffe_id());
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn workloads_of(snapshot: &RegistrySnapshot, agent: &SpiffeId) -> Vec<String> {
+    let workloads = snapshot.objects().workloads();
+    let held = workloads.filter(|workload| workload.agents.contains(agent));
+    held.map(|workload| workload.name.to_string()).collect()
+}
+
+fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<String>) -> AgentView {
+    let introduction = connected.map(|agent| &agent.introduction);
+    AgentView {
+        spiffe_id: row.spiffe_id.to_string(),
+        attested_at: row.attested_at.into(),
+        serial: row.serial.to_string(),
+        not_after: row.not_after.into(),
+        connected: connected.is_some(),
+        acknowledged: connected
+            .and_then(|agent| agent.acknowledged)
+            .map(|revision| revision.to_string()),
+        product: introduction.map(|introduction| introduction.product.clone()),
+        workloads,
+        clock_offset_ms: introduction.and_then(|introduction| {
+            introduction
+                .clock_offset
+                .whole_milliseconds()
+                .try_into()
+                .ok()
+        }),
+        reports: connected.map(reports).unwrap_or_default(),
+    }
+}
+
+fn reports(agent: &ConnectedAgent) -> Vec<ReportView> {
+    let view = agent.reports.iter().map(|(workload, report)| ReportView {
+        workload: workload.to_string(),
+        bypassable: report
+            .bypassable
+            .iter()
+            .map(|port| BypassableView {
+                service: port.service.clone(),
+                port: port.port.clone(),
+                application_port: port.application_port,
+                reach: port.reach.clone(),
+            })
+            .collect(),
+        calls_allowed: report.calls_allowed,
+        calls_denied: report.calls_denied,
+        calls_failed: report.calls_failed,
+        draining: report.draining,
+    });
+    view.collect()
+}
