@@ -65,7 +65,9 @@ impl CanonicalPath {
         let raw = raw.as_ref();
         check(raw)?;
         let canonical = decode(raw);
-        check(canonical.as_bytes())?;
+        if canonical.as_bytes() != raw {
+            check(canonical.as_bytes())?;
+        }
         Ok(Self(canonical))
     }
 
@@ -99,41 +101,53 @@ fn check(path: &[u8]) -> Result<(), PathAmbiguous> {
         return Err(PathAmbiguous::NotAbsolute);
     }
     let mut rest = path;
-    let mut octets = Vec::new();
     while let [byte, tail @ ..] = rest {
-        let (octet, length) = match byte {
-            b'%' => (check_escape(tail)?, 3),
-            _ => (check_plain(*byte)?, 1),
+        rest = match byte {
+            b'%' => check_escape(tail)?,
+            _ => check_plain(*byte).map(|()| tail)?,
         };
-        octets.push(octet);
-        rest = &rest[length..];
     }
-    if std::str::from_utf8(&octets).is_err() {
-        return Err(PathAmbiguous::NotUtf8);
-    }
+    check_utf8(path)?;
     check_segments(&path[1..])
 }
 
-fn check_plain(byte: u8) -> Result<u8, PathAmbiguous> {
+fn check_plain(byte: u8) -> Result<(), PathAmbiguous> {
     match byte {
         b'\\' => Err(PathAmbiguous::Backslash),
         b'#' => Err(PathAmbiguous::Fragment),
         b';' => Err(PathAmbiguous::Parameter),
         b'?' => Err(PathAmbiguous::Query),
         0..=b' ' | 0x7F => Err(PathAmbiguous::ControlByte),
-        _ => Ok(byte),
+        _ => Ok(()),
     }
 }
 
-/// `tail` is what follows a `%`.
-fn check_escape(tail: &[u8]) -> Result<u8, PathAmbiguous> {
+/// `tail` is what follows a `%`; gives what follows the escape.
+fn check_escape(tail: &[u8]) -> Result<&[u8], PathAmbiguous> {
     let octet = escaped(tail).ok_or(PathAmbiguous::MalformedEscape)?;
     match octet {
         b'/' | b'\\' => Err(PathAmbiguous::EscapedSeparator),
         0 => Err(PathAmbiguous::EscapedNul),
         b'%' if escaped(&tail[2..]).is_some() => Err(PathAmbiguous::EscapedTwice),
-        _ => Ok(octet),
+        _ => Ok(&tail[2..]),
     }
+}
+
+/// Escapes count as what they stand for: an overlong slash (`%C0%AF`) is no UTF-8 either.
+fn check_utf8(path: &[u8]) -> Result<(), PathAmbiguous> {
+    if path.is_ascii() && !path.contains(&b'%') {
+        return Ok(());
+    }
+    let mut octets = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let [byte, tail @ ..] = rest {
+        let escape = (*byte == b'%').then(|| escaped(tail)).flatten();
+        octets.push(escape.unwrap_or(*byte));
+        rest = if escape.is_some() { &tail[2..] } else { tail };
+    }
+    std::str::from_utf8(&octets)
+        .map(|_| ())
+        .map_err(|_| PathAmbiguous::NotUtf8)
 }
 
 fn check_segments(path: &[u8]) -> Result<(), PathAmbiguous> {

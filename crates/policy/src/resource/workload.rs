@@ -106,7 +106,10 @@ impl Workload {
                 .optional("hint")
                 .map(|at| read_hint(&at))
                 .transpose()?,
-            key_type: key_type.map_or(Ok(KeyType::default()), |at| KeyType::read(&at))?,
+            key_type: match key_type {
+                Some(at) => KeyType::read(&at)?,
+                None => KeyType::default(),
+            },
         })
     }
 
