@@ -2,8 +2,9 @@
 //! types at the door and refuses what does not fit.
 #![expect(
     unused_qualifications,
-    clippy::all,
     clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 
