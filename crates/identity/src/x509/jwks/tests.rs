@@ -14,12 +14,12 @@ fn parse(mesh: &Mesh, json: &Value) -> Result<BundleDocument, JwksError> {
 
 /// The roots that are left after `change` was made to the one key of a good document.
 #[track_caller]
-fn check(change: impl FnOnce(&mut Value), expected: Result<usize, JwksError>) {
+fn check(change: impl FnOnce(&mut Value), expected: &Result<usize, JwksError>) {
     let mesh = Mesh::new("td");
     let mut json = document(&mesh);
     change(&mut json["keys"][0]);
     let roots = parse(&mesh, &json).map(|document| document.bundle.authorities().len());
-    assert_eq!(roots, expected);
+    assert_eq!(&roots, expected);
 }
 
 #[test]
@@ -48,20 +48,20 @@ fn text_that_is_no_key_set_is_refused() {
 fn a_key_that_is_no_proper_certificate_spoils_the_document() {
     check(
         |key| key["x5c"] = json!("text"),
-        Err(JwksError::X5c { index: 0 }),
+        &Err(JwksError::X5c { index: 0 }),
     );
     check(
         |key| key["x5c"] = json!([7]),
-        Err(JwksError::X5c { index: 0 }),
+        &Err(JwksError::X5c { index: 0 }),
     );
     check(
         |key| key["x5c"] = json!(["_-"]),
-        Err(JwksError::X5c { index: 0 }),
+        &Err(JwksError::X5c { index: 0 }),
     );
     let (index, reason) = (0, CertificateError::Malformed);
     check(
         |key| key["x5c"] = json!(["AAAA"]),
-        Err(JwksError::Bundle(BundleError::Root { index, reason })),
+        &Err(JwksError::Bundle(BundleError::Root { index, reason })),
     );
 }
 
@@ -75,7 +75,7 @@ fn requirement_88_unknown_kty_and_use_are_ignored() {
         ("use", Value::Null),
         ("kty", Value::Null),
     ] {
-        check(|key| key[member] = value, Ok(0));
+        check(|key| key[member] = value, &Ok(0));
     }
 }
 
@@ -83,9 +83,9 @@ fn requirement_88_unknown_kty_and_use_are_ignored() {
 fn requirement_56_a_key_without_x5c_is_ignored() {
     check(
         |key| drop(key.as_object_mut().unwrap().remove("x5c")),
-        Ok(0),
+        &Ok(0),
     );
-    check(|key| key["x5c"] = json!([]), Ok(0));
+    check(|key| key["x5c"] = json!([]), &Ok(0));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn requirement_57_only_the_first_x5c_value_is_used() {
                 .unwrap()
                 .push(json!("no certificate"))
         },
-        Ok(1),
+        &Ok(1),
     );
 }
 
