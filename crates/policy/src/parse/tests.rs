@@ -154,71 +154,57 @@ fn other_key_types_are_not_there_yet() {
 #[test]
 fn leaving_out_never_carries_meaning() {
     let rule = |rule: &str| format!("{{{TARGETS}, allow: [{rule}]}}");
-    let from = "from: [{namespace: a}]";
-    spec_refused(
-        "Policy",
-        &format!("{{{TARGETS}}}"),
-        "",
-        "missing-field",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule(&format!("{{{from}}}")),
-        "/allow/0",
-        "missing-field",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule("{id: r}"),
-        "/allow/0",
-        "missing-field",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule("{id: r, from: []}"),
-        "/allow/0/from",
-        "invalid-value",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule(&format!("{{id: r, {from}, to: {{}}}}")),
-        "/allow/0/to",
-        "missing-field",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule(&format!("{{id: r, {from}, to: {{http: []}}}}")),
-        "/allow/0/to/http",
-        "invalid-value",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        &rule(&format!("{{id: r, {from}, to: {{http: [{{}}]}}}}")),
-        "/allow/0/to/http/0",
-        "invalid-value",
-        None,
-    );
-    spec_refused(
-        "Policy",
-        "{targets: [], allow: []}",
-        "/targets",
-        "invalid-value",
-        None,
-    );
-    spec_refused(
-        "Baseline",
-        "{scope: {}, deny: []}",
-        "/scope",
-        "invalid-value",
-        None,
-    );
-    spec_refused("Workload", "{}", "", "missing-field", None);
+    let to = |to: &str| rule(&format!("{{id: r, from: [{{namespace: a}}], to: {to}}}"));
+    for (kind, spec, pointer, code) in [
+        ("Policy", format!("{{{TARGETS}}}"), "", "missing-field"),
+        (
+            "Policy",
+            "{targets: [], allow: []}".to_owned(),
+            "/targets",
+            "invalid-value",
+        ),
+        (
+            "Policy",
+            rule("{from: [{namespace: a}]}"),
+            "/allow/0",
+            "missing-field",
+        ),
+        ("Policy", rule("{id: r}"), "/allow/0", "missing-field"),
+        (
+            "Policy",
+            rule("{id: r, from: []}"),
+            "/allow/0/from",
+            "invalid-value",
+        ),
+        ("Policy", to("{}"), "/allow/0/to", "missing-field"),
+        (
+            "Policy",
+            to("{http: []}"),
+            "/allow/0/to/http",
+            "invalid-value",
+        ),
+        (
+            "Policy",
+            to("{http: [{}]}"),
+            "/allow/0/to/http/0",
+            "invalid-value",
+        ),
+        (
+            "Baseline",
+            "{scope: {}, deny: []}".to_owned(),
+            "/scope",
+            "invalid-value",
+        ),
+        (
+            "Baseline",
+            "{scope: {mesh: true}}".to_owned(),
+            "",
+            "invalid-value",
+        ),
+        ("Workload", "{}".to_owned(), "", "missing-field"),
+    ] {
+        spec_refused(kind, &spec, pointer, code, None);
+    }
 }
 
 #[test]
@@ -516,7 +502,7 @@ proptest! {
     fn canonical_form_gives_the_object_back(value in prop_oneof![policy(), baseline(), registry()]) {
         let object = parse_json(&value).unwrap();
         let canonical = object.to_json();
-        prop_assert_eq!(parse_json(&canonical), Ok(object.clone()));
+        prop_assert_eq!(parse_json(&canonical), Ok(object));
         prop_assert_eq!(parse_json(&canonical).unwrap().to_json(), canonical);
     }
 
