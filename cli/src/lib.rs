@@ -1,1 +1,85 @@
+//! The operator's tool: one module for each command, and the client of the CA's REST interface.
+//!
+//! Invariant: it holds no authority of its own. Everything it changes goes through the same
+//! interface as a `curl` would, and its secret is sent only to a CA that has proved to be one.
 
+mod admin;
+mod apply;
+mod arguments;
+mod completions;
+mod delete;
+mod demo;
+mod explain;
+mod get;
+mod join_token;
+mod kind;
+mod manifest;
+mod objects;
+mod output;
+mod port_spec;
+mod program;
+mod status;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use runtime::exit;
+
+use arguments::{Command, CommandLine};
+
+/// Runs one command line, program name first, and says how the process is to exit.
+pub fn run<I, A>(arguments: I) -> ExitCode
+where
+    I: IntoIterator<Item = A>,
+    A: Into<OsString> + Clone,
+{
+    match CommandLine::try_parse_from(arguments) {
+        Ok(line) => dispatch(line.command),
+        Err(answer) => explain_usage(&answer),
+    }
+}
+
+/// Help and version are asked for; the rest is a wrong invocation, told on one line.
+fn explain_usage(answer: &clap::Error) -> ExitCode {
+    if !answer.use_stderr() {
+        return exit::report(output::print_text(&answer.render().to_string()));
+    }
+    let text = answer.render().to_string();
+    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        output::remark(&text);
+    } else {
+        let paragraphs = text
+            .split("\n\n")
+            .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
+        output::remark(&paragraphs.collect::<Vec<_>>().join("; "));
+    }
+    ExitCode::from(exit::USAGE)
+}
+
+fn dispatch(command: Command) -> ExitCode {
+    match command {
+        Command::Apply(command) => exit::report(block_on(command.run())),
+        Command::Get(command) => exit::report(block_on(command.run())),
+        Command::Delete(command) => exit::report(block_on(command.run())),
+        Command::Explain(command) => exit::report(block_on(command.run())),
+        Command::JoinToken(command) => exit::report(block_on(command.run())),
+        Command::Status(command) => exit::report(block_on(command.run())),
+        Command::Completions(command) => exit::report(command.run()),
+        Command::DemoProgram(command) => exit::report(block_on(command.run())),
+        Command::ExecWhenRegistered(command) => command.run(),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    start_tokio()?.block_on(work)
+}
+
+fn start_tokio() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+}

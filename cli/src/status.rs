@@ -1,0 +1,93 @@
+//! `countersign status`: the mesh at a glance.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::admin::AdminArguments;
+use crate::get::columns;
+use crate::kind::Kind;
+use crate::output::{self, OutputArguments, Table, cell};
+
+/// Show the CA, the agents, and what is not as it should be
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign status
+  countersign status -o json | jq '.agents[] | select(.connected | not)'")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+impl Status {
+    pub(crate) async fn run(&self) -> anyhow::Result<()> {
+        let client = self.admin.client()?;
+        let about = client.get("/v1/about").await?;
+        let agents = client.get("/v1/agents").await?;
+        let status = json!({ "url": client.url(), "ca": about, "agents": agents["items"] });
+        output::print(self.output.format, &status, table)
+    }
+}
+
+fn table(status: &Value) -> String {
+    let mut facts = Table::pairs();
+    for (name, pointer) in [
+        ("trust domain", "/ca/trustDomain"),
+        ("CA", "/url"),
+        ("version", "/ca/version"),
+        ("crypto", "/ca/backend"),
+        ("revision", "/ca/revision"),
+    ] {
+        facts.row([name.to_owned(), cell(status, pointer)]);
+    }
+    let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut text = facts.render();
+    text.push('\n');
+    if agents.is_empty() {
+        text.push_str("no agents have joined; `countersign join-token create` admits one\n");
+        return text;
+    }
+    text.push_str(&columns(Kind::Agent, agents));
+    for warning in agents.iter().flat_map(warnings) {
+        text.push_str(&warning);
+        text.push('\n');
+    }
+    text
+}
+
+fn warnings(agent: &Value) -> Vec<String> {
+    let id = cell(agent, "/spiffeId");
+    let reports = agent["reports"].as_array().into_iter().flatten();
+    let bypassable = reports.filter_map(|report| {
+        let ports = cell(report, "/bypassable");
+        let workload = cell(report, "/workload");
+        (ports != "-")
+            .then(|| format!("BYPASSABLE  {workload}: {ports} can be reached past its proxy"))
+    });
+    let offset = agent["clockOffsetMs"].as_i64().unwrap_or(0);
+    let clock = (offset.abs() > 1000).then(|| format!("CLOCK  {id} is off by {offset} ms"));
+    bypassable.chain(clock).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_that_bypasses_the_proxy_is_shown() {
+        let agent = json!({ "reports": [{ "workload": "shop/orders", "bypassable": ["http"] }] });
+        assert_eq!(
+            warnings(&agent),
+            ["BYPASSABLE  shop/orders: http can be reached past its proxy"]
+        );
+    }
+
+    #[test]
+    fn clock_that_is_off_is_shown_and_one_that_is_not_is_not() {
+        let of = |offset: i64| warnings(&json!({ "spiffeId": "a", "clockOffsetMs": offset }));
+        assert_eq!(of(-2500), ["CLOCK  a is off by -2500 ms"]);
+        assert!(of(40).is_empty());
+    }
+}
