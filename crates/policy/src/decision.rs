@@ -181,19 +181,19 @@ impl DecisionId {
             _ => "",
         };
         let [namespace, name, port] = class.service;
-        let tag = key.tag(&[
-            class.revision.as_bytes(),
-            class.evaluator.as_bytes(),
-            class.source.as_bytes(),
-            namespace.as_bytes(),
-            name.as_bytes(),
-            port.as_bytes(),
-            class.method.as_bytes(),
-            class.path_shape.as_bytes(),
-            class.verdict.as_str().as_bytes(),
-            outcome.as_bytes(),
-            denied_by.as_bytes(),
-        ]);
+        let tag = key.tag(&[&framed(&[
+            class.revision,
+            class.evaluator,
+            class.source,
+            namespace,
+            name,
+            port,
+            class.method,
+            class.path_shape,
+            class.verdict.as_str(),
+            outcome,
+            denied_by,
+        ])]);
         let mut id = [0; 16];
         id.copy_from_slice(&tag[..16]);
         Self(id)
@@ -203,6 +203,18 @@ impl DecisionId {
     pub fn as_bytes(&self) -> &[u8; 16] {
         &self.0
     }
+}
+
+/// Each part after its length, so that no two classes give the same bytes. One buffer: hashing
+/// many small parts costs more than copying them.
+fn framed(parts: &[&str]) -> Vec<u8> {
+    let length = parts.iter().map(|part| part.len() + size_of::<u64>()).sum();
+    let mut bytes = Vec::with_capacity(length);
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part.as_bytes());
+    }
+    bytes
 }
 
 impl fmt::Display for DecisionId {

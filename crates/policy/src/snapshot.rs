@@ -76,7 +76,8 @@ impl PolicySnapshot {
         Self::of(revision, decision_key, world)
     }
 
-    /// Answers a question. Makes no allocation on the way to an allow but those of the decision id.
+    /// Answers a question. The only allocations on the way to an allow are
+    /// those of the decision id.
     pub fn judge(&self, question: &Question<'_>) -> Decision {
         let (verdict, path_shape) = self.verdict(question);
         let service = question.target.service;
