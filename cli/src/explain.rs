@@ -75,11 +75,13 @@ fn header(text: &str) -> Result<(String, String), String> {
 fn table(explanation: &Value) -> String {
     let mut facts = Table::pairs();
     for (name, pointer) in [
-        ("verdict", "/decision/verdict"),
-        ("rule", "/decision/rule"),
-        ("reason", "/decision/reason"),
-        ("decision", "/decision/id"),
-        ("revision", "/decision/revision"),
+        ("verdict", "/verdict"),
+        ("because", "/message"),
+        ("caller", "/source"),
+        ("target", "/target"),
+        ("path", "/path"),
+        ("decision", "/decisionId"),
+        ("revision", "/revision"),
     ] {
         if explanation
             .pointer(pointer)
@@ -88,7 +90,7 @@ fn table(explanation: &Value) -> String {
             facts.row([name.to_owned(), cell(explanation, pointer)]);
         }
     }
-    let misses = explanation["nearest_misses"]
+    let misses = explanation["nearestMisses"]
         .as_array()
         .map_or(&[][..], Vec::as_slice);
     if misses.is_empty() {
@@ -96,7 +98,13 @@ fn table(explanation: &Value) -> String {
     }
     let mut near = Table::new(&["NEAREST RULE", "CONDITION", "WANTED", "GOT"]);
     for miss in misses {
-        near.row(["/rule", "/condition", "/wanted", "/got"].map(|pointer| cell(miss, pointer)));
+        let rule = format!("{}#{}", cell(miss, "/rule/object"), cell(miss, "/rule/id"));
+        near.row([
+            rule,
+            cell(miss, "/condition"),
+            cell(miss, "/wanted"),
+            cell(miss, "/got"),
+        ]);
     }
     format!("{}\n{}", facts.render(), near.render())
 }
@@ -112,6 +120,27 @@ mod tests {
         assert_eq!(
             header("X-Team=a=b").unwrap(),
             ("x-team".to_owned(), "a=b".to_owned())
+        );
+    }
+
+    #[test]
+    fn denial_shows_the_nearest_rule_and_what_it_wanted() {
+        let text = table(&json!({
+            "verdict": "deny",
+            "message": "no rule of the target's policy matched",
+            "nearestMisses": [{
+                "rule": { "object": "Policy shop/orders", "id": "web" },
+                "condition": "from",
+                "wanted": "shop/checkout",
+                "got": "shop/intruder",
+            }],
+        }));
+        assert_eq!(
+            text,
+            "verdict  deny\n\
+             because  no rule of the target's policy matched\n\n\
+             NEAREST RULE            CONDITION  WANTED         GOT\n\
+             Policy shop/orders#web  from       shop/checkout  shop/intruder\n"
         );
     }
 }

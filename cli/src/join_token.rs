@@ -142,9 +142,9 @@ impl List {
             return Ok(());
         }
         output::print(self.output.format, &tokens, |tokens| {
-            let mut table = Table::new(&["ID", "AGENT", "WORKLOADS", "EXPIRES", "USED"]);
+            let mut table = Table::new(&["ID", "AGENT", "EXPIRES", "USED", "MADE BY"]);
             for token in tokens["items"].as_array().into_iter().flatten() {
-                let cells = ["/id", "/agentId", "/workloads", "/expiresAt", "/redeemedAt"];
+                let cells = ["/id", "/agentId", "/expiresAt", "/redeemedAt", "/author"];
                 table.row(cells.map(|pointer| cell(token, pointer)));
             }
             table.render()

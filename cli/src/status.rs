@@ -60,11 +60,18 @@ fn table(status: &Value) -> String {
 fn warnings(agent: &Value) -> Vec<String> {
     let id = cell(agent, "/spiffeId");
     let reports = agent["reports"].as_array().into_iter().flatten();
-    let bypassable = reports.filter_map(|report| {
-        let ports = cell(report, "/bypassable");
-        let workload = cell(report, "/workload");
-        (ports != "-")
-            .then(|| format!("BYPASSABLE  {workload}: {ports} can be reached past its proxy"))
+    let bypassable = reports.flat_map(|report| {
+        let ports = report["bypassable"].as_array().into_iter().flatten();
+        ports.map(|port| {
+            format!(
+                "BYPASSABLE ({})  {}: port {} of {}:{} is reached past the proxy",
+                cell(port, "/reach"),
+                cell(report, "/workload"),
+                cell(port, "/applicationPort"),
+                cell(port, "/service"),
+                cell(port, "/port"),
+            )
+        })
     });
     let offset = agent["clockOffsetMs"].as_i64().unwrap_or(0);
     let clock = (offset.abs() > 1000).then(|| format!("CLOCK  {id} is off by {offset} ms"));
@@ -77,10 +84,13 @@ mod tests {
 
     #[test]
     fn port_that_bypasses_the_proxy_is_shown() {
-        let agent = json!({ "reports": [{ "workload": "shop/orders", "bypassable": ["http"] }] });
+        let port = json!({ "service": "shop/orders", "port": "http", "applicationPort": 8080, "reach": "local-users" });
+        let agent = json!({ "reports": [{ "workload": "shop/orders", "bypassable": [port] }] });
         assert_eq!(
             warnings(&agent),
-            ["BYPASSABLE  shop/orders: http can be reached past its proxy"]
+            [
+                "BYPASSABLE (local-users)  shop/orders: port 8080 of shop/orders:http is reached past the proxy"
+            ]
         );
     }
 

@@ -24,7 +24,8 @@ use super::problem::Problem;
 use super::{AdminFile, CaUrl};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longer than the CA lets a request wait.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(40);
 const LONGEST_ANSWER: usize = 64 << 20;
 
 /// Speaks to the CA with an administrator's credential. One connection for each call.
