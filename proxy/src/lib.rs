@@ -1,1 +1,32 @@
+//! The proxy: carries a connection only between identities that policy permits.
+//!
+//! Invariant: the road to the application takes a `Permit`, and only a decision of the policy
+//! snapshot in force, about a peer whose identity mutual TLS proved, makes one. What the proxy
+//! does not know (credentials, policy, a path's meaning) it refuses, and says why.
+//!
+//! What admits, decides, routes and balances is pure and knows no transport; everything that
+//! speaks to sockets is under `transport`.
 
+mod admit;
+mod app;
+mod balance;
+pub mod config;
+mod failure;
+mod feed;
+mod guard;
+mod head;
+mod live;
+mod record;
+mod route;
+mod service_port;
+mod state;
+mod status;
+mod telemetry;
+mod transport;
+
+pub use app::{FeedSource, Proxy, StartError};
+pub use config::Config;
+pub use failure::Reason;
+pub use record::{CallRecord, Direction, Verdict};
+pub use service_port::ServicePort;
+pub use status::{BypassablePort, ProxyStatus, Reachable};

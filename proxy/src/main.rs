@@ -1,1 +1,82 @@
-fn main() {}
+//! `countersign-proxy`: reads its configuration, runs until a signal, drains.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use countersign_proxy::{Config, FeedSource, Proxy};
+use runtime::exit::{Usage, report};
+use runtime::{Clock, telemetry};
+
+/// Carries a connection only between identities that policy permits.
+#[derive(Debug, Parser)]
+#[command(name = "countersign-proxy", version = version())]
+struct Arguments {
+    /// The configuration file (TOML).
+    #[arg(long, env = "COUNTERSIGN_PROXY_CONFIG")]
+    config: PathBuf,
+    /// Check the configuration and exit.
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() => {
+            return report(Err(Usage(error.render().to_string()).into()));
+        }
+        // Help and version are no errors; where nobody reads them, nothing is lost.
+        Err(help) => {
+            drop(help.print());
+            return ExitCode::SUCCESS;
+        }
+    };
+    report(run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config)?;
+    if arguments.check_config {
+        return Ok(());
+    }
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let log_level = telemetry::init(&config.log)?;
+    let Some(feed) = config.feed.clone() else {
+        let text = "`feed` is missing: the agent's mesh-feed socket".to_owned();
+        return Err(Usage(text).into());
+    };
+    let deadline = config.drain.deadline.duration();
+    let workload = config.workload.clone();
+    let source = FeedSource::Socket(feed);
+    let mut proxy = Proxy::start_with(config, source, Clock::system(), Some(log_level)).await?;
+    let trigger = proxy.trigger();
+    let asked = trigger.shutdown();
+    let mut signals = pin!(trigger.on_signals().context("handle signals")?);
+    tracing::info!(%workload, outbound = ?proxy.outbound_address(), "proxy started");
+    tokio::select! {
+        () = signals.as_mut() => {}
+        () = asked.draining() => {}
+        failed = proxy.failed() => return Err(failed.into()),
+    }
+    tokio::select! {
+        drained = proxy.drain(deadline) => drained.map_err(Into::into),
+        () = signals => Ok(()),
+    }
+}
+
+fn version() -> &'static str {
+    match crypto::BACKEND {
+        "ring" => concat!(env!("CARGO_PKG_VERSION"), " (protocol 1.0, ring)"),
+        _ => concat!(env!("CARGO_PKG_VERSION"), " (protocol 1.0, aws-lc-rs)"),
+    }
+}

@@ -1,0 +1,306 @@
+//! The gate: from a proven peer and what it asks to a `Permit`, or to a refusal that says why.
+//!
+//! Invariant: a [`Permit`] exists only for an allow of the configuration in force, about a peer
+//! that mutual TLS proved and whose certificate was valid at that moment; its stream is in the
+//! table of live streams, so a later configuration ends it. Unknown means no.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method};
+use identity::SpiffeId;
+use policy::{
+    CanonicalPath, DecisionId, HeaderLookup, HeaderValues, PolicySnapshot, Question, RequestPath,
+    Verdict,
+};
+use runtime::Clock;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::failure::Reason;
+use crate::head::{RequestHead, RequestTarget};
+use crate::live::{Judged, Live, Stale, Stream, Ticket};
+use crate::service_port::ServicePort;
+use crate::state::MeshState;
+
+/// What a decision was made about; kept as long as the stream lives.
+#[derive(Clone, Debug)]
+pub(crate) struct Inputs {
+    pub source: SpiffeId,
+    pub target: ServicePort,
+    pub request: JudgedRequest,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum JudgedRequest {
+    /// A connection as such, to a TCP port.
+    Connection,
+    Http {
+        method: Method,
+        path: JudgedPath,
+        fields: JudgedFields,
+    },
+}
+
+/// What is judged, and what the application gets: the canonical path, or the asterisk of
+/// `OPTIONS *`, which no path rule matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JudgedPath(RequestPath);
+
+/// Header fields as the application gets them.
+#[derive(Clone, Debug)]
+pub(crate) struct JudgedFields(HeaderMap);
+
+/// Who asks, as mutual TLS proved it.
+#[derive(Clone, Debug)]
+pub(crate) struct Peer {
+    spiffe_id: SpiffeId,
+    not_after: OffsetDateTime,
+    leaf_sha256: String,
+}
+
+/// Leave to pass one request or connection on to the application. Only the gate makes one.
+#[derive(Debug)]
+pub(crate) struct Permit {
+    ticket: Ticket,
+    rule: String,
+    decision: DecisionId,
+    path: JudgedPath,
+}
+
+/// No.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Denied {
+    pub reason: Reason,
+    /// What was wrong, for people.
+    pub detail: String,
+    /// Absent where nothing was judged.
+    pub decision: Option<DecisionId>,
+}
+
+/// Judges by the configuration in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    states: watch::Receiver<Arc<MeshState>>,
+    live: Live,
+    clock: Clock,
+}
+
+impl Gate {
+    pub(crate) fn new(states: watch::Receiver<Arc<MeshState>>, live: Live, clock: Clock) -> Self {
+        Self {
+            states,
+            live,
+            clock,
+        }
+    }
+
+    /// The configuration in force.
+    pub(crate) fn state(&self) -> Arc<MeshState> {
+        Arc::clone(&self.states.borrow())
+    }
+
+    /// Judges a connection to a TCP port.
+    ///
+    /// # Errors
+    /// A refusal, with its reason and decision.
+    pub(crate) fn connection(&self, peer: &Peer, target: &ServicePort) -> Result<Permit, Denied> {
+        self.judge(
+            peer,
+            Inputs {
+                source: peer.spiffe_id.clone(),
+                target: target.clone(),
+                request: JudgedRequest::Connection,
+            },
+            JudgedPath(RequestPath::Asterisk),
+        )
+    }
+
+    /// Judges one HTTP request by the one form that its path has.
+    ///
+    /// # Errors
+    /// A refusal, with its reason and decision.
+    pub(crate) fn request(
+        &self,
+        peer: &Peer,
+        target: &ServicePort,
+        head: &RequestHead,
+    ) -> Result<Permit, Denied> {
+        let path = judged_path(head.target())?;
+        self.judge(
+            peer,
+            Inputs {
+                source: peer.spiffe_id.clone(),
+                target: target.clone(),
+                request: JudgedRequest::Http {
+                    method: head.method().clone(),
+                    path: path.clone(),
+                    fields: JudgedFields(head.fields().clone()),
+                },
+            },
+            path,
+        )
+    }
+
+    fn judge(&self, peer: &Peer, inputs: Inputs, path: JudgedPath) -> Result<Permit, Denied> {
+        if peer.not_after <= self.clock.now() {
+            return Err(Denied {
+                reason: Reason::PeerExpired,
+                detail: format!("the certificate of {} has expired", peer.spiffe_id),
+                decision: None,
+            });
+        }
+        let mut inputs = inputs;
+        loop {
+            let state = self.state();
+            let policy = state.policy.as_ref().ok_or_else(not_ready)?;
+            let (rule, decision) = allowed(policy, &inputs)?;
+            let judged = Judged {
+                inputs,
+                not_after: peer.not_after,
+            };
+            match self.live.enter(state.version, judged) {
+                Ok(ticket) => {
+                    return Ok(Permit {
+                        ticket,
+                        rule,
+                        decision,
+                        path,
+                    });
+                }
+                Err(Stale(again)) => inputs = again,
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Takes what the handshake proved.
+    pub(crate) fn of(identity: &mtls::PeerIdentity) -> Self {
+        Self {
+            spiffe_id: identity.spiffe_id().clone(),
+            not_after: identity.not_after(),
+            leaf_sha256: identity.leaf_digest().to_string(),
+        }
+    }
+
+    pub(crate) fn spiffe_id(&self) -> &SpiffeId {
+        &self.spiffe_id
+    }
+
+    pub(crate) fn not_after(&self) -> OffsetDateTime {
+        self.not_after
+    }
+
+    /// Lower-case hexadecimal.
+    pub(crate) fn leaf_sha256(&self) -> &str {
+        &self.leaf_sha256
+    }
+}
+
+impl Permit {
+    /// The stream's place among the live ones, for as long as the stream lasts.
+    pub(crate) fn into_ticket(self) -> Ticket {
+        self.ticket
+    }
+
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        self.ticket.stream()
+    }
+
+    /// The rule that said yes, as `Policy ns/name#id`.
+    pub(crate) fn rule(&self) -> &str {
+        &self.rule
+    }
+
+    pub(crate) fn decision(&self) -> &DecisionId {
+        &self.decision
+    }
+
+    /// What was judged, and what goes to the application.
+    pub(crate) fn path(&self) -> &JudgedPath {
+        &self.path
+    }
+}
+
+impl JudgedPath {
+    pub(crate) fn as_str(&self) -> &str {
+        match &self.0 {
+            RequestPath::Canonical(path) => path.as_str(),
+            RequestPath::Asterisk | RequestPath::Authority | RequestPath::Ambiguous(_) => "*",
+        }
+    }
+}
+
+impl HeaderLookup for JudgedFields {
+    fn lookup(&self, name: &str) -> HeaderValues<'_> {
+        let mut values = self.0.get_all(name).iter();
+        match (values.next(), values.next()) {
+            (None, _) => HeaderValues::Absent,
+            (Some(value), None) => HeaderValues::One(value.as_bytes()),
+            _ => HeaderValues::Many,
+        }
+    }
+}
+
+/// Whether the policy permits what it was asked about before.
+pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) -> bool {
+    policy.is_some_and(|policy| allowed(policy, inputs).is_ok())
+}
+
+fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
+    match target {
+        RequestTarget::Asterisk => Ok(JudgedPath(RequestPath::Asterisk)),
+        RequestTarget::Path { path, .. } => CanonicalPath::parse(path)
+            .map(|path| JudgedPath(RequestPath::Canonical(path)))
+            .map_err(|ambiguous| Denied {
+                reason: Reason::PathAmbiguous,
+                detail: ambiguous.to_string(),
+                decision: None,
+            }),
+    }
+}
+
+fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(String, DecisionId), Denied> {
+    let request = match &inputs.request {
+        JudgedRequest::Connection => policy::Request::Connection,
+        JudgedRequest::Http {
+            method,
+            path,
+            fields,
+        } => policy::Request::Http {
+            method: method.as_str(),
+            path: &path.0,
+            headers: fields,
+        },
+    };
+    let decision = policy.judge(&Question {
+        source: &inputs.source,
+        target: policy::Target {
+            service: &inputs.target.service,
+            port: &inputs.target.port,
+        },
+        request,
+    });
+    match decision.verdict {
+        Verdict::Allow(rule) => Ok((rule.to_string(), decision.id)),
+        Verdict::Deny(why) => Err(Denied {
+            reason: Reason::PolicyDenied,
+            detail: format!(
+                "{} may not call {}: {} ({why}), revision {}",
+                inputs.source,
+                inputs.target,
+                why.code(),
+                decision.revision
+            ),
+            decision: Some(decision.id),
+        }),
+    }
+}
+
+fn not_ready() -> Denied {
+    Denied {
+        reason: Reason::NotReady,
+        detail: "no policy has arrived yet".to_owned(),
+        decision: None,
+    }
+}

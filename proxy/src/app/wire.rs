@@ -1,0 +1,233 @@
+//! The parts, made and started in order.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use mtls::{Credentials, Publisher};
+use nix::unistd::geteuid;
+use prometheus_client::registry::Registry;
+use runtime::{AdminSource, Clock, Shutdown, Supervisor};
+use tokio::sync::watch;
+
+use super::housekeeping::Housekeeping;
+use super::listen::Listening;
+use super::{FeedSource, StartError};
+use crate::admit::Gate;
+use crate::config::{AccessLogFormat, Config, Limits};
+use crate::feed::announcements::Announcements;
+use crate::feed::assembly::Assembly;
+use crate::feed::client::{Feed, Freshness};
+use crate::feed::connect::Connector;
+use crate::guard::caller::CallerGuard;
+use crate::live::Live;
+use crate::state::MeshState;
+use crate::status::StatusBoard;
+use crate::telemetry::{Journal, write_access_log};
+use crate::transport::application::Applications;
+use crate::transport::listeners::Listeners;
+use crate::transport::mesh::Inbound;
+use crate::transport::outbound::Outbound;
+use crate::transport::peers::Peers;
+use crate::transport::routing::{Router, Wants};
+use crate::transport::tasks::Tasks;
+
+/// What is shared between the tasks.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) announcements: Announcements,
+    pub(super) board: StatusBoard,
+    pub(super) journal: Journal,
+    config: Config,
+    limits: Arc<Limits>,
+    clock: Clock,
+    registry: Registry,
+    publisher: Publisher,
+    credentials: Credentials,
+    states: watch::Sender<Arc<MeshState>>,
+    live: Live,
+    wants: Wants,
+    freshness: Freshness,
+    tasks: Tasks,
+}
+
+impl Parts {
+    pub(super) fn new(
+        config: Config,
+        clock: Clock,
+        shutdown: Shutdown,
+    ) -> Result<Self, StartError> {
+        let wall = clock.clone();
+        let (publisher, credentials) = mtls::channel(move || wall.now());
+        let mut registry = Registry::default();
+        let (states, _) = watch::channel(Arc::new(MeshState::empty()));
+        Ok(Self {
+            announcements: Announcements::new(),
+            board: StatusBoard::new(config.workload.clone()),
+            journal: Journal::register(&mut registry),
+            limits: Arc::new(config.limits.clone()),
+            registry,
+            publisher,
+            credentials,
+            states,
+            live: Live::default(),
+            wants: Wants::new(),
+            freshness: Freshness::new(),
+            tasks: Tasks::new(shutdown),
+            config,
+            clock,
+        })
+    }
+
+    /// Starts everything. What can fail does so before the first task runs.
+    pub(super) async fn spawn(
+        self,
+        supervisor: &mut Supervisor,
+        listening: Listening,
+        feed: FeedSource,
+        admin: AdminSource,
+    ) -> Result<(), StartError> {
+        let applications = Applications::new(self.tasks.clone(), self.limits.connect.duration());
+        let inbound = self.inbound(&applications);
+        let listeners = Listeners::reserve(inbound, self.announcements.clone(), &self.config.mesh)
+            .await
+            .map_err(|(address, source)| StartError::Bind {
+                what: "mesh.ports",
+                address,
+                source,
+            })?;
+        let outbound = self.outbound()?;
+        let peers = outbound.peers.clone();
+        let shutdown = self.tasks.shutdown().clone();
+        supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
+        if let Some(listener) = listening.outbound {
+            supervisor.spawn("outbound", outbound.clone().accept_tcp(listener));
+        }
+        if let Some(listener) = listening.outbound_unix {
+            supervisor.spawn("outbound socket", outbound.clone().accept_unix(listener));
+        }
+        for (name, listener) in listening.reach {
+            supervisor.spawn("reach", outbound.clone().accept_reach(listener, name));
+        }
+        if let Some(socket) = listening.admin {
+            supervisor.spawn("administration", socket.serve(admin, shutdown.clone()));
+        }
+        self.spawn_access_log(supervisor);
+        let tasks = self.tasks.clone();
+        supervisor.spawn("connections", async move {
+            tasks.shutdown().draining().await;
+            tasks.finished().await;
+            Ok::<(), Infallible>(())
+        });
+        let housekeeping = self.housekeeping(applications, peers);
+        supervisor.spawn("housekeeping", housekeeping.run());
+        let feed_task = Feed {
+            connector: Connector::new(feed),
+            workload: self.config.workload.clone(),
+            advertise: self.advertise(),
+            assembly: Assembly::new(self.config.workload),
+            publisher: self.publisher,
+            credentials: self.credentials,
+            states: self.states,
+            live: self.live,
+            wants: self.wants,
+            announcements: self.announcements,
+            board: self.board,
+            freshness: self.freshness,
+            clock: self.clock,
+            tasks: self.tasks,
+        };
+        supervisor.spawn("feed", feed_task.run());
+        if let Some(listener) = listening.metrics {
+            let registry = Arc::new(self.registry);
+            let served = runtime::serve_metrics(listener, registry, shutdown);
+            supervisor.spawn("metrics", served);
+        }
+        Ok(())
+    }
+
+    fn advertise(&self) -> String {
+        let mesh = &self.config.mesh;
+        mesh.advertise
+            .clone()
+            .unwrap_or_else(|| mesh.address.to_string())
+    }
+
+    fn inbound(&self, applications: &Applications) -> Inbound {
+        Inbound {
+            gate: Gate::new(
+                self.states.subscribe(),
+                self.live.clone(),
+                self.clock.clone(),
+            ),
+            credentials: self.credentials.clone(),
+            applications: applications.clone(),
+            journal: self.journal.clone(),
+            tasks: self.tasks.clone(),
+            limits: Arc::clone(&self.limits),
+            clock: self.clock.clone(),
+        }
+    }
+
+    fn outbound(&self) -> Result<Outbound, StartError> {
+        let configured = self.config.outbound.as_ref();
+        let allowed = configured.and_then(|it| it.allowed_uids.clone());
+        let own = || BTreeSet::from([geteuid().as_raw()]);
+        let guard = CallerGuard::new(allowed.unwrap_or_else(own));
+        let peers = Peers::new(
+            self.credentials.clone(),
+            self.clock.clone(),
+            self.journal.clone(),
+            Arc::clone(&self.limits),
+            self.tasks.clone(),
+        );
+        let router = Router::new(
+            self.states.subscribe(),
+            self.wants.clone(),
+            self.limits.want.duration(),
+        );
+        Ok(Outbound {
+            router,
+            peers,
+            live: self.live.clone(),
+            credentials: self.credentials.clone(),
+            journal: self.journal.clone(),
+            guard: guard.map_err(StartError::CallerGuard)?,
+            tasks: self.tasks.clone(),
+            limits: Arc::clone(&self.limits),
+            clock: self.clock.clone(),
+        })
+    }
+
+    fn housekeeping(&self, applications: Applications, peers: Peers) -> Housekeeping {
+        Housekeeping {
+            states: self.states.subscribe(),
+            live: self.live.clone(),
+            credentials: self.credentials.clone(),
+            freshness: self.freshness.clone(),
+            board: self.board.clone(),
+            journal: self.journal.clone(),
+            limits: Arc::clone(&self.limits),
+            clock: self.clock.clone(),
+            applications,
+            peers,
+            tasks: self.tasks.clone(),
+        }
+    }
+
+    fn spawn_access_log(&self, supervisor: &mut Supervisor) {
+        let format = self.config.access_log.format;
+        if format == AccessLogFormat::Off {
+            return;
+        }
+        let records = self.journal.subscribe();
+        let (journal, tasks) = (self.journal.clone(), self.tasks.clone());
+        let stop = async move {
+            tasks.shutdown().draining().await;
+            tasks.finished().await;
+        };
+        let output = tokio::io::stdout();
+        let written = write_access_log(journal, records, format, output, stop);
+        supervisor.spawn("access log", written);
+    }
+}

@@ -1,0 +1,378 @@
+//! The proxy's configuration file (TOML).
+//!
+//! Unknown keys are refused. What can be wrong in itself is refused here, before a port is
+//! bound: an outbound listener that is not on loopback, a duplicate local port, a limit of zero.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use identity::QualifiedName;
+use policy::PortName;
+use runtime::{ConfigError, Span, TelemetryOptions};
+use serde::{Deserialize, Deserializer};
+
+use crate::service_port::ServicePort;
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The workload that this proxy stands in front of.
+    pub workload: QualifiedName,
+    /// The agent's mesh-feed socket. Left out where the feed is given in process.
+    #[serde(default)]
+    pub feed: Option<PathBuf>,
+    #[serde(default)]
+    pub mesh: Mesh,
+    #[serde(default)]
+    pub outbound: Option<Outbound>,
+    #[serde(default)]
+    pub reach: Vec<Reach>,
+    #[serde(default)]
+    pub listen: Listen,
+    #[serde(default)]
+    pub access_log: AccessLog,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub drain: Drain,
+    #[serde(default)]
+    pub log: TelemetryOptions,
+}
+
+/// Where other proxies reach this workload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Mesh {
+    /// Bound by every mesh listener.
+    pub address: IpAddr,
+    /// What callers are told to connect to; `address` unless given.
+    pub advertise: Option<String>,
+    /// Fixed ports; any other listener takes a free one.
+    pub ports: BTreeMap<ServicePort, u16>,
+}
+
+/// Where the workload itself calls the mesh.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Outbound {
+    /// Loopback only: who listens elsewhere lends the workload's identity to the network.
+    pub listen: SocketAddr,
+    /// Who may call; the proxy's own uid unless given.
+    #[serde(default)]
+    pub allowed_uids: Option<BTreeSet<u32>>,
+    /// The same listener on a Unix socket, where the kernel says who calls.
+    #[serde(default)]
+    pub unix_socket: Option<PathBuf>,
+}
+
+/// A local port in front of one TCP service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reach {
+    pub service: QualifiedName,
+    #[serde(deserialize_with = "port_name")]
+    pub port: PortName,
+    pub listen: SocketAddr,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Prometheus metrics; loopback only.
+    pub metrics: Option<SocketAddr>,
+    pub admin_socket: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    pub format: AccessLogFormat,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogFormat {
+    #[default]
+    Json,
+    Text,
+    Off,
+}
+
+/// How long, how many and how large, on every listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// From the first byte of a TLS handshake to its end.
+    pub handshake: Span,
+    pub connect: Span,
+    /// A request's head; also how long an HTTP/1 connection may wait for its next request.
+    pub header_read: Span,
+    /// A stream or connection without a byte in either direction.
+    pub idle: Span,
+    /// A stream or connection altogether.
+    pub total: Span,
+    /// The first call to a name waits this long for the agent's answer.
+    pub want: Span,
+    pub header_bytes: u32,
+    pub headers: usize,
+    /// Open at once, for each listener.
+    pub connections: usize,
+    /// At once on one HTTP/2 connection.
+    pub streams: u32,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Drain {
+    /// What is in flight after this is cut.
+    pub deadline: Span,
+}
+
+/// A value that is wrong in itself.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidConfig {
+    #[error("{address} is not a loopback address, and this port is for this host only")]
+    NotLoopback {
+        field: &'static str,
+        address: SocketAddr,
+    },
+    #[error("{address} is used twice")]
+    DuplicateListener {
+        field: &'static str,
+        address: SocketAddr,
+    },
+    #[error("must not be zero")]
+    ZeroLimit { field: &'static str },
+    #[error("is empty, so nobody could call; leave it out for the proxy's own uid")]
+    NobodyMayCall,
+    #[error("port {port} is given to {first} and to {second}")]
+    DuplicatePort {
+        port: u16,
+        first: ServicePort,
+        second: ServicePort,
+    },
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// If it cannot be read or parsed, has an unknown key, or a value that [`Config::check`]
+    /// refuses.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let config: Self = runtime::config::load(path)?;
+        config
+            .check()
+            .map_err(|invalid| ConfigError::inconsistent(path, invalid.key(), &invalid))?;
+        Ok(config)
+    }
+
+    /// A sidecar for `workload` with every default: no outbound listener, nothing but the mesh.
+    pub fn for_workload(workload: QualifiedName) -> Self {
+        Self {
+            workload,
+            feed: None,
+            mesh: Mesh::default(),
+            outbound: None,
+            reach: Vec::new(),
+            listen: Listen::default(),
+            access_log: AccessLog::default(),
+            limits: Limits::default(),
+            drain: Drain::default(),
+            log: TelemetryOptions::default(),
+        }
+    }
+
+    /// # Errors
+    /// The first value that is wrong in itself.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        self.check_listeners()?;
+        self.check_ports()?;
+        if let Some(outbound) = &self.outbound
+            && outbound
+                .allowed_uids
+                .as_ref()
+                .is_some_and(BTreeSet::is_empty)
+        {
+            return Err(InvalidConfig::NobodyMayCall);
+        }
+        self.limits.check()
+    }
+
+    fn check_listeners(&self) -> Result<(), InvalidConfig> {
+        let outbound = self
+            .outbound
+            .iter()
+            .map(|it| ("outbound.listen", it.listen));
+        let reach = self.reach.iter().map(|it| ("reach.listen", it.listen));
+        let metrics = self.listen.metrics.map(|it| ("listen.metrics", it));
+        let mut seen = BTreeSet::new();
+        for (field, address) in outbound.chain(reach).chain(metrics) {
+            if !address.ip().is_loopback() {
+                return Err(InvalidConfig::NotLoopback { field, address });
+            }
+            if address.port() != 0 && !seen.insert(address) {
+                return Err(InvalidConfig::DuplicateListener { field, address });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_ports(&self) -> Result<(), InvalidConfig> {
+        let mut seen: BTreeMap<u16, &ServicePort> = BTreeMap::new();
+        for (name, port) in self.mesh.ports.iter().filter(|(_, port)| **port != 0) {
+            if let Some(first) = seen.insert(*port, name) {
+                return Err(InvalidConfig::DuplicatePort {
+                    port: *port,
+                    first: first.clone(),
+                    second: name.clone(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl InvalidConfig {
+    fn key(&self) -> String {
+        match self {
+            Self::NotLoopback { field, .. } | Self::DuplicateListener { field, .. } => {
+                (*field).to_owned()
+            }
+            Self::ZeroLimit { field } => format!("limits.{field}"),
+            Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
+            Self::DuplicatePort { .. } => "mesh.ports".to_owned(),
+        }
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), InvalidConfig> {
+        let spans = [
+            ("handshake", self.handshake),
+            ("connect", self.connect),
+            ("header_read", self.header_read),
+            ("idle", self.idle),
+            ("total", self.total),
+        ];
+        let counts = [
+            ("header_bytes", self.header_bytes as usize),
+            ("headers", self.headers),
+            ("connections", self.connections),
+            ("streams", self.streams as usize),
+        ];
+        let zero = spans
+            .iter()
+            .find(|(_, span)| Duration::from(*span).is_zero())
+            .map(|(field, _)| *field)
+            .or_else(|| {
+                counts
+                    .iter()
+                    .find(|(_, count)| *count == 0)
+                    .map(|(field, _)| *field)
+            });
+        match zero {
+            Some(field) => Err(InvalidConfig::ZeroLimit { field }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self {
+            address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            advertise: None,
+            ports: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake: Span::from(Duration::from_secs(5)),
+            connect: Span::from(Duration::from_secs(2)),
+            header_read: Span::from(Duration::from_secs(30)),
+            idle: Span::from(Duration::from_secs(300)),
+            total: Span::from(Duration::from_secs(24 * 3600)),
+            want: Span::from(Duration::from_secs(2)),
+            header_bytes: 64 * 1024,
+            headers: 100,
+            connections: 4096,
+            streams: 256,
+        }
+    }
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            deadline: Span::from(Duration::from_secs(30)),
+        }
+    }
+}
+
+fn port_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PortName, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        runtime::config::parse("proxy.toml", &format!("workload = \"shop/orders\"\n{text}"))
+    }
+
+    #[track_caller]
+    fn refused(text: &str, expected: &str) {
+        let invalid = parse(text).unwrap().check().unwrap_err();
+        assert_eq!(invalid.key(), expected);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_and_the_nearest_named() {
+        let error = parse("[outbond]\nlisten = \"127.0.0.1:0\"").unwrap_err();
+        assert!(
+            error.to_string().contains("did you mean `outbound`?"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn local_ports_are_on_loopback_only() {
+        refused("[outbound]\nlisten = \"0.0.0.0:15001\"", "outbound.listen");
+        let reach = "[[reach]]\nservice = \"data/db\"\nport = \"pg\"\nlisten = \"10.0.0.1:5432\"";
+        refused(reach, "reach.listen");
+        refused("[listen]\nmetrics = \"0.0.0.0:9090\"", "listen.metrics");
+    }
+
+    #[test]
+    fn a_listener_that_nobody_may_use_is_refused() {
+        let outbound = "[outbound]\nlisten = \"127.0.0.1:0\"\nallowed_uids = []";
+        refused(outbound, "outbound.allowed_uids");
+    }
+
+    #[test]
+    fn limits_of_zero_are_refused() {
+        refused("[limits]\nstreams = 0", "limits.streams");
+        refused("[limits]\nidle = \"0s\"", "limits.idle");
+    }
+
+    #[test]
+    fn one_port_for_two_mesh_listeners_is_refused() {
+        let ports = "[mesh.ports]\n\"shop/orders:http\" = 31006\n\"shop/orders:grpc\" = 31006";
+        refused(ports, "mesh.ports");
+    }
+
+    #[test]
+    fn the_example_of_the_documentation_is_accepted() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/examples/proxy.toml");
+        let config = Config::load(&path).unwrap();
+        assert_eq!(config.workload.to_string(), "shop/orders");
+    }
+}

@@ -1,0 +1,276 @@
+//! From the feed's messages to the state that the proxy decides by. Pure.
+//!
+//! A configuration that cannot be read whole denies everything, and says why. The listeners and
+//! targets of the one before it stay, so that callers are refused and not left without answer.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
+use policy::{MeshNames, PolicySnapshot, Port, Revision, Service};
+use proto::mesh::v1;
+
+use crate::balance::{Balancer, Endpoint};
+use crate::route::Destination;
+use crate::service_port::ServicePort;
+use crate::state::{MeshState, Served, Target};
+
+/// What was heard so far.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    workload: QualifiedName,
+    trust_domain: Option<TrustDomain>,
+    applications: BTreeMap<ServicePort, String>,
+    policy: Option<PolicySnapshot>,
+    unknown: BTreeSet<QualifiedName>,
+    announced: HashMap<QualifiedName, Announced>,
+    last: MeshState,
+}
+
+#[derive(Debug)]
+struct Announced {
+    source: String,
+    generation: u64,
+    endpoints: Vec<v1::Endpoint>,
+}
+
+/// A message that is not understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AssemblyError {
+    #[error("{field} {value:?} in the agent's message is not one")]
+    Field { field: &'static str, value: String },
+    #[error("a configuration came before the welcome")]
+    NotWelcomed,
+    #[error("a configuration without a revision")]
+    NoRevision,
+}
+
+impl Assembly {
+    pub(crate) fn new(workload: QualifiedName) -> Self {
+        Self {
+            workload,
+            trust_domain: None,
+            applications: BTreeMap::new(),
+            policy: None,
+            unknown: BTreeSet::new(),
+            announced: HashMap::new(),
+            last: MeshState::empty(),
+        }
+    }
+
+    /// # Errors
+    /// If a name in it is not one.
+    pub(crate) fn welcome(&mut self, message: &v1::Welcome) -> Result<(), AssemblyError> {
+        let id: SpiffeId = parse("SPIFFE ID", &message.spiffe_id)?;
+        let applications = message.applications.iter().map(|it| {
+            let name = ServicePort {
+                service: qualified(&it.namespace, &it.service)?,
+                port: parse("port name", &it.port)?,
+            };
+            Ok((name, it.address.clone()))
+        });
+        self.applications = applications.collect::<Result<_, AssemblyError>>()?;
+        self.trust_domain = Some(id.trust_domain().clone());
+        Ok(())
+    }
+
+    /// Takes a configuration; one that cannot be read denies. Returns why, if so.
+    pub(crate) fn configuration(&mut self, message: &v1::Configuration) -> Option<AssemblyError> {
+        match self.compile(message) {
+            Ok((policy, unknown)) => {
+                self.policy = Some(policy);
+                self.unknown = unknown;
+                None
+            }
+            Err(error) => {
+                self.policy = self.policy.as_ref().map(|policy| deny(policy.revision()));
+                Some(error)
+            }
+        }
+    }
+
+    /// Takes a Service's endpoints. Returns whether they are news.
+    ///
+    /// # Errors
+    /// If its name is not one.
+    pub(crate) fn endpoints(
+        &mut self,
+        message: v1::ServiceEndpoints,
+    ) -> Result<bool, AssemblyError> {
+        let service = qualified(&message.namespace, &message.service)?;
+        let known = self.announced.get(&service);
+        if known.is_some_and(|it| it.source == message.source && it.generation > message.generation)
+        {
+            return Ok(false);
+        }
+        self.announced.insert(
+            service,
+            Announced {
+                source: message.source,
+                generation: message.generation,
+                endpoints: message.endpoints,
+            },
+        );
+        Ok(true)
+    }
+
+    /// The next state.
+    pub(crate) fn state(&mut self) -> MeshState {
+        let mut state = MeshState {
+            version: self.last.version + 1,
+            policy: self.policy.clone(),
+            revision: self.policy.as_ref().map(PolicySnapshot::revision),
+            served: self.last.served.clone(),
+            targets: self.last.targets.clone(),
+            unknown: self.unknown.clone(),
+        };
+        if let Some(policy) = self
+            .policy
+            .as_ref()
+            .filter(|it| it.indeterminate().is_none())
+        {
+            state.served = self.served(policy);
+            state.targets = self.targets(policy);
+        }
+        self.last = state.clone();
+        state
+    }
+
+    fn compile(
+        &self,
+        message: &v1::Configuration,
+    ) -> Result<(PolicySnapshot, BTreeSet<QualifiedName>), AssemblyError> {
+        let trust_domain = self
+            .trust_domain
+            .clone()
+            .ok_or(AssemblyError::NotWelcomed)?;
+        let revision = message.revision.ok_or(AssemblyError::NoRevision)?;
+        let template: IdTemplate = parse("identity template", &message.id_template)?;
+        let custom: Vec<(QualifiedName, SpiffeId)> = message
+            .custom_identities
+            .iter()
+            .map(|it| {
+                let name = qualified(&it.namespace, &it.name)?;
+                Ok((name, parse("SPIFFE ID", &it.spiffe_id)?))
+            })
+            .collect::<Result<_, AssemblyError>>()?;
+        let unknown = message
+            .unknown_services
+            .iter()
+            .map(|text| unknown_service(text))
+            .collect::<Result<_, _>>()?;
+        let policy = PolicySnapshot::compile_json(
+            Revision {
+                epoch: revision.epoch,
+                number: revision.number,
+            },
+            &message.decision_key,
+            message.engine_version,
+            &MeshNames::new(trust_domain, template),
+            message.objects.iter().map(|object| object.json.as_str()),
+            &custom,
+        );
+        Ok((policy, unknown))
+    }
+
+    fn served(&self, policy: &PolicySnapshot) -> BTreeMap<ServicePort, Served> {
+        let ours = policy
+            .services()
+            .filter(|service| service.workloads.contains(&self.workload));
+        ours.flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+            .map(|(service, port)| {
+                let name = service_port(service, port);
+                let default = || format!("127.0.0.1:{}", port.app.unwrap_or(port.port));
+                let local = self.applications.get(&name);
+                let served = Served {
+                    protocol: port.protocol,
+                    application: local.cloned().unwrap_or_else(default),
+                };
+                (name, served)
+            })
+            .collect()
+    }
+
+    fn targets(&self, policy: &PolicySnapshot) -> BTreeMap<Destination, Arc<Target>> {
+        let mut targets = BTreeMap::new();
+        for service in policy.services() {
+            let servers = policy.expected_servers(&service.name);
+            for port in &service.ports {
+                let destination = Destination {
+                    service: service.name.clone(),
+                    port: port.port,
+                };
+                let before = self.last.targets.get(&destination);
+                let balancer = before.map_or_else(Balancer::default, |it| it.balancer.clone());
+                let target = Target {
+                    name: service_port(service, port),
+                    protocol: port.protocol,
+                    servers: Arc::clone(&servers),
+                    balancer: balancer.with_endpoints(self.addresses(service, port)),
+                    announced: self.announced.contains_key(&service.name),
+                };
+                targets.insert(destination, Arc::new(target));
+            }
+        }
+        targets
+    }
+
+    /// Static and announced endpoints, each address once.
+    fn addresses(&self, service: &Service, port: &Port) -> Vec<Endpoint> {
+        let fixed = service.endpoints.iter().filter_map(|it| {
+            let number = *it.ports.get(&port.name)?;
+            Some((it.address.clone(), number))
+        });
+        let announced = self.announced.get(&service.name);
+        let announced = announced.iter().flat_map(|it| &it.endpoints);
+        let announced = announced.filter_map(|it| {
+            let number = *it.ports.get(port.name.as_str())?;
+            Some((it.address.clone(), u16::try_from(number).ok()?))
+        });
+        let all: BTreeSet<Endpoint> = fixed
+            .chain(announced)
+            .filter(|(_, port)| *port != 0)
+            .map(|(host, port)| Endpoint { host, port })
+            .collect();
+        all.into_iter().collect()
+    }
+}
+
+fn service_port(service: &Service, port: &Port) -> ServicePort {
+    ServicePort {
+        service: service.name.clone(),
+        port: port.name.clone(),
+    }
+}
+
+/// A snapshot that denies: its one object cannot be read.
+fn deny(revision: Revision) -> PolicySnapshot {
+    let mesh = MeshNames::new(
+        "unreadable".parse().expect("the literal is a trust domain"),
+        IdTemplate::default(),
+    );
+    PolicySnapshot::compile_json(revision, &[], policy::ENGINE_VERSION, &mesh, [""], &[])
+}
+
+fn qualified(namespace: &str, name: &str) -> Result<QualifiedName, AssemblyError> {
+    Ok(QualifiedName {
+        namespace: parse("namespace", namespace)?,
+        name: parse("name", name)?,
+    })
+}
+
+/// `name.namespace`.
+fn unknown_service(text: &str) -> Result<QualifiedName, AssemblyError> {
+    let (name, namespace) = text.split_once('.').unwrap_or((text, ""));
+    qualified(namespace, name)
+}
+
+fn parse<T: std::str::FromStr>(field: &'static str, text: &str) -> Result<T, AssemblyError> {
+    text.parse().map_err(|_| AssemblyError::Field {
+        field,
+        value: text.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,121 @@
+//! Keeps the subscription alive: one at a time, with pauses that grow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::random::{Random, SystemRandom};
+use identity::QualifiedName;
+use mtls::{Credentials, Publisher};
+use runtime::{Backoff, Clock, InvalidBackoff};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::announcements::Announcements;
+use super::assembly::Assembly;
+use super::connect::Connector;
+use super::session::Session;
+use crate::live::Live;
+use crate::state::MeshState;
+use crate::status::StatusBoard;
+use crate::transport::routing::Wants;
+use crate::transport::tasks::Tasks;
+
+/// The proxy's side of the feed.
+#[derive(Debug)]
+pub(crate) struct Feed {
+    pub(crate) connector: Connector,
+    pub(crate) workload: QualifiedName,
+    /// The address that callers are told to connect to.
+    pub(crate) advertise: String,
+    pub(crate) assembly: Assembly,
+    pub(crate) publisher: Publisher,
+    pub(crate) credentials: Credentials,
+    pub(crate) states: watch::Sender<Arc<MeshState>>,
+    pub(crate) live: Live,
+    pub(crate) wants: Wants,
+    pub(crate) announcements: Announcements,
+    pub(crate) board: StatusBoard,
+    pub(crate) freshness: Freshness,
+    pub(crate) clock: Clock,
+    pub(crate) tasks: Tasks,
+}
+
+/// When the CA was last heard. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Freshness {
+    last: watch::Sender<Option<Instant>>,
+}
+
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+impl Feed {
+    /// Subscribes again and again until the proxy has drained.
+    ///
+    /// # Errors
+    /// Never in practice: the pauses are constants.
+    pub(crate) async fn run(mut self) -> Result<(), InvalidBackoff> {
+        let tasks = self.tasks.clone();
+        tokio::select! {
+            ended = self.subscribe() => ended,
+            () = drained(&tasks) => Ok(()),
+        }
+    }
+
+    /// Ready once credentials and policy are live, and every listener is bound and announced.
+    pub(crate) fn refresh_readiness(&self) {
+        let bound = self.announcements.bound();
+        let state = Arc::clone(&self.states.borrow());
+        let ready = state.policy.is_some()
+            && self.credentials.current().is_some()
+            && self.announcements.is_told()
+            && state.served.keys().all(|name| bound.contains_key(name));
+        self.board.update(|status| {
+            status.ready = ready || (status.ready && !status.draining);
+            status.mesh_listeners = (*bound).clone();
+        });
+    }
+
+    async fn subscribe(&mut self) -> Result<(), InvalidBackoff> {
+        let mut backoff = Backoff::try_new(FIRST_PAUSE, LONGEST_PAUSE, 0.5)?;
+        loop {
+            let error = match Session::open(self).await {
+                Ok(session) => {
+                    backoff.reset();
+                    session.run().await
+                }
+                Err(error) => error,
+            };
+            let error = runtime::exit::one_line(&error);
+            tracing::warn!(
+                error,
+                "the feed is lost; the last configuration stays in force"
+            );
+            tokio::time::sleep(backoff.next(SystemRandom.unit())).await;
+        }
+    }
+}
+
+impl Freshness {
+    pub(crate) fn new() -> Self {
+        let (last, _) = watch::channel(None);
+        Self { last }
+    }
+
+    pub(crate) fn heard(&self, now: Instant, ago: Duration) {
+        self.last.send_replace(now.checked_sub(ago));
+    }
+
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.last.borrow().map(|last| last.elapsed())
+    }
+}
+
+/// The feed stays while calls finish: what they may do can still change.
+async fn drained(tasks: &Tasks) {
+    tasks.shutdown().draining().await;
+    tokio::select! {
+        () = tasks.finished() => {}
+        () = tasks.shutdown().forced() => {}
+    }
+}

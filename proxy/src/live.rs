@@ -1,0 +1,345 @@
+//! What is going on right now, so that it can be ended.
+//!
+//! Invariant: a stream that was judged is in the table before it is let through, under the
+//! version of the configuration that judged it. A newer version judges every entry again before
+//! it counts as applied, so no stream outlives the policy that permitted it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::admit::Inputs;
+use crate::failure::Reason;
+
+/// The table of live streams. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Live {
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    version: u64,
+    next: u64,
+    streams: HashMap<u64, Arc<Stream>>,
+}
+
+/// One request or connection: how much it moved, when it last did, and whether it was ended.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    started: Instant,
+    touched_ms: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+    ended: CancellationToken,
+    reason: OnceLock<Reason>,
+    judged: Option<Judged>,
+}
+
+/// What a stream was permitted by, for the next judgement.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    pub inputs: Inputs,
+    /// The end of the peer's certificate.
+    pub not_after: OffsetDateTime,
+}
+
+/// Keeps a stream in the table while it lives.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    table: Arc<Mutex<Table>>,
+    key: u64,
+    stream: Arc<Stream>,
+}
+
+/// The configuration changed between the judgement and the entry: judge again.
+#[derive(Debug)]
+pub(crate) struct Stale(pub Inputs);
+
+/// What time does to streams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sweep {
+    pub now: OffsetDateTime,
+    /// How long ago the CA was last heard; none if never.
+    pub feed_age: Option<Duration>,
+    /// The life of a leaf of ours: how long an unheard CA is believed to have said nothing.
+    pub leaf_life: Duration,
+    pub idle: Duration,
+    pub total: Duration,
+}
+
+impl Live {
+    /// Enters a stream that configuration `version` permitted. A version that is about to be put
+    /// in force will do: it is judged again then.
+    ///
+    /// # Errors
+    /// If a newer version is in force.
+    pub(crate) fn enter(&self, version: u64, judged: Judged) -> Result<Ticket, Stale> {
+        let mut table = lock(&self.table);
+        if version < table.version {
+            return Err(Stale(judged.inputs));
+        }
+        Ok(self.insert(&mut table, Some(judged)))
+    }
+
+    /// Enters a stream that no policy here judges: a call of our own workload.
+    pub(crate) fn enter_unjudged(&self) -> Ticket {
+        self.insert(&mut lock(&self.table), None)
+    }
+
+    /// Puts a version in force and ends what it does not permit. When this returns, nothing
+    /// lives by an older version. Returns how many streams it ended.
+    pub(crate) fn judge_again(&self, version: u64, permits: impl Fn(&Inputs) -> bool) -> usize {
+        let mut table = lock(&self.table);
+        table.version = version;
+        let denied = table.streams.values().filter(|stream| {
+            let permitted = |it: &Judged| permits(&it.inputs);
+            !stream.judged.as_ref().is_none_or(permitted)
+        });
+        denied
+            .map(|stream| stream.end(Reason::PolicyDenied))
+            .count()
+    }
+
+    /// Ends what has lived, idled or outlived its certificate for too long.
+    pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
+        let now = Instant::now();
+        let table = lock(&self.table);
+        let due = table
+            .streams
+            .values()
+            .filter_map(|stream| Some((stream, stream.due(sweep, now)?)));
+        due.map(|(stream, reason)| stream.end(reason)).count()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        lock(&self.table).streams.len()
+    }
+
+    fn insert(&self, table: &mut Table, judged: Option<Judged>) -> Ticket {
+        let stream = Arc::new(Stream {
+            started: Instant::now(),
+            touched_ms: AtomicU64::new(0),
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+            ended: CancellationToken::new(),
+            reason: OnceLock::new(),
+            judged,
+        });
+        let key = table.next;
+        table.next += 1;
+        table.streams.insert(key, Arc::clone(&stream));
+        Ticket {
+            table: Arc::clone(&self.table),
+            key,
+            stream,
+        }
+    }
+}
+
+impl Stream {
+    /// Body bytes from the caller.
+    pub(crate) fn bytes_in(&self) -> u64 {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Body bytes to the caller.
+    pub(crate) fn bytes_out(&self) -> u64 {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_in(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touch();
+    }
+
+    pub(crate) fn count_out(&self, bytes: usize) {
+        self.bytes_out.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// Why it was ended, if it was.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason.get().copied()
+    }
+
+    /// Resolves when it is ended from outside.
+    pub(crate) fn ended(&self) -> WaitForCancellationFutureOwned {
+        self.ended.clone().cancelled_owned()
+    }
+
+    fn end(&self, reason: Reason) {
+        // The first reason stays: it is the one that ended the stream.
+        let _first = self.reason.get_or_init(|| reason);
+        self.ended.cancel();
+    }
+
+    fn touch(&self) {
+        let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.touched_ms.store(elapsed, Ordering::Relaxed);
+    }
+
+    fn due(&self, sweep: &Sweep, now: Instant) -> Option<Reason> {
+        let age = now.saturating_duration_since(self.started);
+        let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed));
+        if age >= sweep.total || age.saturating_sub(touched) >= sweep.idle {
+            return Some(Reason::Deadline);
+        }
+        let expired = self.judged.as_ref()?.not_after <= sweep.now;
+        let unheard = sweep.feed_age.is_none_or(|age| age >= sweep.leaf_life);
+        (expired && unheard).then_some(Reason::PeerExpired)
+    }
+}
+
+impl Ticket {
+    pub(crate) fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        lock(&self.table).streams.remove(&self.key);
+    }
+}
+
+/// Every change of the table is complete before anything in it can panic.
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::macros::datetime;
+
+    use super::*;
+    use crate::admit::JudgedRequest;
+
+    const NOT_AFTER: OffsetDateTime = datetime!(2030-01-01 00:00 UTC);
+
+    fn judged(source: &str) -> Judged {
+        Judged {
+            inputs: Inputs {
+                source: source.parse().unwrap(),
+                target: "shop/orders:http".parse().unwrap(),
+                request: JudgedRequest::Connection,
+            },
+            not_after: NOT_AFTER,
+        }
+    }
+
+    fn sweep() -> Sweep {
+        Sweep {
+            now: NOT_AFTER - Duration::from_secs(1),
+            feed_age: Some(Duration::from_secs(1)),
+            leaf_life: Duration::from_secs(3600),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(60),
+        }
+    }
+
+    #[test]
+    fn a_stream_judged_by_an_older_version_is_not_let_in() {
+        let live = Live::default();
+        live.judge_again(7, |_| true);
+        assert!(live.enter(6, judged("spiffe://td/a")).is_err());
+        assert_eq!(live.count(), 0);
+    }
+
+    #[test]
+    fn what_the_new_version_denies_is_ended_and_nothing_else() {
+        let live = Live::default();
+        let kept = live.enter(0, judged("spiffe://td/a")).unwrap();
+        let cut = live.enter(0, judged("spiffe://td/b")).unwrap();
+        let own = live.enter_unjudged();
+
+        let ended = live.judge_again(1, |it| it.source.path() == "/a");
+
+        assert_eq!(ended, 1);
+        assert_eq!(cut.stream().reason(), Some(Reason::PolicyDenied));
+        assert_eq!(
+            (kept.stream().reason(), own.stream().reason()),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn an_expired_peer_goes_on_while_the_ca_is_heard() {
+        let live = Live::default();
+        let ticket = live.enter(0, judged("spiffe://td/a")).unwrap();
+        let expired = Sweep {
+            now: NOT_AFTER,
+            ..sweep()
+        };
+        assert_eq!(live.sweep(&expired), 0);
+
+        let unheard = Sweep {
+            feed_age: Some(Duration::from_secs(3600)),
+            ..expired
+        };
+        assert_eq!(live.sweep(&unheard), 1);
+        assert_eq!(ticket.stream().reason(), Some(Reason::PeerExpired));
+    }
+
+    #[test]
+    fn a_stream_past_its_limits_is_ended() {
+        for limit in [
+            Sweep {
+                idle: Duration::ZERO,
+                ..sweep()
+            },
+            Sweep {
+                total: Duration::ZERO,
+                ..sweep()
+            },
+        ] {
+            let live = Live::default();
+            let ticket = live.enter_unjudged();
+            live.sweep(&limit);
+            assert_eq!(ticket.stream().reason(), Some(Reason::Deadline));
+        }
+    }
+
+    #[test]
+    fn a_finished_stream_leaves_the_table() {
+        let live = Live::default();
+        drop(live.enter_unjudged());
+        assert_eq!(live.count(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn nothing_lives_by_an_older_version(steps in prop::collection::vec((0u8..3, 0u8..4), 1..40)) {
+            let live = Live::default();
+            let mut version = 0;
+            let mut tickets = Vec::new();
+            let mut permitted = 0u8;
+            for (step, value) in steps {
+                match step {
+                    0 => tickets.extend(live.enter(version, judged(&format!("spiffe://td/w{permitted}"))).ok()),
+                    1 => {
+                        version += 1;
+                        permitted = value;
+                        live.judge_again(version, |it| it.source.path() == format!("/w{permitted}"));
+                    }
+                    _ => drop(tickets.pop()),
+                }
+                let ended = |it: &&Ticket| it.stream().reason().is_some();
+                let wrong = |it: &&Ticket| {
+                    let source = it.stream().judged.as_ref().map(|it| it.inputs.source.path().to_owned());
+                    source != Some(format!("/w{permitted}"))
+                };
+                prop_assert!(tickets.iter().filter(wrong).all(|it| ended(&it)));
+                prop_assert_eq!(live.count(), tickets.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The configuration that the proxy decides by: one immutable value, swapped whole.
+//!
+//! A value is either complete or absent; nothing in it is looked up again while a call is
+//! decided, so a call never sees half of a change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use identity::{QualifiedName, SpiffeId};
+use policy::{PolicySnapshot, Protocol, Revision};
+
+use crate::balance::Balancer;
+use crate::route::Destination;
+use crate::service_port::ServicePort;
+
+/// What the agent last said, compiled.
+#[derive(Clone, Debug)]
+pub(crate) struct MeshState {
+    /// Grows by one with each value; means nothing outside this process.
+    pub version: u64,
+    /// None until the first configuration: nothing is permitted then.
+    pub policy: Option<PolicySnapshot>,
+    pub revision: Option<Revision>,
+    /// What our workload serves.
+    pub served: BTreeMap<ServicePort, Served>,
+    /// What our workload may call, by name and by the port that callers say.
+    pub targets: BTreeMap<Destination, Arc<Target>>,
+    /// Asked for, and not in the mesh.
+    pub unknown: BTreeSet<QualifiedName>,
+}
+
+/// One port that our workload serves: a mesh listener stands in front of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Served {
+    pub protocol: Protocol,
+    /// `host:port` of the application on this host.
+    pub application: String,
+}
+
+/// One port of a Service, as a caller needs it.
+#[derive(Debug)]
+pub(crate) struct Target {
+    pub name: ServicePort,
+    pub protocol: Protocol,
+    /// The identities that may answer.
+    pub servers: Arc<BTreeSet<SpiffeId>>,
+    pub balancer: Balancer,
+    /// Whether the mesh has said who its endpoints are, be they none.
+    pub announced: bool,
+}
+
+impl MeshState {
+    /// Before the agent has said anything.
+    pub(crate) fn empty() -> Self {
+        Self {
+            version: 0,
+            policy: None,
+            revision: None,
+            served: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+        }
+    }
+
+    /// Whether the Service is in this configuration, on whatever port.
+    pub(crate) fn knows(&self, service: &QualifiedName) -> bool {
+        self.policy
+            .as_ref()
+            .is_some_and(|policy| policy.service(service).is_some())
+    }
+
+    /// The target by its port's name instead of its number.
+    pub(crate) fn target_named(&self, name: &ServicePort) -> Option<&Arc<Target>> {
+        self.targets.values().find(|target| target.name == *name)
+    }
+}
+
+/// Whether calls to the port are HTTP in any version.
+pub(crate) fn is_http(protocol: Protocol) -> bool {
+    match protocol {
+        Protocol::Http | Protocol::Http2 | Protocol::Grpc => true,
+        Protocol::Tcp => false,
+    }
+}

@@ -1,0 +1,66 @@
+//! Failures of the transport, told in the mesh's vocabulary.
+
+use std::error::Error;
+use std::io;
+
+use crate::failure::Reason;
+
+/// Between our proxies, the HTTP/2 code that ends a stream which policy no longer permits.
+/// Private: other peers treat an unknown code as INTERNAL_ERROR (RFC 9113 section 7).
+pub(crate) const POLICY_DENIED: u32 = 0x4353_0001;
+
+/// A step towards the other side that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) reason: Reason,
+    /// For people.
+    pub(crate) detail: String,
+}
+
+impl Failure {
+    pub(crate) fn new(reason: Reason, detail: impl ToString) -> Self {
+        Self {
+            reason,
+            detail: detail.to_string(),
+        }
+    }
+
+    /// A TCP connection that could not be made.
+    pub(crate) fn connect(address: &str, error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            io::ErrorKind::TimedOut => Reason::ConnectTimeout,
+            _ => Reason::ConnectFailed,
+        };
+        Self::new(reason, format_args!("connect to {address}: {error}"))
+    }
+
+    /// A stream to an upstream that broke.
+    pub(crate) fn stream(error: &(dyn Error + 'static)) -> Self {
+        Self::new(stream_reason(error), one_line(error))
+    }
+}
+
+/// What a broken upstream stream means: the peer's word if it gave one, else a reset.
+pub(crate) fn stream_reason(error: &(dyn Error + 'static)) -> Reason {
+    match h2_reason(error) {
+        Some(reason) if u32::from(reason) == POLICY_DENIED => Reason::PolicyDenied,
+        _ => Reason::UpstreamReset,
+    }
+}
+
+/// The server promises that it did nothing for this request (RFC 9113 section 8.7).
+pub(crate) fn is_unprocessed(error: &(dyn Error + 'static)) -> bool {
+    h2_reason(error) == Some(h2::Reason::REFUSED_STREAM)
+}
+
+fn h2_reason(error: &(dyn Error + 'static)) -> Option<h2::Reason> {
+    std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
+        (*error).source()
+    })
+    .find_map(|error| error.downcast_ref::<h2::Error>())
+    .and_then(h2::Error::reason)
+}
+
+pub(crate) fn one_line(error: &(dyn Error + 'static)) -> String {
+    runtime::exit::one_line(error)
+}

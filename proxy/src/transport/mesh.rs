@@ -1,0 +1,205 @@
+//! Mesh listeners: mutual TLS in, the gate, the application.
+//!
+//! Invariant: the target is the listener. Nothing that a caller sends selects it, and a caller
+//! without a proven identity does not get past the handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mtls::{Credentials, ServerTls};
+use runtime::Clock;
+use time::OffsetDateTime;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::application::Applications;
+use super::call::Call;
+use super::http_server::{Wire, serve};
+use super::mesh_http::MeshHttp;
+use super::relay::relay;
+use super::tasks::Tasks;
+use crate::admit::{Gate, Peer};
+use crate::config::Limits;
+use crate::failure::Reason;
+use crate::record::Direction;
+use crate::service_port::ServicePort;
+use crate::state::is_http;
+use crate::telemetry::Journal;
+
+const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// How long accepting pauses when the system is out of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Everything that a mesh connection needs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Inbound {
+    pub(crate) gate: Gate,
+    pub(crate) credentials: Credentials,
+    pub(crate) applications: Applications,
+    pub(crate) journal: Journal,
+    pub(crate) tasks: Tasks,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) clock: Clock,
+}
+
+impl Inbound {
+    /// Accepts for one Service's port until `closed`, or until the proxy drains.
+    pub(crate) async fn accept(
+        self,
+        listener: TcpListener,
+        target: ServicePort,
+        closed: CancellationToken,
+    ) {
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let draining = self.tasks.shutdown().clone();
+        loop {
+            let accepted = tokio::select! {
+                () = closed.cancelled() => return,
+                () = draining.draining() => return,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let (this, target, closed) = (self.clone(), target.clone(), closed.clone());
+            self.tasks.spawn(async move {
+                let (stream, _room) = accepted;
+                this.connection(stream, target, closed).await;
+            });
+        }
+    }
+
+    async fn connection(self, stream: TcpStream, target: ServicePort, closed: CancellationToken) {
+        let Some(served) = self.gate.state().served.get(&target).cloned() else {
+            return;
+        };
+        let _open = self.journal.connection(Direction::Inbound);
+        let alpn: &[&[u8]] = if is_http(served.protocol) {
+            &ALPN_HTTP
+        } else {
+            &[]
+        };
+        let Some((tls, peer)) = self.handshake(stream, alpn).await else {
+            return;
+        };
+        if is_http(served.protocol) {
+            let wire = match tls.alpn() {
+                Some(b"h2") => Wire::Http2,
+                _ => Wire::Http1,
+            };
+            self.http(tls, wire, peer, target, closed).await;
+        } else {
+            self.tcp(tls, &peer, &target).await;
+        }
+    }
+
+    async fn handshake(
+        &self,
+        stream: TcpStream,
+        alpn: &[&[u8]],
+    ) -> Option<(ServerTls<TcpStream>, Peer)> {
+        let Ok(config) = self.credentials.server_config(alpn) else {
+            self.journal
+                .handshake_failed(Direction::Inbound, Reason::NotReady);
+            return None;
+        };
+        let limit = self.limits.handshake.duration();
+        let tls = match timeout(limit, mtls::accept(stream, config)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => {
+                let error = runtime::exit::one_line(&error);
+                tracing::debug!(error, "mesh handshake failed");
+                self.journal
+                    .handshake_failed(Direction::Inbound, Reason::TlsHandshake);
+                return None;
+            }
+            Err(_) => {
+                self.journal
+                    .handshake_failed(Direction::Inbound, Reason::Deadline);
+                return None;
+            }
+        };
+        let peer = Peer::of(tls.peer()?);
+        Some((tls, peer))
+    }
+
+    async fn http<I>(
+        self,
+        io: I,
+        wire: Wire,
+        peer: Peer,
+        target: ServicePort,
+        closed: CancellationToken,
+    ) where
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let retire_at = self.retire_at(&peer);
+        let (clock, tasks, limits) = (self.clock.clone(), self.tasks.clone(), self.limits.clone());
+        let draining = tasks.shutdown().clone();
+        let leave = async move {
+            tokio::select! {
+                () = draining.draining() => {}
+                () = closed.cancelled() => {}
+                () = clock.sleep_until(retire_at) => {}
+            }
+        };
+        let service = MeshHttp::new(self, peer, target, wire);
+        serve(io, wire, service, &limits, &tasks, leave).await;
+    }
+
+    async fn tcp(self, tls: ServerTls<TcpStream>, peer: &Peer, target: &ServicePort) {
+        let mut call = Call::begin(&self.journal, Direction::Inbound, self.clock.now(), "tcp");
+        call.between(peer.spiffe_id(), target);
+        let permit = match self.gate.connection(peer, target) {
+            Ok(permit) => permit,
+            Err(denied) => return call.denied(&denied),
+        };
+        let Some(served) = self.gate.state().served.get(target).cloned() else {
+            return call.fail(Reason::NoRoute, "this workload no longer serves the port");
+        };
+        match self
+            .applications
+            .connect(&permit, &served.application)
+            .await
+        {
+            Ok(application) => {
+                let stream = call.permitted(permit);
+                relay(tls, application, &stream, &mut call).await;
+            }
+            Err(failure) => call.failed(&failure),
+        }
+    }
+
+    /// Before the earlier end of the two leaves, with a tenth of our leaf's life to spare.
+    fn retire_at(&self, peer: &Peer) -> OffsetDateTime {
+        match self.credentials.current() {
+            Some(current) => {
+                let own = current.svid().svid().validity();
+                own.not_after().min(peer.not_after()) - own.life() / 10
+            }
+            None => peer.not_after(),
+        }
+    }
+}
+
+/// The next connection, once there is room for one.
+pub(crate) async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    let place = Arc::clone(room).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Latency only: without it small writes wait for acknowledgements.
+                drop(stream.set_nodelay(true));
+                return (stream, place);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Local ports in front of TCP services.
+
+use std::io;
+use std::sync::Arc;
+
+use mtls::ClientTls;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::call::Call;
+use super::failure::Failure;
+use super::mesh::accept;
+use super::outbound::Outbound;
+use super::relay::relay;
+use super::routing::Asked;
+use crate::failure::Reason;
+use crate::service_port::ServicePort;
+use crate::state::{Target, is_http};
+
+impl Outbound {
+    /// Accepts for one TCP service until the proxy drains.
+    pub(crate) async fn accept_reach(
+        self,
+        listener: TcpListener,
+        name: ServicePort,
+    ) -> io::Result<()> {
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let draining = self.tasks.shutdown().clone();
+        loop {
+            let (stream, place) = tokio::select! {
+                () = draining.draining() => return Ok(()),
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let (this, name) = (self.clone(), name.clone());
+            self.tasks.spawn(async move {
+                let _place = place;
+                this.reach(stream, name).await;
+            });
+        }
+    }
+
+    async fn reach(self, local: TcpStream, name: ServicePort) {
+        let mut call = self.begin("tcp");
+        call.between(self.source(), &name);
+        if let Err(refused) = self.caller(&local) {
+            return call.fail(Reason::CallerNotLocal, &refused.to_string());
+        }
+        let target = match self.router.resolve(&Asked::Name(name)).await {
+            Ok(target) => target,
+            Err(failure) => return call.failed(&failure),
+        };
+        match self.dial(&target, &mut call).await {
+            Ok(upstream) => {
+                let stream = call.enter(self.live.enter_unjudged());
+                relay(local, upstream, &stream, &mut call).await;
+            }
+            Err(failure) => call.failed(&failure),
+        }
+    }
+
+    async fn dial(
+        &self,
+        target: &Target,
+        call: &mut Call,
+    ) -> Result<ClientTls<TcpStream>, Failure> {
+        if is_http(target.protocol) {
+            let detail = format_args!("{} is no TCP port: call it by its Host", target.name);
+            return Err(Failure::new(Reason::NoRoute, detail));
+        }
+        let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
+        for (attempt, endpoint) in target.balancer.attempts().enumerate() {
+            if attempt > 0 {
+                call.retried();
+            }
+            match self.peers.connect_tcp(target, &endpoint).await {
+                Ok(upstream) => return Ok(upstream),
+                Err(why) => failure = why,
+            }
+        }
+        Err(failure)
+    }
+}

@@ -1,0 +1,170 @@
+//! From a Service's name to a target that can be called, asking the agent for names that are
+//! new.
+//!
+//! The first call to a name waits a bounded time for the answer; what is still unknown then is
+//! refused with a hint.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::QualifiedName;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::failure::Failure;
+use crate::failure::Reason;
+use crate::route::Destination;
+use crate::service_port::ServicePort;
+use crate::state::{MeshState, Target};
+
+/// A workload that asks for more names than this is refused new ones.
+const MOST_NAMES: usize = 4096;
+
+/// Names that our workload has called; the feed asks the agent for them.
+#[derive(Clone, Debug)]
+pub(crate) struct Wants {
+    names: watch::Sender<Arc<BTreeSet<QualifiedName>>>,
+}
+
+/// Resolves names by the configuration in force. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Router {
+    states: watch::Receiver<Arc<MeshState>>,
+    wants: Wants,
+    wait: Duration,
+}
+
+/// How a caller says which port it means.
+#[derive(Clone, Debug)]
+pub(crate) enum Asked {
+    /// By the number in its Host.
+    Number(Destination),
+    /// By the name in the proxy's configuration.
+    Name(ServicePort),
+}
+
+impl Wants {
+    pub(crate) fn new() -> Self {
+        let (names, _) = watch::channel(Arc::default());
+        Self { names }
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<BTreeSet<QualifiedName>>> {
+        self.names.subscribe()
+    }
+
+    /// Returns whether the name is asked for now, be it for the first time or not.
+    fn ask(&self, name: &QualifiedName) -> bool {
+        let mut asked = true;
+        self.names.send_if_modified(|names| {
+            if names.contains(name) {
+                return false;
+            }
+            asked = names.len() < MOST_NAMES;
+            if asked {
+                Arc::make_mut(names).insert(name.clone());
+            }
+            asked
+        });
+        asked
+    }
+}
+
+impl Router {
+    pub(crate) fn new(
+        states: watch::Receiver<Arc<MeshState>>,
+        wants: Wants,
+        wait: Duration,
+    ) -> Self {
+        Self {
+            states,
+            wants,
+            wait,
+        }
+    }
+
+    /// # Errors
+    /// `no-route` if there is no such Service or port, `no-endpoints` if nobody announces it.
+    pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {
+        let service = asked.service();
+        if !self.wants.ask(service) {
+            let detail = format_args!("this workload has called {MOST_NAMES} names already");
+            return Err(Failure::new(Reason::NoRoute, detail));
+        }
+        let mut states = self.states.clone();
+        let first = answer(&states.borrow_and_update(), asked);
+        if let Answer::Final(outcome) = first {
+            return outcome;
+        }
+        let answered = states.wait_for(|state| matches!(answer(state, asked), Answer::Final(_)));
+        // Whether it was answered or timed out, the state now in force decides.
+        drop(timeout(self.wait, answered).await);
+        let state = Arc::clone(&self.states.borrow());
+        match answer(&state, asked) {
+            Answer::Final(outcome) => outcome,
+            Answer::NotYet if state.knows(service) => Err(no_endpoints(service)),
+            Answer::NotYet => Err(Failure::new(
+                Reason::NoRoute,
+                format_args!("the agent has not said yet whether {service} exists"),
+            )),
+        }
+    }
+}
+
+impl Asked {
+    fn service(&self) -> &QualifiedName {
+        match self {
+            Self::Number(destination) => &destination.service,
+            Self::Name(name) => &name.service,
+        }
+    }
+
+    fn target<'a>(&self, state: &'a MeshState) -> Option<&'a Arc<Target>> {
+        match self {
+            Self::Number(destination) => state.targets.get(destination),
+            Self::Name(name) => state.target_named(name),
+        }
+    }
+}
+
+enum Answer {
+    Final(Result<Arc<Target>, Failure>),
+    NotYet,
+}
+
+fn answer(state: &MeshState, asked: &Asked) -> Answer {
+    let service = asked.service();
+    match asked.target(state) {
+        Some(target) if !target.balancer.is_empty() => Answer::Final(Ok(Arc::clone(target))),
+        Some(target) if target.announced => Answer::Final(Err(no_endpoints(service))),
+        Some(_) => Answer::NotYet,
+        None if state.knows(service) => Answer::Final(Err(no_port(state, service))),
+        None if state.unknown.contains(service) => Answer::Final(Err(Failure::new(
+            Reason::NoRoute,
+            format_args!("the mesh has no service {service}"),
+        ))),
+        None => Answer::NotYet,
+    }
+}
+
+fn no_endpoints(service: &QualifiedName) -> Failure {
+    Failure::new(
+        Reason::NoEndpoints,
+        format_args!("{service} has no endpoint at present"),
+    )
+}
+
+fn no_port(state: &MeshState, service: &QualifiedName) -> Failure {
+    let ports: Vec<String> = state
+        .targets
+        .iter()
+        .filter(|(destination, _)| destination.service == *service)
+        .map(|(destination, target)| format!("{} ({})", destination.port, target.name.port))
+        .collect();
+    let ports = ports.join(", ");
+    Failure::new(
+        Reason::NoRoute,
+        format_args!("{service} has no such port; it has {ports}"),
+    )
+}
