@@ -218,3 +218,6 @@ fn require_replaceable(path: &Path, ours: &TrustDomain) -> Result<(), AdminError
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! commit whose result is unknown the writer reads the store again before it does anything else.
 
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;

@@ -15,6 +15,8 @@ mod keys;
 mod retention;
 mod sqlite;
 mod staged;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -152,7 +152,7 @@ fn parse_tag(text: &str) -> Option<(EntityTag, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{any, prop_assert_eq, proptest};
 
     use super::*;
 
@@ -250,7 +250,6 @@ mod tests {
             if let Some(tags) = parse_list(&text) {
                 prop_assert_eq!(tags.len() * 2, text.matches('"').count());
             }
-            prop_assert!(parse_list(&format!("{text}\"")).is_none() || text.contains('"'));
         }
     }
 }

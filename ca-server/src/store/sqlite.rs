@@ -17,6 +17,7 @@ mod retention;
 use std::fs::OpenOptions;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use runtime::files::{LockError, LockFile};
@@ -34,7 +35,7 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for as long as the store is open.
-    _lock: LockFile,
+    lock: Mutex<Option<LockFile>>,
 }
 
 impl Sqlite {
@@ -63,7 +64,7 @@ impl Sqlite {
         let sqlite = Self {
             writer,
             readers,
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         let mesh = sqlite
             .mesh_or_insert(config, now)
@@ -79,6 +80,21 @@ impl Sqlite {
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        drop(lock);
+    }
+
+    /// Lets the file grow no further.
+    #[cfg(test)]
+    pub(super) async fn fill_disk(&self) {
+        sqlx::query("PRAGMA max_page_count = 1")
+            .execute(&self.writer)
+            .await
+            .unwrap();
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Engine>, StoreError> {

@@ -1,0 +1,165 @@
+use policy::{ObjectKey, ObjectSet, Revision};
+
+use super::*;
+
+impl TestStore {
+    /// Judges `changes` on what the store holds.
+    async fn stage(&self, changes: Changes) -> Staged {
+        let (head, objects) = self.store.objects().await.unwrap();
+        let current: ObjectSet = objects
+            .iter()
+            .map(|object| policy::parse_json(&object.json).unwrap())
+            .collect();
+        Staged::try_new(head, &current, changes, &mesh()).unwrap()
+    }
+
+    async fn put(&self, resource: Resource) -> Result<Revision, CommitError> {
+        let staged = self
+            .stage(Changes {
+                upserts: vec![resource],
+                ..Changes::default()
+            })
+            .await;
+        self.store.commit(&staged, &authorship()).await
+    }
+}
+
+fn authorship() -> Authorship {
+    Authorship {
+        author: "admin/1".to_owned(),
+        reason: "test".to_owned(),
+        at: NOW,
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_fails_half_way_leaves_nothing() {
+    let test = TestStore::open().await;
+    let first = test.put(workload("orders", 1)).await.unwrap();
+    let before = test.store.objects().await.unwrap();
+    test.tamper(
+        "CREATE TRIGGER planted BEFORE UPDATE ON revision_counter
+         BEGIN SELECT RAISE(ABORT, 'planted'); END",
+    )
+    .await
+    .unwrap();
+    let failed = test.put(workload("checkout", 2)).await;
+    assert!(matches!(failed, Err(CommitError::Store(_))));
+    assert_eq!(test.store.objects().await.unwrap(), before);
+    assert_eq!(test.store.revisions(9, None).await.unwrap().len(), 1);
+    test.tamper("DROP TRIGGER planted").await.unwrap();
+    let second = test.put(workload("checkout", 2)).await.unwrap();
+    assert_eq!(second.number, first.number + 1);
+}
+
+#[tokio::test]
+async fn a_change_judged_on_an_older_revision_is_refused() {
+    let test = TestStore::open().await;
+    let changes = Changes {
+        upserts: vec![workload("orders", 1)],
+        ..Changes::default()
+    };
+    let stale = test.stage(changes).await;
+    let head = test.put(workload("checkout", 2)).await.unwrap();
+    let refused = test.store.commit(&stale, &authorship()).await;
+    assert!(matches!(refused, Err(CommitError::Moved { head: found }) if found == head));
+}
+
+#[tokio::test]
+async fn a_failed_precondition_leaves_nothing() {
+    let test = TestStore::open().await;
+    let head = test.put(workload("orders", 1)).await.unwrap();
+    let key = workload("orders", 1).key();
+    for expected in [
+        Expected::Absent,
+        Expected::AnyOf(vec![Revision { number: 7, ..head }]),
+    ] {
+        let changes = Changes {
+            upserts: vec![workload("orders", 2)],
+            preconditions: vec![Precondition {
+                key: key.clone(),
+                expected,
+            }],
+            ..Changes::default()
+        };
+        let staged = test.stage(changes).await;
+        let refused = test.store.commit(&staged, &authorship()).await;
+        assert!(matches!(
+            refused,
+            Err(CommitError::PreconditionFailed { found: Some(found), .. }) if found == head
+        ));
+    }
+    assert_eq!(test.store.head().await.unwrap(), head);
+}
+
+#[tokio::test]
+async fn a_change_of_nothing_makes_no_revision() {
+    let test = TestStore::open().await;
+    let first = test.put(workload("orders", 1)).await.unwrap();
+    assert_eq!(test.put(workload("orders", 1)).await.unwrap(), first);
+    assert_eq!(test.store.revisions(9, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn revisions_and_history_cannot_be_changed() {
+    let test = TestStore::open().await;
+    test.put(workload("orders", 1)).await.unwrap();
+    for sql in [
+        "UPDATE revisions SET author = 'x'",
+        "DELETE FROM revisions",
+        "UPDATE object_history SET json = NULL",
+        "DELETE FROM object_history",
+    ] {
+        assert!(test.tamper(sql).await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn the_note_of_enforcement_stays_the_first() {
+    let test = TestStore::open().await;
+    let head = test.put(workload("orders", 1)).await.unwrap();
+    test.store
+        .mark_enforced(head, NOW + minutes(1))
+        .await
+        .unwrap();
+    test.store
+        .mark_enforced(head, NOW + minutes(2))
+        .await
+        .unwrap();
+    let row = test.store.revision(head.number).await.unwrap().unwrap();
+    assert_eq!(row.enforced_at, Some(NOW + minutes(1)));
+}
+
+#[tokio::test]
+async fn equal_content_has_an_equal_digest() {
+    let test = TestStore::open().await;
+    test.put(workload("orders", 1)).await.unwrap();
+    test.put(workload("orders", 2)).await.unwrap();
+    test.put(workload("orders", 1)).await.unwrap();
+    let rows = test.store.revisions(9, None).await.unwrap();
+    assert_eq!(rows[0].content_sha256, rows[2].content_sha256);
+    assert_ne!(rows[0].content_sha256, rows[1].content_sha256);
+}
+
+#[tokio::test]
+async fn what_is_written_and_deleted_reads_back() {
+    let test = TestStore::open().await;
+    test.put(workload("orders", 1)).await.unwrap();
+    test.put(workload("checkout", 2)).await.unwrap();
+    let deletes: Vec<ObjectKey> = vec![workload("orders", 1).key()];
+    let staged = test
+        .stage(Changes {
+            deletes,
+            ..Changes::default()
+        })
+        .await;
+    let head = test.store.commit(&staged, &authorship()).await.unwrap();
+    let (revision, objects) = test.store.objects().await.unwrap();
+    assert_eq!((revision, head.number), (head, 3));
+    let expected = StoredObject {
+        key: workload("checkout", 2).key(),
+        revision: Revision { number: 2, ..head },
+        json: workload("checkout", 2).to_json(),
+    };
+    assert_eq!(objects, [expected]);
+}

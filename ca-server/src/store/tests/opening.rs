@@ -1,0 +1,167 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+async fn refused(config: &StoreConfig) -> OpenError {
+    Store::open(config, NOW).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_second_ca_on_one_file_is_refused() {
+    let test = TestStore::open().await;
+    let error = refused(&test.config).await;
+    assert!(matches!(error, OpenError::InUse { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_store_of_another_trust_domain_is_refused() {
+    let mut test = TestStore::open().await;
+    test.config.trust_domain = "other.example".parse().unwrap();
+    drop_store(&test).await;
+    let error = refused(&test.config).await;
+    assert!(
+        matches!(error, OpenError::OtherTrustDomain { .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_store_with_another_template_is_refused() {
+    let mut test = TestStore::open().await;
+    test.config.id_template = "/w/{namespace}/{name}".parse().unwrap();
+    drop_store(&test).await;
+    let error = refused(&test.config).await;
+    assert!(matches!(error, OpenError::OtherTemplate { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_schema_that_needs_a_newer_build_is_refused_and_untouched() {
+    let test = TestStore::open().await;
+    test.tamper("UPDATE schema SET version = 9, min_reader = 8")
+        .await
+        .unwrap();
+    drop_store(&test).await;
+    let before = fs::read(&test.config.sqlite).unwrap();
+    let error = refused(&test.config).await;
+    assert!(
+        matches!(
+            error,
+            OpenError::TooNew {
+                version: 9,
+                min_reader: 8,
+                reads: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert_eq!(fs::read(&test.config.sqlite).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_newer_schema_that_this_build_reads_is_opened() {
+    let test = TestStore::open().await;
+    test.tamper("UPDATE schema SET version = 2").await.unwrap();
+    drop_store(&test).await;
+    assert_eq!(reopen(&test).await.head().await.unwrap().number, 0);
+}
+
+#[tokio::test]
+async fn another_programs_database_is_refused_and_untouched() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path().join("notes.sqlite"));
+    fs::write(&config.sqlite, "").unwrap();
+    fs::set_permissions(&config.sqlite, Permissions::from_mode(0o600)).unwrap();
+    tamper(&config, "CREATE TABLE notes (text TEXT)")
+        .await
+        .unwrap();
+    let before = fs::read(&config.sqlite).unwrap();
+    let error = refused(&config).await;
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    assert_eq!(fs::read(&config.sqlite).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config(directory.path().join("text"));
+    fs::write(
+        &config.sqlite,
+        "not a database, but long enough to be looked at".repeat(20),
+    )
+    .unwrap();
+    fs::set_permissions(&config.sqlite, Permissions::from_mode(0o600)).unwrap();
+    let error = refused(&config).await;
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_others_can_read_is_refused() {
+    let test = TestStore::open().await;
+    drop_store(&test).await;
+    fs::set_permissions(&test.config.sqlite, Permissions::from_mode(0o640)).unwrap();
+    let error = refused(&test.config).await;
+    assert!(
+        matches!(error, OpenError::Permissions { mode: 0o640, .. }),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn every_file_of_the_store_is_private() {
+    let test = TestStore::open().await;
+    for file in fs::read_dir(test.config.sqlite.parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?}", file.path());
+    }
+}
+
+#[tokio::test]
+async fn epoch_and_decision_key_outlive_a_restart() {
+    let test = TestStore::open().await;
+    drop_store(&test).await;
+    let store = reopen(&test).await;
+    assert_eq!(store.epoch(), test.store.epoch());
+    assert_eq!(
+        store.decision_key().bytes(),
+        test.store.decision_key().bytes()
+    );
+}
+
+#[tokio::test]
+async fn the_first_sealed_key_wins() {
+    let test = TestStore::open().await;
+    let row = |key_id: &str| SealedKeyRow {
+        purpose: KeyPurpose::X509Root,
+        key_id: key_id.to_owned(),
+        version: 1,
+        wrapped_data_key: vec![1],
+        sealed: vec![2],
+        kek_check: [3; 16],
+        certificate: vec![4],
+        created_at: NOW,
+    };
+    let first = test
+        .store
+        .insert_sealed_key_if_absent(row("a"))
+        .await
+        .unwrap();
+    let second = test
+        .store
+        .insert_sealed_key_if_absent(row("b"))
+        .await
+        .unwrap();
+    assert_eq!((&first, &second), (&row("a"), &row("a")));
+    assert_eq!(test.store.sealed_keys().await.unwrap(), [row("a")]);
+}
+
+/// The lock goes with the last handle, which tests keep; this makes room for another.
+async fn drop_store(test: &TestStore) {
+    test.store.close().await;
+}
+
+async fn reopen(test: &TestStore) -> Store {
+    Store::open(&test.config, NOW).await.unwrap()
+}
