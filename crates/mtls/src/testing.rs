@@ -79,8 +79,12 @@ impl Mesh {
     }
 
     pub(crate) fn leaf(&self, path: &str) -> Leaf<'_> {
+        self.leaf_named(&format!("spiffe://{}{path}", self.trust_domain))
+    }
+
+    pub(crate) fn leaf_named(&self, id: &str) -> Leaf<'_> {
         let mut params = blank();
-        params.subject_alt_names = vec![uri(&format!("spiffe://{}{path}", self.trust_domain))];
+        params.subject_alt_names = vec![uri(id)];
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![

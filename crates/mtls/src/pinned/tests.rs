@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::credentials::channel;
 use crate::error::HandshakeError;
 use crate::testing::{Clock, Mesh, NOW, handshake};
 
@@ -76,6 +77,20 @@ async fn a_ca_replica_under_a_pinned_root_is_reached_and_shows_its_root() {
     assert_eq!(connected.peer().spiffe_id(), &mesh.id(CA));
     assert_eq!(connected.pinned_root(), Some(&mesh.root()));
     assert!(accepted.unwrap().peer().is_none());
+}
+
+#[tokio::test]
+async fn of_several_roots_the_ca_shows_the_one_that_its_chain_leads_to() {
+    let (mesh, next) = (Mesh::new("mesh.test"), Mesh::new("mesh.test"));
+    let roots = vec![next.root().to_vec(), mesh.root().to_vec()];
+    let bundle = Bundle::new(mesh.trust_domain.clone(), 2, roots).unwrap();
+    let (publisher, credentials) = channel(Clock::default().reader());
+    publisher
+        .publish(mesh.leaf(CA).svid(), bundle.clone().into())
+        .unwrap();
+    let server = credentials.optional_client_server_config(&[]).unwrap();
+    let (_, connected) = handshake(server, client(&PinnedRoots::of_bundle(&bundle))).await;
+    assert_eq!(connected.unwrap().pinned_root(), Some(&mesh.root()));
 }
 
 #[tokio::test]

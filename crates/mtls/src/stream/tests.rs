@@ -1,13 +1,16 @@
 use std::sync::Arc;
 
 use identity::x509::{CertificateError, SvidError};
+use proptest::prelude::*;
 use rustls::client::Resumption;
 use rustls::server::ServerSessionMemoryCache;
 use rustls::version::TLS12;
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
 
 use super::*;
+use crate::credentials::channel;
 use crate::error::PeerAlert;
 use crate::expected::Expected;
 use crate::testing::{Clock, HOUR, Leaf, Mesh, NOW, first_read, handshake};
@@ -77,6 +80,37 @@ async fn a_client_of_an_authority_that_took_our_name_is_refused() {
     let leaf = forger.leaf("/client");
     let refusal = client_refused(&mesh, &leaf, PeerAlert::UnknownAuthority).await;
     assert_eq!(refusal, Refusal::UnknownAuthority);
+}
+
+/// Workload API §4.6: authorities of different trust domains are never one pool.
+#[tokio::test]
+async fn an_authority_of_one_trust_domain_vouches_for_no_other() {
+    let (mesh, other) = (Mesh::new("mesh.test"), Mesh::new("other.test"));
+    let forged = other.leaf_named("spiffe://mesh.test/client");
+    let server = federated_server(&mesh, &other);
+    let (server, _) = handshake(server, mesh.client_with(Some(forged.certified()))).await;
+    assert_eq!(refusal(server), Refusal::UnknownAuthority);
+}
+
+#[tokio::test]
+async fn a_client_of_a_federated_trust_domain_is_who_it_says() {
+    let (mesh, other) = (Mesh::new("mesh.test"), Mesh::new("other.test"));
+    let server = federated_server(&mesh, &other);
+    let leaf = other.leaf("/client").certified();
+    let (server, _) = handshake(server, mesh.client_with(Some(leaf))).await;
+    assert_eq!(
+        server.unwrap().peer().unwrap().spiffe_id(),
+        &other.id("/client")
+    );
+}
+
+fn federated_server(mesh: &Mesh, other: &Mesh) -> ServerTlsConfig {
+    let (publisher, credentials) = channel(Clock::default().reader());
+    let bundles = mesh.bundles().with(other.bundle());
+    publisher
+        .publish(mesh.leaf("/server").svid(), bundles)
+        .unwrap();
+    credentials.server_config(&[]).unwrap()
 }
 
 /// X509-SVID §5.2: "more than one URI SAN" is rejected.
@@ -365,4 +399,32 @@ async fn bulk_passes_whole_in_both_directions() {
     };
     let ((), received) = tokio::join!(echo, call);
     assert!(received == sent);
+}
+
+#[tokio::test]
+async fn a_handshake_passes_through_a_narrow_pipe() {
+    let mesh = Mesh::new("mesh.test");
+    let (near, far) = tokio::io::duplex(16);
+    let client = mesh.client(mesh.only("/server"));
+    let (accepted, connected) = tokio::join!(accept(far, mesh.server()), connect(near, client));
+    assert_eq!(
+        accepted.unwrap().peer().unwrap().spiffe_id(),
+        &mesh.id("/client")
+    );
+    assert_eq!(connected.unwrap().peer().spiffe_id(), &mesh.id("/server"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+    #[test]
+    fn no_bytes_are_a_handshake(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let accepted = runtime.block_on(async {
+            let (mut near, far) = tokio::io::duplex(64 * 1024);
+            near.write_all(&bytes).await.unwrap();
+            near.shutdown().await.unwrap();
+            accept(far, Mesh::new("mesh.test").server()).await
+        });
+        prop_assert!(matches!(accepted, Err(HandshakeError::Tls(_) | HandshakeError::Io(_))));
+    }
 }
