@@ -20,7 +20,7 @@ pub use kek::KekError;
 pub(crate) use renewal::IntermediateRenewal;
 pub(crate) use replica::Intermediate;
 pub use root::RootError;
-pub(crate) use root::{RootKeeper, RootOrigin};
+pub(crate) use root::{RootKeeper, kek_and_bundle};
 
 /// A cheap handle on what this replica signs with.
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ pub(crate) struct Authority(Arc<Inner>);
 struct Inner {
     root: RootCertificate,
     bundles: BundleSet,
+    bundle: Bundle,
     wire_bundle: wire::Bundle,
     current: ArcSwap<Intermediate>,
 }
@@ -41,11 +42,14 @@ impl Authority {
             sequence: bundle.sequence(),
             x509_authorities: bundle
                 .authorities()
-                .iter().map(|root| root.der().to_vec()).collect(),
+                .iter()
+                .map(|root| root.der().to_vec())
+                .collect(),
         };
         Self(Arc::new(Inner {
             root,
-            bundles: BundleSet::from(bundle),
+            bundles: BundleSet::from(bundle.clone()),
+            bundle,
             wire_bundle,
             current: ArcSwap::from_pointee(first),
         }))
@@ -58,6 +62,10 @@ impl Authority {
 
     pub(crate) fn root(&self) -> &RootCertificate {
         &self.0.root
+    }
+
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.0.bundle
     }
 
     pub(crate) fn bundles(&self) -> &BundleSet {

@@ -88,6 +88,7 @@ impl Config {
     pub fn check(&self) -> Result<(), BrokenRule> {
         self.keys.check_apart_from(&self.store)?;
         self.listen.check()?;
+        self.listen.check_named(&self.advertise)?;
         self.web.check()
     }
 }

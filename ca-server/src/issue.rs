@@ -16,9 +16,10 @@ mod sign;
 
 pub(crate) use admitted::AdmittedAgents;
 pub(crate) use assignments::{Assignments, Directory};
-pub(crate) use authorize::{Authorized, Authorizer};
+pub(crate) use authorize::Authorized;
 pub(crate) use record::Recorder;
-pub(crate) use refusal::{IssueError, NotAuthorized};
+pub(crate) use refusal::IssueError;
 pub(crate) use service::{IssueCalls, IssueDesk};
+pub use serving::ServingError;
 pub(crate) use serving::ServingRenewal;
-pub(crate) use sign::{Issued, Issuer};
+pub(crate) use sign::Issuer;

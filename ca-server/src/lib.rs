@@ -1,6 +1,23 @@
 //! The certificate authority of a mesh: decides who gets which identity, signs it, and remembers
 //! that it did.
 
+mod accept;
 pub mod admin;
+mod api;
+mod app;
+mod attest;
+mod authority;
+pub mod config;
+mod grpc;
+mod issue;
+mod metrics;
+mod peer;
 pub mod registry;
+mod status;
 pub mod store;
+mod watch;
+
+pub use app::{BindError, Ca, StartError, WebFileError, reset_admin};
+pub use authority::{KekError, RootError};
+pub use config::Config;
+pub use issue::ServingError;

@@ -1,1 +1,82 @@
-fn main() {}
+//! `countersign-ca`: one replica of the certificate authority.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use ca_server::{Ca, Config, reset_admin};
+use clap::{Parser, Subcommand};
+use runtime::{Clock, exit, telemetry};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// The certificate authority of a mesh.
+#[derive(Debug, Parser)]
+#[command(name = "countersign-ca", version = VERSION)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        global = true,
+        default_value = "/etc/countersign/ca.toml"
+    )]
+    config: PathBuf,
+    /// Read and check the configuration, and do nothing else.
+    #[arg(long)]
+    check_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// The administrator's credential.
+    #[command(subcommand)]
+    Admin(AdminCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Revokes every credential and writes a new one. The CA must not be running.
+    Reset,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    exit::report(run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::load(&arguments.config)?;
+    if arguments.check_config {
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    match arguments.command {
+        Some(Command::Admin(AdminCommand::Reset)) => {
+            Ok(runtime.block_on(reset_admin(&config, &Clock::system()))?)
+        }
+        None => runtime.block_on(serve(config)),
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let log_level = telemetry::init(&config.log)?;
+    let ca = Ca::start_with_log(config, Clock::system(), log_level).await?;
+    let mut signals = pin!(ca.trigger().on_signals().context("cannot take signals")?);
+    let mut running = pin!(ca.run(DRAIN));
+    let mut forced = false;
+    loop {
+        tokio::select! {
+            outcome = running.as_mut() => return Ok(outcome?),
+            () = signals.as_mut(), if !forced => forced = true,
+        }
+    }
+}

@@ -15,10 +15,8 @@ mod service;
 mod session;
 mod view;
 
-pub(crate) use endpoints::{EndpointBoard, EndpointKeeper};
+pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
-pub(crate) use history::{History, HistoryKeeper};
-pub use presence::{
-    Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport, StreamId,
-};
+pub(crate) use history::HistoryKeeper;
+pub use presence::{ConnectedAgent, Presence};
 pub(crate) use service::{WatchCalls, WatchDesk};

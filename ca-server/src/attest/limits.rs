@@ -2,7 +2,6 @@
 //! decoded, since verifying is what costs.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -41,9 +40,6 @@ impl AttestLimits {
     pub(crate) fn forget_quiet(&self) {
         self.by_address.retain_recent();
     }
-
-    /// How often [`forget_quiet`](Self::forget_quiet) is worth its while.
-    pub(crate) const SWEEP: Duration = Duration::from_secs(60);
 }
 
 /// One host has a whole IPv6 /64 to call from.
@@ -96,13 +92,19 @@ mod tests {
     fn all_addresses_together_are_limited() {
         let limits = limits(1, 1);
         assert!(limits.admit(address("192.0.2.1")).is_ok());
-        assert!(matches!(limits.admit(address("192.0.2.2")), Err(Refusal::Busy(_))));
+        assert!(matches!(
+            limits.admit(address("192.0.2.2")),
+            Err(Refusal::Busy(_))
+        ));
     }
 
     #[test]
     fn a_network_of_one_host_counts_as_one_address() {
         let limits = limits(1, 10);
         assert!(limits.admit(address("2001:db8::1")).is_ok());
-        assert!(matches!(limits.admit(address("2001:db8::2")), Err(Refusal::Busy(_))));
+        assert!(matches!(
+            limits.admit(address("2001:db8::2")),
+            Err(Refusal::Busy(_))
+        ));
     }
 }

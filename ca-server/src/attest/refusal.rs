@@ -5,8 +5,8 @@ use std::time::Duration;
 use identity::x509::SvidError;
 use tonic::{Code, Status};
 
-use crate::status;
 use crate::issue::IssueError;
+use crate::status;
 use crate::store::{RedeemError, StoreError};
 
 /// Typed; the wire form is [`Refusal::into_status`].
@@ -18,7 +18,10 @@ pub(crate) enum Refusal {
         "protocol {}.{} does not interoperate with this CA's {}.{}; upgrade the older of the two",
         theirs.0, theirs.1, ours.0, ours.1
     )]
-    Version { theirs: (u32, u32), ours: (u32, u32) },
+    Version {
+        theirs: (u32, u32),
+        ours: (u32, u32),
+    },
     #[error("the signature does not prove possession of the key on this connection")]
     Possession,
     #[error("{0}; create another with: countersign join-token create")]

@@ -16,9 +16,9 @@ use super::limits::AttestLimits;
 use super::possession::ChannelBinding;
 use super::refusal::Refusal;
 use crate::authority::Authority;
-use crate::status::unix_millis;
 use crate::issue::{AdmittedAgents, Authorized, Issuer};
 use crate::metrics::Metrics;
+use crate::status::unix_millis;
 use crate::store::{AgentRow, Store};
 
 /// What every connection's calls share.
@@ -28,7 +28,7 @@ pub(crate) struct AttestDesk {
     pub(crate) authority: Authority,
     pub(crate) issuer: Issuer,
     pub(crate) admitted: AdmittedAgents,
-    pub(crate) limits: Arc<AttestLimits>,
+    pub(crate) limits: AttestLimits,
     pub(crate) reattest_within: Duration,
     pub(crate) clock: Clock,
     pub(crate) metrics: Metrics,
@@ -124,7 +124,6 @@ impl AttestDesk {
         })
     }
 }
-
 
 #[tonic::async_trait]
 impl Attestation for AttestCalls {

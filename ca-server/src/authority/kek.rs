@@ -52,7 +52,10 @@ pub(super) fn read_or_make(path: &Path) -> Result<SealingKey, KekError> {
         Err(KekError::Missing(_)) => {}
         found => return found,
     }
-    if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    if let Some(directory) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         runtime::files::private_directory(directory)?;
     }
     let key = SealingKey::generate(&mut SystemRandom);
@@ -86,7 +89,10 @@ mod tests {
     #[test]
     fn a_key_that_others_can_read_is_refused() {
         let (_directory, path) = file(&"ab".repeat(32), 0o644);
-        assert!(matches!(read(&path), Err(KekError::File(FileError::Exposed { .. }))));
+        assert!(matches!(
+            read(&path),
+            Err(KekError::File(FileError::Exposed { .. }))
+        ));
     }
 
     #[test]

@@ -33,8 +33,8 @@ impl IntermediateRenewal {
     /// Renews until the shutdown begins. A failure is retried: leaves get shorter as the
     /// intermediate nears its end, and signing stops there.
     pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
-        let mut retry = Backoff::try_new(RETRY_FIRST, RETRY_MOST, 0.2)
-            .expect("the constants are in order");
+        let mut retry =
+            Backoff::try_new(RETRY_FIRST, RETRY_MOST, 0.2).expect("the constants are in order");
         let mut issued_at = self.clock.now();
         loop {
             let validity = self.authority.intermediate().validity();

@@ -30,6 +30,8 @@ pub enum RootError {
     Kek(#[from] KekError),
     #[error("the sealed root could not be read from the store")]
     Store(#[from] StoreError),
+    #[error("the store holds no root yet; start the CA first")]
+    Absent,
     #[error("the sealed root did not open: the store was changed by hand, or is damaged")]
     Sealed(#[source] OpenError),
     #[error("the sealed root holds no usable key")]
@@ -44,13 +46,6 @@ pub enum RootError {
     Issue(#[from] x509::IssueError),
     #[error("the root ends too soon to sign an intermediate")]
     Validity(#[from] ValidityError),
-}
-
-/// Whether this start made the root of the trust domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RootOrigin {
-    Made,
-    Found,
 }
 
 /// Knows where the sealed root and its key-encryption key are; holds neither opened.
@@ -72,52 +67,36 @@ impl RootKeeper {
         kek_file: &Path,
         lifetimes: Lifetimes,
         now: OffsetDateTime,
-    ) -> Result<(Self, RootOrigin), RootError> {
+    ) -> Result<Self, RootError> {
         let trust_domain = store.trust_domain().clone();
-        let found = store
-            .sealed_keys()
-            .await?
-            .into_iter()
-            .find(|row| row.purpose == KeyPurpose::X509Root);
-        let (sealed, origin) = match found {
-            Some(row) => (row, RootOrigin::Found),
+        let sealed = match sealed_root(store).await? {
+            Some(row) => row,
             None => {
                 let kek = kek::read_or_make(kek_file)?;
                 let made = make(&trust_domain, &kek, lifetimes, now)?;
-                let kept = store.insert_sealed_key_if_absent(made.clone()).await?;
-                let origin = if kept.key_id == made.key_id {
-                    RootOrigin::Made
-                } else {
-                    RootOrigin::Found
-                };
-                (kept, origin)
+                store.insert_sealed_key_if_absent(made).await?
             }
         };
         let certificate = RootCertificate::from_der(sealed.certificate.clone().into())?;
-        let keeper = Self {
+        Ok(Self {
             trust_domain,
             replica: replica.to_owned(),
             kek_file: kek_file.to_owned(),
             lifetimes,
             sealed,
             certificate,
-        };
-        Ok((keeper, origin))
+        })
     }
 
     /// This replica's authority, with a first intermediate.
     pub(crate) fn authority(&self, now: OffsetDateTime) -> Result<Authority, RootError> {
         let first = self.sign_intermediate(now)?;
-        let roots = vec![self.certificate.clone()];
-        let bundle = Bundle::from_roots(self.trust_domain.clone(), 1, roots)?;
+        let bundle = bundle_of(&self.trust_domain, &self.certificate)?;
         Ok(Authority::new(self.certificate.clone(), bundle, first))
     }
 
     /// Opens the root, signs an intermediate with a new key, and wipes the root.
-    pub(super) fn sign_intermediate(
-        &self,
-        now: OffsetDateTime,
-    ) -> Result<Intermediate, RootError> {
+    pub(super) fn sign_intermediate(&self, now: OffsetDateTime) -> Result<Intermediate, RootError> {
         let root = self.open()?;
         let key = SigningKey::generate();
         let validity = Validity::try_new(
@@ -132,10 +111,7 @@ impl RootKeeper {
     }
 
     fn open(&self) -> Result<x509::Authority, RootError> {
-        let kek = kek::read(&self.kek_file)?;
-        if !constant_time_eq(&kek.check_value(), &self.sealed.kek_check) {
-            return Err(KekError::Wrong(self.kek_file.clone()).into());
-        }
+        let kek = kek_of(&self.sealed, &self.kek_file)?;
         let row = &self.sealed;
         let label = Label::of(&self.trust_domain, row.purpose, &row.key_id, row.version);
         let data_key = kek
@@ -153,6 +129,40 @@ impl RootKeeper {
         let key = SigningKey::from_pkcs8(&pkcs8).map_err(RootError::Key)?;
         Ok(x509::Authority::load(self.certificate.der().clone(), key)?)
     }
+}
+
+/// For the tool that makes a new administrator's credential: whoever runs it holds the key.
+pub(crate) async fn kek_and_bundle(
+    store: &Store,
+    kek_file: &Path,
+) -> Result<(SealingKey, Bundle), RootError> {
+    let sealed = sealed_root(store).await?.ok_or(RootError::Absent)?;
+    let kek = kek_of(&sealed, kek_file)?;
+    let certificate = RootCertificate::from_der(sealed.certificate.into())?;
+    Ok((kek, bundle_of(store.trust_domain(), &certificate)?))
+}
+
+async fn sealed_root(store: &Store) -> Result<Option<SealedKeyRow>, StoreError> {
+    let rows = store.sealed_keys().await?;
+    Ok(rows
+        .into_iter()
+        .find(|row| row.purpose == KeyPurpose::X509Root))
+}
+
+fn kek_of(sealed: &SealedKeyRow, kek_file: &Path) -> Result<SealingKey, KekError> {
+    let kek = kek::read(kek_file)?;
+    if constant_time_eq(&kek.check_value(), &sealed.kek_check) {
+        Ok(kek)
+    } else {
+        Err(KekError::Wrong(kek_file.to_owned()))
+    }
+}
+
+fn bundle_of(
+    trust_domain: &TrustDomain,
+    certificate: &RootCertificate,
+) -> Result<Bundle, x509::BundleError> {
+    Bundle::from_roots(trust_domain.clone(), 1, vec![certificate.clone()])
 }
 
 fn make(

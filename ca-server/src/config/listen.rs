@@ -1,9 +1,10 @@
 //! `[listen]`, `[advertise]` and `[web]`: which sockets there are, under which names others reach
 //! them, and with which certificate the web listener answers.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use identity::join_token::CaAddress;
 use serde::Deserialize;
 
 use super::BrokenRule;
@@ -38,10 +39,31 @@ impl ListenConfig {
         match self.metrics {
             Some(address) if !address.ip().is_loopback() => Err(BrokenRule {
                 key: "listen.metrics",
-                message: format!("{address} is no loopback address, and metrics need no credential"),
+                message: format!(
+                    "{address} is no loopback address, and metrics need no credential"
+                ),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// Nobody can connect to `0.0.0.0`, so what others are told must be said.
+    pub(super) fn check_named(&self, advertise: &AdvertiseConfig) -> Result<(), BrokenRule> {
+        let unnamed = [
+            ("advertise.web", self.web, advertise.web.is_none()),
+            ("advertise.agents", self.agents, advertise.agents.is_empty()),
+        ];
+        let missing = unnamed
+            .into_iter()
+            .find(|(_, address, unnamed)| *unnamed && address.ip().is_unspecified());
+        missing.map_or(Ok(()), |(key, address, _)| {
+            Err(BrokenRule {
+                key,
+                message: format!(
+                    "must say how others reach this replica, which listens on {address}"
+                ),
+            })
+        })
     }
 
     pub(super) fn loopback() -> Self {
@@ -62,7 +84,23 @@ pub struct AdvertiseConfig {
     /// `https://host:8443`, written into the administrator's credential.
     pub web: Option<String>,
     /// `host:8444` of every replica, written into join tokens and told to agents.
-    pub agents: Vec<String>,
+    pub agents: Vec<CaAddress>,
+}
+
+impl AdvertiseConfig {
+    /// Host names of the CA, which no workload may have in its certificate.
+    pub(crate) fn dns_names(&self) -> Vec<String> {
+        let web = self
+            .web
+            .as_ref()
+            .and_then(|url| url.parse::<http::Uri>().ok());
+        let web = web.and_then(|url| url.host().map(str::to_owned));
+        let agents = self.agents.iter().map(CaAddress::host);
+        agents
+            .chain(web)
+            .filter(|host| host.parse::<IpAddr>().is_err())
+            .collect()
+    }
 }
 
 /// The web listener's certificate: both files, or neither for one of our own CA.

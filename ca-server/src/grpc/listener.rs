@@ -53,9 +53,12 @@ impl AgentListener {
 
     pub(crate) async fn run(self) -> io::Result<()> {
         let connections = self.connections;
-        accept_until_drained(self.listener, self.room, self.shutdown, move |stream, from| {
-            Arc::clone(&connections).serve(stream, from)
-        })
+        accept_until_drained(
+            self.listener,
+            self.room,
+            self.shutdown,
+            move |stream, from| Arc::clone(&connections).serve(stream, from),
+        )
         .await
     }
 }

@@ -36,7 +36,8 @@ impl SeenSerials {
             .await;
         match outcome {
             Ok(()) => {
-                self.noted().insert(agent.spiffe_id().clone(), agent.serial());
+                self.noted()
+                    .insert(agent.spiffe_id().clone(), agent.serial());
             }
             Err(error) => tracing::warn!(
                 agent = %agent.spiffe_id(),

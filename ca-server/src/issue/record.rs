@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use runtime::Shutdown;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::refusal::IssueError;
@@ -75,7 +76,9 @@ impl Recorder {
             recorded,
             _room: room,
         };
-        self.queue.send(queued).map_err(|_| IssueError::Unrecorded)?;
+        self.queue
+            .send(queued)
+            .map_err(|_| IssueError::Unrecorded)?;
         match done.await {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(IssueError::Unrecorded),
@@ -84,10 +87,19 @@ impl Recorder {
 }
 
 impl RecordWriter {
-    pub(crate) async fn run(mut self) -> Result<(), Infallible> {
+    /// Writes until every [`Recorder`] is gone, which they are once a drain has ended.
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
         let mut group = Vec::new();
         let mut rows = Vec::new();
-        while let Some(first) = self.queue.recv().await {
+        loop {
+            let first = tokio::select! {
+                biased;
+                first = self.queue.recv() => first,
+                () = shutdown.forced() => None,
+            };
+            let Some(first) = first else {
+                return Ok(());
+            };
             self.gather(first, &mut group, &mut rows);
             self.metrics.record_group(rows.len());
             let outcome = self.store.record_issued(&rows).await;
@@ -102,10 +114,9 @@ impl RecordWriter {
             for queued in group.drain(..) {
                 // A caller that has gone away leaves a record without a certificate, never the
                 // other way round.
-                drop(queued.recorded.send(outcome.is_ok()));
+                let _ = queued.recorded.send(outcome.is_ok());
             }
         }
-        Ok(())
     }
 
     fn gather(&mut self, first: Queued, group: &mut Vec<Queued>, rows: &mut Vec<IssuedRow>) {

@@ -59,7 +59,8 @@ impl IssueDesk {
             admitted,
             store,
             by_agent: RateLimiter::keyed(
-                Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(1))),
+                Quota::per_second(rate)
+                    .allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(1))),
             ),
             limiter_clock: DefaultClock::default(),
             clock,
@@ -99,7 +100,8 @@ impl IssueCalls {
             return Err(IssueError::TooMany(requests.len()));
         }
         self.check_agent()?;
-        self.desk.check_rate(self.agent.spiffe_id(), requests.len())?;
+        self.desk
+            .check_rate(self.agent.spiffe_id(), requests.len())?;
         let (authorized, mut refusals) = self.authorize(&requests).await;
         let mut issued = self.desk.issuer.issue(authorized).await?.into_iter();
         let mut results = Vec::with_capacity(requests.len());
@@ -166,7 +168,11 @@ impl IssueCalls {
             .store
             .renew_agent(issued.spiffe_id(), issued.serial(), issued.not_after())
             .await?;
-        if known { Ok(()) } else { Err(IssueError::Forgotten) }
+        if known {
+            Ok(())
+        } else {
+            Err(IssueError::Forgotten)
+        }
     }
 }
 

@@ -72,11 +72,9 @@ impl ServingRenewal {
     pub(crate) async fn renew(&self) -> Result<Validity, ServingError> {
         let key = SigningKey::generate();
         let authorized = Authorized::own_of_replica(self.id.clone(), key.public_key().clone());
-        let mut chain = self.issuer.issue_one(authorized).await?.into_chain();
-        // Whoever joins pins the root's digest and has to be shown the root itself.
-        chain.push(self.authority.root().der().clone());
-        let verified = UnverifiedChain::from_der(chain)?
-            .verify(self.authority.bundles(), self.clock.now())?;
+        let chain = self.issuer.issue_one(authorized).await?.into_chain();
+        let verified =
+            UnverifiedChain::from_der(chain)?.verify(self.authority.bundles(), self.clock.now())?;
         let validity = *verified.validity();
         let svid = X509Svid::try_new(verified, key)?;
         self.publisher

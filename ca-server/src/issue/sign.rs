@@ -67,7 +67,9 @@ impl Issuer {
     /// Signs and records one.
     pub(crate) async fn issue_one(&self, authorized: Authorized) -> Result<Issued, IssueError> {
         let mut issued = self.issue(vec![authorized]).await?;
-        Ok(issued.pop().expect("one was asked for, and all or none are issued"))
+        Ok(issued
+            .pop()
+            .expect("one was asked for, and all or none are issued"))
     }
 
     /// Signs and records all of them, in order, or none.

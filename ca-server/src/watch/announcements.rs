@@ -110,7 +110,11 @@ impl AnnouncementTable {
 
     /// The agent's stream says what it serves; replaces what it said before.
     pub fn announced(&mut self, agent: &SpiffeId, stream: StreamId, list: Vec<Announcement>) {
-        if self.agents.get(agent).is_some_and(|known| known.stream > stream) {
+        if self
+            .agents
+            .get(agent)
+            .is_some_and(|known| known.stream > stream)
+        {
             return;
         }
         self.unsettled.remove(agent);
@@ -171,9 +175,16 @@ impl AnnouncementTable {
     ) -> BTreeMap<QualifiedName, BTreeSet<Endpoint>> {
         let mut live: BTreeMap<QualifiedName, BTreeSet<Endpoint>> = BTreeMap::new();
         for (agent, known) in &self.agents {
-            for Announcement { workload, service, endpoint } in &known.list {
+            for Announcement {
+                workload,
+                service,
+                endpoint,
+            } in &known.list
+            {
                 if hosting.permits(agent, workload, service) {
-                    live.entry(service.clone()).or_default().insert(endpoint.clone());
+                    live.entry(service.clone())
+                        .or_default()
+                        .insert(endpoint.clone());
                 }
             }
         }

@@ -72,7 +72,10 @@ impl Said {
                 let (workload, report) = decode_report(report)?;
                 Ok(Self::Report(workload, report))
             }
-            None => Err(malformed("message", "is missing, or of a kind unknown here")),
+            None => Err(malformed(
+                "message",
+                "is missing, or of a kind unknown here",
+            )),
         }
     }
 }
@@ -116,7 +119,11 @@ fn decode_subscriptions(
     limits: &Limits,
 ) -> Result<Subscriptions, Malformed> {
     let field = "subscriptions.services";
-    check_count(field, subscriptions.services.len(), limits.subscriptions.get())?;
+    check_count(
+        field,
+        subscriptions.services.len(),
+        limits.subscriptions.get(),
+    )?;
     for name in &subscriptions.services {
         check_length(field, name, 1, LONGEST_NAME)?;
     }
@@ -224,7 +231,10 @@ fn check_count(field: &'static str, count: usize, most: u32) -> Result<(), Malfo
     if u32::try_from(count).is_ok_and(|count| count <= most) {
         Ok(())
     } else {
-        Err(malformed(field, format!("has {count} entries, at most {most} are taken")))
+        Err(malformed(
+            field,
+            format!("has {count} entries, at most {most} are taken"),
+        ))
     }
 }
 

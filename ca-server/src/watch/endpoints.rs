@@ -48,7 +48,8 @@ impl EndpointBoard {
         stream: StreamId,
         list: Vec<Announcement>,
     ) {
-        self.send(Event::Announced(agent.clone(), stream, list)).await;
+        self.send(Event::Announced(agent.clone(), stream, list))
+            .await;
     }
 
     pub(super) async fn closed(&self, agent: &SpiffeId, stream: StreamId) {
@@ -95,7 +96,10 @@ impl EndpointKeeper {
         let mut due: Option<Instant> = None;
         let mut earliest = Instant::now();
         loop {
-            let wake = [due, self.table.next_deadline()].into_iter().flatten().min();
+            let wake = [due, self.table.next_deadline()]
+                .into_iter()
+                .flatten()
+                .min();
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
                 Some(event) = self.events.recv() => self.take(event),

@@ -55,8 +55,9 @@ impl EnforcementKeeper {
             let head = snapshots.borrow_and_update().revision();
             waiting.committed(known, head, self.clock.now());
             known = head;
-            while let Some((revision, committed_at)) =
-                waiting.next_enforced(|revision| self.presence.enforcement(revision).pending.is_empty())
+            self.metrics.connected(self.presence.connected().len());
+            while let Some((revision, committed_at)) = waiting
+                .next_enforced(|revision| self.presence.enforcement(revision).pending.is_empty())
             {
                 self.mark(revision, committed_at).await;
             }

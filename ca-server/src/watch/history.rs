@@ -35,7 +35,10 @@ impl History {
     fn push(&self, assignments: Arc<Assignments>) {
         let mut kept = self.kept();
         let revision = assignments.snapshot().revision();
-        if kept.back().is_some_and(|last| last.snapshot().revision() == revision) {
+        if kept
+            .back()
+            .is_some_and(|last| last.snapshot().revision() == revision)
+        {
             return;
         }
         if kept.len() == KEPT {

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use identity::{QualifiedName, SpiffeId};
-use policy::snapshot::Revision;
-use time::OffsetDateTime;
+use policy::Revision;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+use crate::issue::AdmittedAgents;
 
 /// Orders the streams of this process; a later stream of an agent replaces the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,7 +55,6 @@ pub struct Bypassable {
 pub struct ConnectedAgent {
     pub agent: SpiffeId,
     pub introduction: Introduction,
-    pub connected_at: OffsetDateTime,
     /// What every counted proxy of the agent decides by.
     pub acknowledged: Option<Revision>,
     pub reports: BTreeMap<QualifiedName, ProxyReport>,
@@ -73,6 +73,7 @@ pub struct Enforcement {
 pub struct Presence {
     table: Arc<Mutex<PresenceTable>>,
     changed: watch::Sender<u64>,
+    admitted: AdmittedAgents,
 }
 
 /// One stream's place in the table; the agent leaves with it.
@@ -85,10 +86,11 @@ pub struct Session {
 }
 
 impl Presence {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(admitted: AdmittedAgents) -> Self {
         Self {
             table: Arc::default(),
             changed: watch::Sender::new(0),
+            admitted,
         }
     }
 
@@ -124,8 +126,9 @@ impl Presence {
         }
     }
 
-    /// Ends the agent's stream, because it has been forgotten.
+    /// The agent has been forgotten: nothing more is issued to it, and its stream ends.
     pub fn disconnect(&self, agent: &SpiffeId) {
+        self.admitted.forget(agent);
         if let Some(known) = self.table().agents.get(agent) {
             known.ended.cancel();
         }
@@ -136,16 +139,9 @@ impl Presence {
         self.changed.subscribe()
     }
 
-    pub(crate) fn connect(
-        &self,
-        agent: &SpiffeId,
-        introduction: Introduction,
-        now: OffsetDateTime,
-    ) -> Session {
+    pub(crate) fn connect(&self, agent: &SpiffeId, introduction: Introduction) -> Session {
         let ended = CancellationToken::new();
-        let stream = self
-            .table()
-            .connect(agent, introduction, ended.clone(), now);
+        let stream = self.table().connect(agent, introduction, ended.clone());
         self.announce_change();
         Session {
             presence: self.clone(),
@@ -160,7 +156,8 @@ impl Presence {
     }
 
     fn announce_change(&self) {
-        self.changed.send_modify(|count| *count = count.wrapping_add(1));
+        self.changed
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
@@ -220,14 +217,12 @@ impl PresenceTable {
         agent: &SpiffeId,
         introduction: Introduction,
         ended: CancellationToken,
-        now: OffsetDateTime,
     ) -> StreamId {
         self.last_stream += 1;
         let stream = StreamId(self.last_stream);
         let connected = ConnectedAgent {
             agent: agent.clone(),
             introduction,
-            connected_at: now,
             acknowledged: None,
             reports: BTreeMap::new(),
             stream,
@@ -250,7 +245,10 @@ impl PresenceTable {
         let Some(known) = self.current(agent, stream) else {
             return false;
         };
-        if known.acknowledged.is_some_and(|before| reaches(before, revision)) {
+        if known
+            .acknowledged
+            .is_some_and(|before| reaches(before, revision))
+        {
             return false;
         }
         known.acknowledged = Some(revision);

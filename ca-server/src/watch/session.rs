@@ -2,7 +2,7 @@
 //! takes what the agent says. It ends with the agent's SVID, with a newer stream of the same agent,
 //! and with this replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,14 +88,16 @@ impl WatchSession {
             .map_err(|_| refused("hello-missing", "the first message must be `hello`"))??;
         if !self.desk.admitted.contains(self.agent.spiffe_id()) {
             let forgotten = "this agent has been forgotten; join with a new token";
-            return Err(status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into());
+            return Err(
+                status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into(),
+            );
         }
         self.report_clock(&hello);
-        let session = self.desk.presence.connect(
-            self.agent.spiffe_id(),
-            hello.introduction.clone(),
-            self.desk.clock.now(),
-        );
+        let introduction = hello.introduction.clone();
+        let session = self
+            .desk
+            .presence
+            .connect(self.agent.spiffe_id(), introduction);
         tracing::info!(
             agent = %self.agent.spiffe_id(),
             product = hello.introduction.product,
@@ -218,7 +220,9 @@ impl WatchSession {
                 "an agent has seen a later revision than the store holds: was it restored?"
             );
         }
-        let kept = hello.resume.and_then(|revision| self.desk.history.at(revision));
+        let kept = hello
+            .resume
+            .and_then(|revision| self.desk.history.at(revision));
         let first = match kept {
             Some(assignments) => {
                 let lifetimes = &self.desk.lifetimes;
@@ -239,8 +243,11 @@ impl WatchSession {
         let view = self.view(&asked);
         let delta = view.since(&told.view);
         let news = view.revision() != told.view.revision() || asked != told.asked;
-        told.endpoints
-            .retain(|service, _| asked.iter().any(|text| service_named(text).as_ref() == Some(service)));
+        let wanted: BTreeSet<_> = asked
+            .iter()
+            .filter_map(|text| service_named(text))
+            .collect();
+        told.endpoints.retain(|service, _| wanted.contains(service));
         told.view = view;
         told.asked = asked;
         if news {
@@ -251,11 +258,20 @@ impl WatchSession {
 
     fn view(&self, asked: &Subscriptions) -> View {
         let assignments = self.desk.directory.current();
-        View::of(&assignments, self.agent.spiffe_id(), asked, &self.desk.lifetimes)
+        View::of(
+            &assignments,
+            self.agent.spiffe_id(),
+            asked,
+            &self.desk.lifetimes,
+        )
     }
 
     async fn send_endpoints(&self, told: &mut Told, map: &EndpointMap) -> Result<(), End> {
-        let services: Vec<_> = told.asked.iter().filter_map(|text| service_named(text)).collect();
+        let services: Vec<_> = told
+            .asked
+            .iter()
+            .filter_map(|text| service_named(text))
+            .collect();
         for service in services {
             let Some(published) = map.get(&service) else {
                 continue;

@@ -266,15 +266,19 @@ fn assigned(entry: &Workload, id: &SpiffeId, lifetimes: &Lifetimes) -> wire::Ass
         namespace: entry.name.namespace.to_string(),
         name: entry.name.name.to_string(),
         spiffe_id: id.to_string(),
-        unix: entry.selectors.unix.as_ref().map(|unix| wire::UnixSelectors {
-            uid: Some(unix.uid),
-            gid: unix.gid,
-            path: unix.path.clone().unwrap_or_default(),
-            sha256: unix
-                .sha256
-                .map(|digest| digest.to_string())
-                .unwrap_or_default(),
-        }),
+        unix: entry
+            .selectors
+            .unix
+            .as_ref()
+            .map(|unix| wire::UnixSelectors {
+                uid: Some(unix.uid),
+                gid: unix.gid,
+                path: unix.path.clone().unwrap_or_default(),
+                sha256: unix
+                    .sha256
+                    .map(|digest| digest.to_string())
+                    .unwrap_or_default(),
+            }),
         ttl_seconds: entry.ttl.unwrap_or(lifetimes.workload).as_secs(),
         hint: entry.hint.clone().unwrap_or_default(),
     }

@@ -1,0 +1,381 @@
+//! The order in which a replica starts: what can be refused is refused first, then the store and the
+//! root are opened, then ports are bound, and only then does anyone else learn of it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use identity::{SpiffeId, SpiffeIdError, ca_id};
+use prometheus_client::registry::Registry as MetricsRegistry;
+use runtime::{AdminSource, Clock, FileError, LogLevelHandle, Shutdown, Supervisor, serve_metrics};
+use time::OffsetDateTime;
+use tokio_util::task::TaskTracker;
+
+use super::sockets::{Advertised, BindError, Sockets};
+use super::web::{WebFileError, WebListener, WebTls};
+use super::{Ca, jobs};
+use crate::admin::{self, AdminAccess, AdminError};
+use crate::api::{self, ApiParts};
+use crate::attest::{AttestDesk, AttestLimits};
+use crate::authority::{Authority, IntermediateRenewal, RootError, RootKeeper};
+use crate::config::{BrokenRule, Config};
+use crate::grpc::{AgentListener, Desks, SeenSerials};
+use crate::issue::{
+    AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingError, ServingRenewal,
+};
+use crate::metrics::Metrics;
+use crate::registry::{Registry, RegistryError};
+use crate::status::unix_millis;
+use crate::store::{OpenError, Store, StoreConfig, StoreError};
+use crate::watch::{EndpointKeeper, EnforcementKeeper, HistoryKeeper, Presence, WatchDesk};
+
+/// Why a replica did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the configuration contradicts itself")]
+    Config(#[from] BrokenRule),
+    #[error("the replica's name makes no SPIFFE ID")]
+    Replica(#[from] SpiffeIdError),
+    #[error("the directories cannot be used")]
+    Directory(#[from] FileError),
+    #[error("cannot open the store")]
+    Open(#[from] OpenError),
+    #[error("cannot read the store")]
+    Store(#[from] StoreError),
+    #[error("cannot open the root of the trust domain")]
+    Root(#[from] RootError),
+    #[error("cannot read the configuration objects")]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("cannot use [web]")]
+    Web(#[from] WebFileError),
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    #[error("cannot make the administrator's credential")]
+    Admin(#[from] AdminError),
+}
+
+pub(super) async fn start(
+    config: Config,
+    clock: Clock,
+    log_level: Option<LogLevelHandle>,
+) -> Result<Ca, StartError> {
+    config.check()?;
+    let id = ca_id(&config.trust_domain, config.replica.as_str())?;
+    let web_tls = WebTls::read(&config.web)?;
+    let store = open_store(&config, clock.now()).await?;
+    let keeper = RootKeeper::open_or_make(
+        &store,
+        config.replica.as_str(),
+        &config.keys.kek_file,
+        config.lifetimes,
+        clock.now(),
+    )
+    .await?;
+    let authority = keeper.authority(clock.now())?;
+    let own_names = config.advertise.dns_names();
+    let (registry, registry_writer) =
+        Registry::open(store.clone(), own_names, clock.clone()).await?;
+    let sockets = Sockets::bind(&config).await?;
+
+    let mut supervisor = Supervisor::new();
+    let shutdown = supervisor.shutdown();
+    let renewal = IntermediateRenewal::new(keeper, authority.clone(), clock.clone());
+    supervisor.spawn("registry", registry_writer.run(shutdown.clone()));
+    supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
+    let foundation = Foundation {
+        id,
+        store,
+        authority,
+        registry,
+        clock,
+        shutdown,
+        config,
+    };
+    foundation
+        .serve(sockets, supervisor, web_tls, log_level)
+        .await
+}
+
+async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {
+    runtime::files::private_directory(config.store.data_directory())?;
+    let store = StoreConfig {
+        sqlite: config.store.sqlite.clone(),
+        trust_domain: config.trust_domain.clone(),
+        id_template: config.id_template.clone(),
+    };
+    Ok(Store::open(&store, now).await?)
+}
+
+/// What all parts of a replica stand on.
+struct Foundation {
+    id: SpiffeId,
+    store: Store,
+    authority: Authority,
+    registry: Registry,
+    clock: Clock,
+    shutdown: Shutdown,
+    config: Config,
+}
+
+/// Parts that issue and watch share.
+struct Parts {
+    directory: Directory,
+    issuer: Issuer,
+    admitted: AdmittedAgents,
+    presence: Presence,
+    metrics: Metrics,
+}
+
+impl Foundation {
+    async fn serve(
+        self,
+        sockets: Sockets,
+        mut supervisor: Supervisor,
+        web_tls: WebTls,
+        log_level: Option<LogLevelHandle>,
+    ) -> Result<Ca, StartError> {
+        let mut metrics_registry = MetricsRegistry::default();
+        let metrics = Metrics::new(&mut metrics_registry);
+        let known = self.store.agents().await?;
+        let admitted = AdmittedAgents::new(known.iter().map(|row| row.spiffe_id.clone()));
+        let now = self.clock.now();
+        let live = known.into_iter().filter(|row| row.not_after > now);
+        let live = live.map(|row| row.spiffe_id).collect();
+
+        let limits = &self.config.limits;
+        let (recorder, record_writer) =
+            Recorder::new(self.store.clone(), limits.record_queue, metrics.clone());
+        supervisor.spawn("records", record_writer.run(self.shutdown.clone()));
+        let parts = Parts {
+            directory: Directory::new(self.registry.clone()),
+            issuer: Issuer::new(
+                self.authority.clone(),
+                recorder,
+                self.config.lifetimes,
+                self.clock.clone(),
+                metrics.clone(),
+            ),
+            presence: Presence::new(admitted.clone()),
+            admitted,
+            metrics,
+        };
+
+        let clock = self.clock.clone();
+        let (publisher, credentials) = mtls::channel(move || clock.now());
+        let serving = ServingRenewal::new(
+            self.id.clone(),
+            parts.issuer.clone(),
+            self.authority.clone(),
+            publisher,
+            self.clock.clone(),
+        );
+        let validity = serving.renew().await?;
+        supervisor.spawn("serving", serving.run(validity, self.shutdown.clone()));
+
+        let advertised = Advertised::of(&self.config.advertise, &sockets);
+        let desks = self.desks(&parts, &advertised, live, &mut supervisor);
+        self.spawn_jobs(&parts, &desks, &mut supervisor);
+        self.write_first_credential(&advertised).await?;
+
+        let web = WebListener {
+            listener: sockets.web,
+            tls: web_tls.with(credentials.clone()),
+            router: api::router(&ApiParts {
+                store: self.store.clone(),
+                registry: self.registry.clone(),
+                presence: parts.presence.clone(),
+                clock: self.clock.clone(),
+                bundle: self.authority.bundle().clone(),
+                addresses: advertised.agents.clone(),
+                replica: self.config.replica.to_string(),
+            }),
+            limits: self.config.limits,
+            shutdown: self.shutdown.clone(),
+        };
+        supervisor.spawn("web", web.run());
+        let agents = AgentListener::new(
+            sockets.agents,
+            credentials,
+            desks,
+            SeenSerials::new(self.store.clone()),
+            self.config.trust_domain.clone(),
+            &self.config.limits,
+            (self.clock.clone(), self.shutdown.clone()),
+        );
+        supervisor.spawn("agents", agents.run());
+        if let Some(listener) = sockets.metrics {
+            let serving =
+                serve_metrics(listener, Arc::new(metrics_registry), self.shutdown.clone());
+            supervisor.spawn("metrics", serving);
+        }
+        if let Some(socket) = sockets.admin {
+            let source = self.admin_source(&parts, log_level, &supervisor);
+            supervisor.spawn("admin-socket", socket.serve(source, self.shutdown.clone()));
+        }
+        tracing::info!(
+            trust_domain = %self.config.trust_domain,
+            replica = %self.config.replica,
+            web = %sockets.web_address,
+            agents = %sockets.agents_address,
+            revision = %self.registry.snapshot().revision(),
+            "CA started"
+        );
+        Ok(Ca {
+            web: sockets.web_address,
+            agents: sockets.agents_address,
+            metrics: sockets.metrics_address,
+            admin_file: self.config.admin.credential_file,
+            trust_domain: self.config.trust_domain,
+            bundle: self.authority.bundle().clone(),
+            store: self.store,
+            registry: self.registry,
+            supervisor,
+        })
+    }
+
+    fn desks(
+        &self,
+        parts: &Parts,
+        advertised: &Advertised,
+        live: BTreeSet<SpiffeId>,
+        supervisor: &mut Supervisor,
+    ) -> Desks {
+        let first_generation = unix_millis(self.clock.now()).unsigned_abs();
+        let (board, endpoints) =
+            EndpointKeeper::new(parts.directory.clone(), first_generation, live);
+        let (history, history_keeper) = HistoryKeeper::new(parts.directory.clone());
+        let streams = TaskTracker::new();
+        supervisor.spawn("endpoints", endpoints.run(self.shutdown.clone()));
+        supervisor.spawn("history", history_keeper.run(self.shutdown.clone()));
+        supervisor.spawn(
+            "watch-streams",
+            jobs::wait_for_streams(streams.clone(), self.shutdown.clone()),
+        );
+        let attest = AttestDesk {
+            store: self.store.clone(),
+            authority: self.authority.clone(),
+            issuer: parts.issuer.clone(),
+            admitted: parts.admitted.clone(),
+            limits: AttestLimits::new(&self.config.limits),
+            reattest_within: self.config.lifetimes.reattest_within,
+            clock: self.clock.clone(),
+            metrics: parts.metrics.clone(),
+        };
+        let issue = IssueDesk::new(
+            parts.directory.clone(),
+            parts.issuer.clone(),
+            parts.admitted.clone(),
+            self.store.clone(),
+            &self.config.limits,
+            self.clock.clone(),
+        );
+        let watch = WatchDesk {
+            directory: parts.directory.clone(),
+            history,
+            presence: parts.presence.clone(),
+            board,
+            authority: self.authority.clone(),
+            admitted: parts.admitted.clone(),
+            replica: self.config.replica.to_string(),
+            replicas: advertised.agents.iter().map(ToString::to_string).collect(),
+            lifetimes: self.config.lifetimes,
+            limits: self.config.limits,
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+            streams,
+        };
+        Desks {
+            attest: Arc::new(attest),
+            issue: Arc::new(issue),
+            watch: Arc::new(watch),
+        }
+    }
+
+    fn spawn_jobs(&self, parts: &Parts, desks: &Desks, supervisor: &mut Supervisor) {
+        let enforcement = EnforcementKeeper::new(
+            parts.presence.clone(),
+            self.registry.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+            parts.metrics.clone(),
+        );
+        supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
+        supervisor.spawn(
+            "limits",
+            jobs::forget_quiet(desks.clone(), self.shutdown.clone()),
+        );
+        supervisor.spawn(
+            "records-pruning",
+            jobs::prune_records(
+                self.store.clone(),
+                self.clock.clone(),
+                self.shutdown.clone(),
+            ),
+        );
+    }
+
+    async fn write_first_credential(&self, advertised: &Advertised) -> Result<(), StartError> {
+        let file = &self.config.admin.credential_file;
+        if let Some(directory) = file
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            && !directory.exists()
+        {
+            runtime::files::private_directory(directory)?;
+        }
+        let access = AdminAccess {
+            urls: vec![advertised.web.clone()],
+            bundle: self.authority.bundle().clone(),
+        };
+        let made = admin::make_first(&self.store, &access, file, self.clock.now()).await?;
+        if made {
+            tracing::info!(file = %file.display(), "the first administrator's credential was made");
+        }
+        Ok(())
+    }
+
+    fn admin_source(
+        &self,
+        parts: &Parts,
+        log_level: Option<LogLevelHandle>,
+        supervisor: &Supervisor,
+    ) -> AdminSource {
+        let (authority, registry) = (self.authority.clone(), self.registry.clone());
+        let (presence, id) = (parts.presence.clone(), self.id.clone());
+        AdminSource {
+            status: Arc::new(move || {
+                serde_json::json!({
+                    "id": id.to_string(),
+                    "revision": registry.snapshot().revision().to_string(),
+                    "connectedAgents": presence.connected().len(),
+                    "intermediateEnds": authority.intermediate().validity().not_after().to_string(),
+                    "rootSha256": authority.root().digest().to_string(),
+                })
+            }),
+            log_level,
+            trigger: supervisor.trigger(),
+        }
+    }
+}
+
+/// What `countersign-ca admin reset` does: every credential is revoked, a new one is written.
+pub async fn reset_admin(config: &Config, clock: &Clock) -> Result<(), StartError> {
+    config.check()?;
+    let store = open_store(config, clock.now()).await?;
+    let outcome = reset_in(config, clock, &store).await;
+    store.close().await;
+    outcome
+}
+
+async fn reset_in(config: &Config, clock: &Clock, store: &Store) -> Result<(), StartError> {
+    let (kek, bundle) = crate::authority::kek_and_bundle(store, &config.keys.kek_file).await?;
+    let access = AdminAccess {
+        urls: vec![Advertised::configured_web(config)],
+        bundle,
+    };
+    let file: &Path = &config.admin.credential_file;
+    admin::reset(store, &kek, &access, file, clock.now()).await?;
+    Ok(())
+}

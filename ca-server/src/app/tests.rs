@@ -1,0 +1,8 @@
+//! A real CA on real sockets, and agents that speak to it as agents do.
+
+mod agent;
+mod attestation;
+mod harness;
+mod issuance;
+mod replica;
+mod watching;
