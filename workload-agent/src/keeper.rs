@@ -1,0 +1,355 @@
+//! The one owner of the credentials: runs the renewal machine, asks the CA, judges what comes,
+//! publishes it and keeps it in the sealed cache.
+//!
+//! Invariants: nothing is published that was not verified against the bundle, matched with its
+//! key and found to be the identity that was asked for; each certificate has a new key.
+
+mod issuing;
+mod restored;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crypto::random::{Random, SystemRandom};
+use crypto::signing::SigningKey;
+use identity::x509::{BundleSet, KeyMismatch, SvidError, UnverifiedChain, X509Svid};
+use identity::{AgentId, SpiffeId, TrustDomain, renewal_time};
+use mtls::Publisher;
+use proto::mesh::v1 as mesh;
+use runtime::{Clock, Shutdown};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::cache::{Cache, StoredCredentials};
+use crate::contact::Contact;
+use crate::holdings::{Held, Holdings};
+use crate::renewal::{Action, Event, Renewal};
+use crate::view::{View, ViewError, judge_bundle};
+
+pub(crate) use issuing::{Batch, Outcome};
+pub(crate) use restored::restore;
+
+/// What the keeper is made of.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) clock: Clock,
+    pub(crate) cache: Cache,
+    pub(crate) publisher: Publisher,
+    pub(crate) holdings: watch::Sender<Arc<Holdings>>,
+    pub(crate) contact: watch::Sender<Contact>,
+    pub(crate) view: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) admitted: mpsc::Receiver<Admitted>,
+    pub(crate) renewal: Renewal,
+}
+
+/// The agent's own SVID from an attestation, still to be judged.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) chain: Vec<Vec<u8>>,
+    pub(crate) key: SigningKey,
+    pub(crate) bundle: mesh::Bundle,
+    pub(crate) judged: oneshot::Sender<Result<(), NotTaken>>,
+}
+
+/// Why a certificate from the CA was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotTaken {
+    #[error("the chain is malformed")]
+    Chain(#[from] identity::x509::ChainError),
+    #[error("the chain does not verify")]
+    Svid(#[from] SvidError),
+    #[error("the certificate is for another key")]
+    Key(#[from] KeyMismatch),
+    #[error("the certificate is for {got}, and {wanted} was asked for")]
+    OtherIdentity { wanted: SpiffeId, got: SpiffeId },
+    #[error("{0} is not an agent's identity")]
+    NotAnAgent(SpiffeId),
+    #[error("there is no bundle to judge it by")]
+    NoBundle,
+    #[error("the bundle is refused")]
+    Bundle(#[from] ViewError),
+}
+
+impl Keeper {
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), JoinError> {
+        let mut requests = JoinSet::new();
+        let mut contact = self.contact.subscribe();
+        let mut reachable = false;
+        self.publish_own();
+        self.reassign(&mut requests);
+        loop {
+            let wake = self.renewal.wakes_at();
+            let clock = self.clock.clone();
+            let due = async move {
+                match wake {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = shutdown.draining() => return Ok(()),
+                Some(admitted) = self.admitted.recv() => self.admit(admitted, &mut requests).await,
+                Ok(()) = self.view.changed() => self.reconfigure(&mut requests).await,
+                Some(batch) = requests.join_next() => self.answered(batch?, &mut requests).await,
+                Ok(()) = contact.changed() => {
+                    let now_reachable = contact.borrow_and_update().channel.is_some();
+                    if now_reachable && !reachable {
+                        self.step(Event::Reachable, &mut requests);
+                    }
+                    reachable = now_reachable;
+                }
+                () = due => self.step(Event::Tick, &mut requests),
+            }
+        }
+    }
+
+    async fn admit(&mut self, admitted: Admitted, requests: &mut JoinSet<Batch>) {
+        let Admitted {
+            chain,
+            key,
+            bundle,
+            judged,
+        } = admitted;
+        let outcome = self.take_own(chain, key, bundle);
+        if outcome.is_ok() {
+            self.publish_own();
+            self.reassign(requests);
+            self.own_held(requests);
+            self.save().await;
+        }
+        // The session may have gone with the process's end.
+        drop(judged.send(outcome));
+    }
+
+    fn take_own(
+        &self,
+        chain: Vec<Vec<u8>>,
+        key: SigningKey,
+        bundle: mesh::Bundle,
+    ) -> Result<(), NotTaken> {
+        let bundles = BundleSet::from(judge_bundle(&self.trust_domain, &bundle)?);
+        let svid = self.judge(chain, key, &bundles)?;
+        if AgentId::try_from(svid.spiffe_id().clone()).is_err() {
+            return Err(NotTaken::NotAnAgent(svid.spiffe_id().clone()));
+        }
+        let held = self.held(svid, self.current().own.as_deref());
+        self.holdings.send_modify(|holdings| {
+            let next = Arc::make_mut(holdings);
+            next.bundle = Some(Arc::new(bundle));
+            next.set_own(held);
+        });
+        Ok(())
+    }
+
+    /// After a new view: other identities, or another bundle.
+    async fn reconfigure(&mut self, requests: &mut JoinSet<Batch>) {
+        let offered = self
+            .view
+            .borrow_and_update()
+            .as_ref()
+            .map(|view| view.bundle().clone());
+        let held = self.current().bundle.clone();
+        let changed = offered.filter(|offered| {
+            let stale = held
+                .as_ref()
+                .is_some_and(|held| held.sequence > offered.sequence);
+            !stale && held.as_deref() != Some(offered)
+        });
+        let bundle_changed = changed.is_some();
+        if let Some(bundle) = changed {
+            self.holdings.send_modify(|holdings| {
+                Arc::make_mut(holdings).bundle = Some(Arc::new(bundle));
+            });
+            self.publish_own();
+        }
+        if self.reassign(requests) || bundle_changed {
+            self.save().await;
+        }
+    }
+
+    async fn answered(&mut self, batch: Batch, requests: &mut JoinSet<Batch>) {
+        crate::contact::note_clock(&self.contact, batch.ca_time_unix_ms, self.clock.now());
+        let mut taken = false;
+        for (id, outcome) in batch.outcomes {
+            let draw = SystemRandom.unit();
+            let event = match outcome {
+                Outcome::Issued { chain, key } => match self.take(&id, chain, key) {
+                    Ok(event) => {
+                        taken = true;
+                        event
+                    }
+                    Err(error) => {
+                        tracing::error!(spiffe_id = %id, error = %chain_of(&error), "certificate from the CA not taken");
+                        Event::Failed { id, draw }
+                    }
+                },
+                Outcome::Refused(refusal) => {
+                    tracing::warn!(spiffe_id = %id, code = refusal.code, reason = refusal.message, "the CA refuses to renew");
+                    Event::Refused { id, draw }
+                }
+                Outcome::Failed(reason) => {
+                    tracing::info!(spiffe_id = %id, reason, "renewal is tried again");
+                    Event::Failed { id, draw }
+                }
+            };
+            self.step(event, requests);
+        }
+        if taken {
+            self.save().await;
+        }
+    }
+
+    fn take(
+        &mut self,
+        id: &SpiffeId,
+        chain: Vec<Vec<u8>>,
+        key: SigningKey,
+    ) -> Result<Event, NotTaken> {
+        let holdings = self.current();
+        let bundle = holdings.bundle.as_deref().ok_or(NotTaken::NoBundle)?;
+        let bundles = BundleSet::from(judge_bundle(&self.trust_domain, bundle)?);
+        let svid = self.judge(chain, key, &bundles)?;
+        if svid.spiffe_id() != id {
+            return Err(NotTaken::OtherIdentity {
+                wanted: id.clone(),
+                got: svid.spiffe_id().clone(),
+            });
+        }
+        let is_own = holdings.own_id() == Some(id);
+        let before = if is_own {
+            holdings.own.as_deref()
+        } else {
+            holdings.workloads.get(id).map(|held| &**held)
+        };
+        let held = self.held(svid, before);
+        let event = held_event(&held);
+        tracing::info!(spiffe_id = %id, serial = %held.svid.svid().serial(), not_after = %held.not_after(), "certificate renewed");
+        if !self.renewal.wants(id) {
+            return Ok(event);
+        }
+        self.holdings.send_modify(|holdings| {
+            let next = Arc::make_mut(holdings);
+            if is_own {
+                next.set_own(held);
+            } else {
+                next.workloads.insert(id.clone(), Arc::new(held));
+            }
+        });
+        if is_own {
+            self.publish_own();
+        }
+        Ok(event)
+    }
+
+    fn judge(
+        &self,
+        chain: Vec<Vec<u8>>,
+        key: SigningKey,
+        bundles: &BundleSet,
+    ) -> Result<X509Svid, NotTaken> {
+        let chain = chain.into_iter().map(Into::into).collect();
+        let verified = UnverifiedChain::from_der(chain)?.verify(bundles, self.clock.now())?;
+        Ok(X509Svid::try_new(verified, key)?)
+    }
+
+    fn held(&self, svid: X509Svid, before: Option<&Held>) -> Held {
+        let now = self.clock.now();
+        let validity = *svid.svid().validity();
+        Held {
+            renews_at: renewal_time(&validity, now, &mut SystemRandom),
+            life: validity.remaining(now),
+            renewals: before.map_or(0, |held| held.renewals + 1),
+            svid,
+        }
+    }
+
+    /// Tells the machine what is to be held. Returns whether something was withdrawn.
+    fn reassign(&mut self, requests: &mut JoinSet<Batch>) -> bool {
+        let Some(own) = self.current().own_id().cloned() else {
+            return false;
+        };
+        let mut ids = BTreeSet::from([own]);
+        if let Some(view) = &*self.view.borrow() {
+            ids.extend(view.assignments().keys().cloned());
+        }
+        let before = self.current().workloads.len();
+        self.step(Event::Assigned(ids), requests);
+        self.current().workloads.len() != before
+    }
+
+    fn own_held(&mut self, requests: &mut JoinSet<Batch>) {
+        if let Some(own) = self.current().own.as_deref() {
+            self.step(held_event(own), requests);
+        }
+    }
+
+    fn step(&mut self, event: Event, requests: &mut JoinSet<Batch>) {
+        let (next, actions) = std::mem::take(&mut self.renewal).step(event, self.clock.now());
+        self.renewal = next;
+        for action in actions {
+            match action {
+                Action::Request(ids) => {
+                    for batch in issuing::batches(ids) {
+                        requests.spawn(issuing::issue(self.contact.subscribe(), batch));
+                    }
+                }
+                Action::Withdraw(id) => self.withdraw(&id),
+            }
+        }
+    }
+
+    fn withdraw(&self, id: &SpiffeId) {
+        let held = self.current().workloads.contains_key(id);
+        if !held {
+            return;
+        }
+        tracing::warn!(spiffe_id = %id, "identity withdrawn: expired, or no longer assigned");
+        self.holdings.send_modify(|holdings| {
+            Arc::make_mut(holdings).workloads.remove(id);
+        });
+    }
+
+    fn current(&self) -> Arc<Holdings> {
+        self.holdings.borrow().clone()
+    }
+
+    /// For connections to the CA.
+    fn publish_own(&self) {
+        let holdings = self.current();
+        let (Some(own), Some(bundle)) = (holdings.own(self.clock.now()), &holdings.bundle) else {
+            return;
+        };
+        let bundles = match judge_bundle(&self.trust_domain, bundle) {
+            Ok(bundle) => BundleSet::from(bundle),
+            Err(error) => {
+                tracing::error!(error = %chain_of(&error), "bundle not published");
+                return;
+            }
+        };
+        let published = self.publisher.publish(own.svid.clone(), bundles);
+        if let Err(error) = published {
+            tracing::error!(error = %chain_of(&error), "own certificate not published");
+        }
+    }
+
+    /// Certificates are served even when they cannot be kept: a full disk stops no renewal.
+    async fn save(&self) {
+        let stored = self.current().to_stored(&self.trust_domain);
+        if let Err(error) = self.cache.store::<StoredCredentials>(stored).await {
+            tracing::error!(error = %chain_of(&error), "credentials not cached: a restart without the CA will lack them");
+        }
+    }
+}
+
+pub(crate) fn held_event(held: &Held) -> Event {
+    Event::Held {
+        id: held.svid.spiffe_id().clone(),
+        not_after: held.not_after(),
+        renews_at: held.renews_at,
+    }
+}
+
+fn chain_of(error: &(dyn std::error::Error + 'static)) -> String {
+    runtime::exit::one_line(error)
+}
