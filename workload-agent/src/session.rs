@@ -1,0 +1,197 @@
+//! The agent's standing with the CA, kept up for as long as the process lives: join, re-attest,
+//! or watch, whichever its own SVID calls for.
+//!
+//! Invariants: a server's trouble never ends the agent; what only a person can mend is shown in
+//! the status with the next step, and tried again slowly.
+
+mod admission;
+mod outbound;
+mod watch;
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::random::{Random, SystemRandom};
+use identity::TrustDomain;
+use mtls::Credentials;
+use runtime::{Backoff, Clock, Shutdown};
+use tokio::sync::{mpsc, watch as latest};
+
+use crate::ca::{Addresses, ConnectError, Connection, Dial, Heard, Trust};
+use crate::cache::Cache;
+use crate::contact::Contact;
+use crate::feed::Roster;
+use crate::holdings::Holdings;
+use crate::keeper::Admitted;
+use crate::status::Problem;
+use crate::view::View;
+
+pub(crate) use admission::{AdmissionError, read_token};
+use watch::WatchError;
+
+/// After a refusal that only a person can mend.
+const SLOW_RETRY: Duration = Duration::from_secs(30);
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LONGEST_RETRY: Duration = Duration::from_secs(15);
+const JITTER: f64 = 0.5;
+/// Idle connections are asked at least this often whether they live.
+const LONGEST_PING: Duration = Duration::from_secs(30);
+const SHORTEST_PING: Duration = Duration::from_millis(500);
+
+/// What the session is made of.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) clock: Clock,
+    pub(crate) cache: Cache,
+    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) addresses: Addresses,
+    pub(crate) credentials: Credentials,
+    pub(crate) holdings: latest::Receiver<Arc<Holdings>>,
+    pub(crate) admitted: mpsc::Sender<Admitted>,
+    pub(crate) view: latest::Sender<Option<Arc<View>>>,
+    pub(crate) contact: latest::Sender<Contact>,
+    pub(crate) heard: Heard,
+    pub(crate) roster: Roster,
+}
+
+/// Why the CA could not be used just now.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("the CA cannot be reached")]
+    Connect(#[from] ConnectError),
+    #[error("this agent was not admitted")]
+    Admission(#[from] AdmissionError),
+    #[error("the CA's stream of configuration ended")]
+    Watch(#[from] WatchError),
+    #[error("no address of the CA is known")]
+    NoAddress,
+}
+
+/// What the next round of the loop should do.
+#[derive(Debug)]
+enum Next {
+    /// The SVID is new: connect with it at once, and only then close what is open.
+    Now(Option<Connection>),
+}
+
+impl Session {
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
+        let mut backoff = Backoff::try_new(FIRST_RETRY, LONGEST_RETRY, JITTER)
+            .expect("the constants are in order");
+        let mut before = None;
+        loop {
+            let round = tokio::select! {
+                () = shutdown.draining() => return Ok(()),
+                round = self.round(before.take(), &mut backoff) => round,
+            };
+            match round {
+                Ok(Next::Now(open)) => before = open,
+                Err(trouble) => {
+                    self.report(&trouble);
+                    let pause = self.pause(&trouble, &mut backoff);
+                    tokio::select! {
+                        () = shutdown.draining() => return Ok(()),
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection: to be admitted, or to watch until something ends it.
+    async fn round(
+        &mut self,
+        before: Option<Connection>,
+        backoff: &mut Backoff,
+    ) -> Result<Next, Trouble> {
+        let own_is_live = self.holdings.borrow().own(self.clock.now()).is_some();
+        if !own_is_live {
+            self.be_admitted().await?;
+            return Ok(Next::Now(None));
+        }
+        let connection = self
+            .connect(Trust::Mutual(self.credentials.clone()))
+            .await?;
+        drop(before);
+        let renewed = self.watch(connection, backoff).await?;
+        Ok(Next::Now(Some(renewed)))
+    }
+
+    async fn connect(&self, trust: Trust) -> Result<Connection, Trouble> {
+        let address = self.addresses.current().ok_or(Trouble::NoAddress)?.clone();
+        let dial = Dial {
+            address,
+            trust,
+            clock: self.clock.clone(),
+            ping_every: self.ping_every(),
+        };
+        Ok(dial.connect(&self.heard).await?)
+    }
+
+    /// A quarter of the shortest leaf life: proxies judge by it how fresh their feed is.
+    fn ping_every(&self) -> Duration {
+        let held = self.holdings.borrow().shortest_life();
+        let assigned = self
+            .view
+            .borrow()
+            .as_ref()
+            .and_then(|view| view.shortest_ttl());
+        let shortest = held.into_iter().chain(assigned).min();
+        shortest.map_or(LONGEST_PING, |life| {
+            (life / 4).clamp(SHORTEST_PING, LONGEST_PING)
+        })
+    }
+
+    fn report(&mut self, trouble: &Trouble) {
+        let problem = trouble.problem();
+        tracing::warn!(
+            error = %runtime::exit::one_line(trouble),
+            next_step = problem.next_step.as_deref(),
+            "no contact with the CA"
+        );
+        self.contact.send_modify(|contact| {
+            contact.channel = None;
+            contact.address = None;
+            contact.problem = Some(problem);
+        });
+    }
+
+    fn pause(&mut self, trouble: &Trouble, backoff: &mut Backoff) -> Duration {
+        self.addresses.rotate();
+        if trouble.needs_a_person() {
+            return SLOW_RETRY;
+        }
+        backoff.next(SystemRandom.unit())
+    }
+}
+
+impl Trouble {
+    fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Admission(error) => error.needs_a_person(),
+            Self::NoAddress => true,
+            Self::Connect(_) | Self::Watch(_) => false,
+        }
+    }
+
+    fn problem(&self) -> Problem {
+        let message = runtime::exit::one_line(self);
+        let (code, next_step) = match self {
+            Self::Connect(_) => ("ca-unreachable", None),
+            Self::Watch(_) => ("watch-ended", None),
+            Self::NoAddress => (
+                "no-ca-address",
+                Some("set `addresses` in the [ca] section of the agent's configuration".to_owned()),
+            ),
+            Self::Admission(error) => (error.code(), error.next_step()),
+        };
+        Problem {
+            code: code.to_owned(),
+            message,
+            next_step,
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What was said to the CA on this stream, so that only changes are said.
+
+use std::collections::BTreeMap;
+
+use policy::Revision;
+use proto::agent::v1::{self as wire, agent_message::Message};
+use proto::mesh::v1 as mesh;
+
+use crate::feed::Attendance;
+use crate::view::wire_revision;
+
+/// The last of each kind; a new stream starts from nothing.
+#[derive(Debug, Default)]
+pub(super) struct Said {
+    acknowledged: Option<Revision>,
+    subscriptions: Vec<String>,
+    announcements: Vec<wire::AgentAnnouncement>,
+    reports: BTreeMap<String, mesh::ProxyStatus>,
+}
+
+impl Said {
+    /// Never one that is behind what was said before, unless the epoch changed.
+    pub(super) fn acknowledgement(&mut self, revision: Option<Revision>) -> Option<Message> {
+        let revision = revision?;
+        let old = self
+            .acknowledged
+            .is_some_and(|said| said.epoch == revision.epoch && said.number >= revision.number);
+        if old {
+            return None;
+        }
+        self.acknowledged = Some(revision);
+        Some(Message::Acknowledge(wire::Acknowledge {
+            revision: Some(wire_revision(revision)),
+        }))
+    }
+
+    pub(super) fn subscriptions(&mut self, attendance: &Attendance) -> Option<Message> {
+        let services = attendance.subscriptions();
+        if services == self.subscriptions {
+            return None;
+        }
+        self.subscriptions.clone_from(&services);
+        Some(Message::Subscriptions(wire::Subscriptions { services }))
+    }
+
+    pub(super) fn announcements(&mut self, attendance: &Attendance) -> Option<Message> {
+        let announcements = attendance.announcements();
+        if announcements == self.announcements {
+            return None;
+        }
+        self.announcements.clone_from(&announcements);
+        Some(Message::Announcements(wire::Announcements {
+            announcements,
+        }))
+    }
+
+    pub(super) fn reports(&mut self, attendance: &Attendance) -> Vec<Message> {
+        let reports = attendance.reports();
+        let changed = reports
+            .iter()
+            .filter(|(workload, status)| self.reports.get(*workload) != Some(status))
+            .map(|(workload, status)| {
+                Message::Report(wire::ProxyReport {
+                    workload: workload.clone(),
+                    status: Some(status.clone()),
+                })
+            })
+            .collect();
+        self.reports = reports;
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn revision(epoch: u64, number: u64) -> Option<Revision> {
+        Some(Revision { epoch, number })
+    }
+
+    #[test]
+    fn acknowledgement_never_goes_back_within_an_epoch() {
+        let mut said = Said::default();
+        assert!(said.acknowledgement(revision(1, 5)).is_some());
+        assert!(said.acknowledgement(revision(1, 4)).is_none());
+        assert!(said.acknowledgement(revision(1, 5)).is_none());
+        assert!(said.acknowledgement(revision(2, 1)).is_some());
+    }
+
+    #[test]
+    fn nothing_is_said_of_nothing() {
+        let mut said = Said::default();
+        let attendance = Attendance::default();
+        assert!(said.subscriptions(&attendance).is_none());
+        assert!(said.announcements(&attendance).is_none());
+        assert!(said.reports(&attendance).is_empty());
+    }
+}

@@ -1,0 +1,269 @@
+//! The watch stream: what the CA says is applied, published and cached; what the proxies did and
+//! want is said back.
+//!
+//! Invariants: a revision is acknowledged only when it is on disk and every counted proxy decides
+//! by it; nothing is applied before the CA has said its protocol version.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::SerialNumber;
+use identity::join_token::CaAddress;
+use policy::Revision;
+use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
+use proto::agent::v1::{self as wire, agent_message, ca_message};
+use proto::mesh::v1::PROTOCOL;
+use runtime::Backoff;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::Session;
+use super::outbound::Said;
+use crate::ca::Connection;
+use crate::cache::StoredConfiguration;
+use crate::contact::note_clock;
+use crate::join::origin;
+use crate::view::{View, ViewError, wire_revision};
+
+const OPEN_WITHIN: Duration = Duration::from_secs(10);
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+const OUTBOUND: usize = 16;
+
+/// Why the stream ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WatchError {
+    #[error("the CA refuses the stream: {}", .0.message())]
+    Refused(Status),
+    #[error("the CA did not open the stream in time")]
+    Timeout,
+    #[error("the CA closed the stream")]
+    Closed,
+    #[error("the CA speaks protocol {theirs_major}.{theirs_minor}, this agent {}.{}", PROTOCOL.major, PROTOCOL.minor)]
+    Version {
+        theirs_major: u32,
+        theirs_minor: u32,
+    },
+    #[error("the CA said something else before its greeting")]
+    NotGreeted,
+    #[error(transparent)]
+    View(#[from] ViewError),
+}
+
+/// One open stream.
+struct Stream {
+    inbound: Streaming<wire::CaMessage>,
+    outbound: mpsc::Sender<wire::AgentMessage>,
+    greeted: bool,
+    said: Said,
+    persisted: Option<Revision>,
+}
+
+impl Session {
+    /// Returns the connection when the agent's own SVID has been renewed: the next one is opened
+    /// with it first.
+    pub(super) async fn watch(
+        &mut self,
+        mut connection: Connection,
+        backoff: &mut Backoff,
+    ) -> Result<Connection, WatchError> {
+        let serial = self.own_serial();
+        let mut stream = self.open(&connection).await?;
+        self.contact.send_modify(|contact| {
+            contact.channel = Some(connection.channel.clone());
+            contact.address = self.addresses.current().cloned();
+            contact.problem = None;
+        });
+        tracing::info!(address = ?self.addresses.current().map(ToString::to_string), "watching the CA");
+        let mut attendance = self.roster.subscribe();
+        let mut holdings = self.holdings.clone();
+        let mut tidy = interval(TIDY_EVERY);
+        tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = stream.inbound.message() => {
+                    let message = message.map_err(WatchError::Refused)?.ok_or(WatchError::Closed)?;
+                    self.take(&mut stream, message).await?;
+                    backoff.reset();
+                }
+                Ok(()) = attendance.changed() => {}
+                Ok(()) = holdings.changed() => {
+                    if self.own_serial() != serial {
+                        return Ok(connection);
+                    }
+                }
+                () = connection.closed() => return Err(WatchError::Closed),
+                _ = tidy.tick() => self.roster.tidy(self.clock.now()),
+            }
+            if stream.greeted {
+                self.speak(&mut stream).await?;
+            }
+        }
+    }
+
+    async fn open(&self, connection: &Connection) -> Result<Stream, WatchError> {
+        let (outbound, messages) = mpsc::channel(OUTBOUND);
+        let resume = self.view.borrow().as_ref().map(|view| view.revision());
+        let now_ms = self.clock.now().unix_timestamp_nanos() / 1_000_000;
+        let hello = wire::Hello {
+            version: Some(PROTOCOL),
+            resume: resume.map(wire_revision),
+            product: concat!("countersign-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
+            engine_version: self
+                .roster
+                .attendance()
+                .engine_version(policy::ENGINE_VERSION),
+            agent_time_unix_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
+        };
+        send(&outbound, agent_message::Message::Hello(hello)).await?;
+        // Before the snapshot is made, so that it holds what the workloads have asked for.
+        let mut said = Said::default();
+        let subscriptions = said.subscriptions(&self.roster.attendance());
+        if let Some(message) = subscriptions {
+            send(&outbound, message).await?;
+        }
+        let mut client =
+            ConfigurationWatchClient::with_origin(connection.channel.clone(), origin());
+        let opening = client.watch(ReceiverStream::new(messages));
+        let opened = timeout(OPEN_WITHIN, opening).await;
+        let inbound = opened
+            .map_err(|_| WatchError::Timeout)?
+            .map_err(WatchError::Refused)?;
+        Ok(Stream {
+            inbound: inbound.into_inner(),
+            outbound,
+            greeted: false,
+            said,
+            persisted: resume,
+        })
+    }
+
+    async fn take(
+        &mut self,
+        stream: &mut Stream,
+        message: wire::CaMessage,
+    ) -> Result<(), WatchError> {
+        match message.message {
+            Some(ca_message::Message::Greeting(greeting)) => self.greeted(stream, &greeting),
+            _ if !stream.greeted => Err(WatchError::NotGreeted),
+            Some(ca_message::Message::Snapshot(snapshot)) => {
+                let held = self.view.borrow().clone();
+                let view = View::from_snapshot(&self.trust_domain, snapshot, held.as_deref())?;
+                self.publish(stream, view).await;
+                Ok(())
+            }
+            Some(ca_message::Message::Delta(delta)) => {
+                let view = self.held_view()?.with_delta(&self.trust_domain, delta)?;
+                self.publish(stream, view).await;
+                Ok(())
+            }
+            Some(ca_message::Message::Endpoints(endpoints)) => {
+                let view = self.held_view()?.with_endpoints(endpoints);
+                self.view.send_replace(Some(Arc::new(view)));
+                Ok(())
+            }
+            // A newer CA's message; nothing it holds may be guessed at.
+            None => Ok(()),
+        }
+    }
+
+    fn greeted(
+        &mut self,
+        stream: &mut Stream,
+        greeting: &wire::Greeting,
+    ) -> Result<(), WatchError> {
+        let theirs = greeting.version.unwrap_or_default();
+        if !PROTOCOL.interoperates_with(theirs) {
+            return Err(WatchError::Version {
+                theirs_major: theirs.major,
+                theirs_minor: theirs.minor,
+            });
+        }
+        stream.greeted = true;
+        note_clock(&self.contact, greeting.ca_time_unix_ms, self.clock.now());
+        let announced: Vec<CaAddress> = greeting
+            .replicas
+            .iter()
+            .filter_map(|address| address.parse().ok())
+            .collect();
+        self.addresses.replace(&announced);
+        Ok(())
+    }
+
+    /// Proxies first, for the sake of time-to-enforce; the acknowledgement waits for the disk.
+    async fn publish(&self, stream: &mut Stream, view: View) {
+        let revision = view.revision();
+        tracing::debug!(%revision, "configuration received");
+        let view = Arc::new(view);
+        self.view.send_replace(Some(Arc::clone(&view)));
+        if self.persist(&view).await {
+            stream.persisted = Some(revision);
+        }
+    }
+
+    async fn persist(&self, view: &View) -> bool {
+        let wanted = self.roster.attendance().wanted().clone();
+        let stored = StoredConfiguration {
+            snapshot: Some(view.to_snapshot()),
+            replicas: self.addresses.iter().map(ToString::to_string).collect(),
+            subscriptions: wanted
+                .into_iter()
+                .map(|(service, last)| (service, last.unix_timestamp()))
+                .collect(),
+        };
+        match self.cache.store(stored).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(
+                    error = %runtime::exit::one_line(&error),
+                    "configuration not cached, so it is not acknowledged"
+                );
+                false
+            }
+        }
+    }
+
+    async fn speak(&self, stream: &mut Stream) -> Result<(), WatchError> {
+        let attendance = self.roster.attendance();
+        let acknowledged = stream
+            .persisted
+            .and_then(|held| attendance.acknowledged(held));
+        let subscribed = stream.said.subscriptions(&attendance);
+        let view = self.view.borrow().clone();
+        if let (Some(_), Some(view)) = (&subscribed, view) {
+            self.persist(&view).await;
+        }
+        let messages = subscribed
+            .into_iter()
+            .chain(stream.said.announcements(&attendance))
+            .chain(stream.said.reports(&attendance))
+            .chain(stream.said.acknowledgement(acknowledged));
+        for message in messages.collect::<Vec<_>>() {
+            send(&stream.outbound, message).await?;
+        }
+        Ok(())
+    }
+
+    fn held_view(&self) -> Result<Arc<View>, ViewError> {
+        self.view.borrow().clone().ok_or(ViewError::NoSnapshotYet)
+    }
+
+    fn own_serial(&self) -> Option<SerialNumber> {
+        let holdings = self.holdings.borrow();
+        holdings
+            .own
+            .as_deref()
+            .map(|held| held.svid.svid().serial())
+    }
+}
+
+async fn send(
+    outbound: &mpsc::Sender<wire::AgentMessage>,
+    message: agent_message::Message,
+) -> Result<(), WatchError> {
+    let message = wire::AgentMessage {
+        message: Some(message),
+    };
+    outbound.send(message).await.map_err(|_| WatchError::Closed)
+}
