@@ -1,10 +1,17 @@
 //! What an agent says of itself, as one value that is replaced whole.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use identity::{QualifiedName, SerialNumber, SpiffeId};
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::contact::Contact;
+use crate::feed::{Attendance, Roster};
+use crate::holdings::{Held, Holdings};
+use crate::view::View;
 
 /// How the agent stands.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -77,6 +84,100 @@ impl AgentStatus {
     /// The identity with this ID, when the agent holds it.
     pub fn identity(&self, id: &SpiffeId) -> Option<&IdentityStatus> {
         self.identities.iter().find(|held| held.spiffe_id == *id)
+    }
+}
+
+/// Where the status is read from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct StatusSource {
+    pub(crate) holdings: watch::Receiver<Arc<Holdings>>,
+    pub(crate) view: watch::Receiver<Option<Arc<View>>>,
+    pub(crate) contact: watch::Receiver<Contact>,
+    pub(crate) roster: Roster,
+}
+
+impl StatusSource {
+    pub(crate) fn now(&self, now: OffsetDateTime) -> AgentStatus {
+        let holdings = self.holdings.borrow().clone();
+        let revision = self.view.borrow().as_ref().map(|view| view.revision());
+        let contact = self.contact.borrow().clone();
+        let attendance = self.roster.attendance();
+        let acknowledged = revision.and_then(|held| attendance.acknowledged(held));
+        AgentStatus {
+            agent_id: holdings.own_id().cloned(),
+            connected: contact.channel.is_some(),
+            ca_address: contact.address.as_ref().map(ToString::to_string),
+            revision: revision.map(|revision| revision.to_string()),
+            acknowledged: acknowledged.map(|revision| revision.to_string()),
+            identities: holdings
+                .all()
+                .filter(|held| held.is_live(now))
+                .map(IdentityStatus::of)
+                .collect(),
+            survives_for: holdings.survives_for(now),
+            clock_offset_ms: contact.clock_offset_ms,
+            proxies: ProxyView::all(&attendance),
+            sealing: "key-file",
+            problem: contact.problem,
+        }
+    }
+
+    /// Publishes the status whenever something that it is made of has changed.
+    pub(crate) async fn publish(
+        mut self,
+        clock: runtime::Clock,
+        published: watch::Sender<AgentStatus>,
+        shutdown: runtime::Shutdown,
+    ) -> Result<(), std::convert::Infallible> {
+        let mut attendance = self.roster.subscribe();
+        loop {
+            let status = self.now(clock.now());
+            published.send_if_modified(|shown| {
+                let changed = *shown != status;
+                *shown = status;
+                changed
+            });
+            tokio::select! {
+                () = shutdown.draining() => return Ok(()),
+                Ok(()) = self.holdings.changed() => {}
+                Ok(()) = self.view.changed() => {}
+                Ok(()) = self.contact.changed() => {}
+                Ok(()) = attendance.changed() => {}
+            }
+        }
+    }
+}
+
+impl IdentityStatus {
+    fn of(held: &Held) -> Self {
+        Self {
+            spiffe_id: held.svid.spiffe_id().clone(),
+            serial: held.svid.svid().serial(),
+            not_after: held.not_after(),
+            renews_at: held.renews_at,
+            renewals: held.renewals,
+        }
+    }
+}
+
+impl ProxyView {
+    fn all(attendance: &Attendance) -> Vec<Self> {
+        let of_proxy = |proxy: &crate::feed::Attendant| {
+            let status = proxy.status.clone().unwrap_or_default();
+            let port =
+                |port: &proto::mesh::v1::Bypassable| format!("{}:{}", port.service, port.port);
+            Self {
+                workload: proxy.workload.clone(),
+                pid: proxy.pid,
+                product: proxy.product.clone(),
+                applied: proxy.applied.map(|revision| revision.to_string()),
+                leaf_serial: proxy.leaf_serial.clone(),
+                counted: proxy.counted,
+                draining: status.draining,
+                bypassable: status.bypassable.iter().map(port).collect(),
+            }
+        };
+        attendance.proxies().map(of_proxy).collect()
     }
 }
 

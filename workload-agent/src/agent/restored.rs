@@ -1,0 +1,103 @@
+//! What an agent knows before it has spoken to anyone: the sealed cache, and its join token.
+
+use std::collections::BTreeMap;
+
+use identity::TrustDomain;
+use identity::join_token::CaAddress;
+use time::OffsetDateTime;
+
+use super::StartError;
+use crate::ca::Addresses;
+use crate::cache::{Cache, StoredConfiguration, StoredCredentials};
+use crate::config::Config;
+use crate::holdings::Holdings;
+use crate::keeper;
+use crate::session::read_token;
+use crate::view::View;
+
+/// The start's state.
+#[derive(Debug)]
+pub(super) struct Restored {
+    pub(super) trust_domain: TrustDomain,
+    pub(super) holdings: Holdings,
+    pub(super) view: Option<View>,
+    pub(super) wanted: BTreeMap<String, OffsetDateTime>,
+    pub(super) addresses: Addresses,
+}
+
+impl Restored {
+    pub(super) fn read(
+        config: &Config,
+        cache: &Cache,
+        now: OffsetDateTime,
+    ) -> Result<Self, StartError> {
+        let credentials = cache
+            .load::<StoredCredentials>()
+            .filter(|stored| stored.own.is_some());
+        let Some(credentials) = credentials else {
+            return Self::from_token(config);
+        };
+        let trust_domain: TrustDomain = credentials
+            .trust_domain
+            .parse()
+            .map_err(StartError::CachedTrustDomain)?;
+        let configuration = cache.load::<StoredConfiguration>().unwrap_or_default();
+        let known = configuration
+            .replicas
+            .iter()
+            .filter_map(|address| address.parse().ok());
+        Ok(Self {
+            holdings: keeper::restore(&trust_domain, &credentials, now),
+            view: view(&trust_domain, &configuration),
+            wanted: configuration
+                .subscriptions
+                .into_iter()
+                .filter_map(time_of)
+                .collect(),
+            addresses: Self::addresses(config, known),
+            trust_domain,
+        })
+    }
+
+    fn from_token(config: &Config) -> Result<Self, StartError> {
+        let path = config
+            .join
+            .token_file
+            .as_ref()
+            .ok_or(StartError::NoWayToJoin(None))?;
+        let token =
+            read_token(path).map_err(|error| StartError::NoWayToJoin(Some(error.into())))?;
+        Ok(Self {
+            trust_domain: token.trust_domain().clone(),
+            holdings: Holdings::default(),
+            view: None,
+            wanted: BTreeMap::new(),
+            addresses: Self::addresses(config, token.addresses().iter().cloned()),
+        })
+    }
+
+    /// The operator's addresses come before those that were learnt.
+    fn addresses(config: &Config, learnt: impl Iterator<Item = CaAddress>) -> Addresses {
+        if config.ca.addresses.is_empty() {
+            Addresses::new(learnt)
+        } else {
+            Addresses::new(config.ca.addresses.iter().cloned())
+        }
+    }
+}
+
+fn view(trust_domain: &TrustDomain, stored: &StoredConfiguration) -> Option<View> {
+    let snapshot = stored.snapshot.clone()?;
+    View::from_snapshot(trust_domain, snapshot, None)
+        .inspect_err(|error| {
+            tracing::error!(
+                error = %runtime::exit::one_line(error),
+                "cached configuration is ignored"
+            );
+        })
+        .ok()
+}
+
+fn time_of((service, seconds): (String, i64)) -> Option<(String, OffsetDateTime)> {
+    Some((service, OffsetDateTime::from_unix_timestamp(seconds).ok()?))
+}
