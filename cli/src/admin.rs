@@ -20,11 +20,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
-pub(crate) use client::{Client, ClientError};
+pub use client::{Client, ClientError};
 
 /// Which credential to use; the command line, the environment, then the usual place.
 #[derive(Debug, Clone, Args)]
-pub(crate) struct AdminArguments {
+pub struct AdminArguments {
     /// The administrator's credential [default: countersign/admin.toml in $XDG_STATE_HOME or ~/.local/state]
     #[arg(
         long,
@@ -39,7 +39,7 @@ pub(crate) struct AdminArguments {
 
 impl AdminArguments {
     /// A client that has read the credential and has not yet connected.
-    pub(crate) fn client(&self) -> Result<Client, AdminFileError> {
+    pub fn client(&self) -> Result<Client, AdminFileError> {
         let clock = Clock::system();
         Ok(Client::new(
             AdminFile::load(&self.path()?, clock.now())?,
@@ -48,7 +48,7 @@ impl AdminArguments {
     }
 
     /// Where state of this person's is kept, if the environment says.
-    pub(crate) fn state_directory(&self) -> Option<PathBuf> {
+    pub fn state_directory(&self) -> Option<PathBuf> {
         self.home.state_directory()
     }
 
@@ -66,7 +66,7 @@ impl AdminArguments {
 
 /// Where this person's state is kept, from the environment (XDG base directory specification).
 #[derive(Debug, Clone, Args)]
-pub(crate) struct HomeArguments {
+pub struct HomeArguments {
     #[arg(long, env = "XDG_STATE_HOME", hide = true)]
     xdg_state_home: Option<OsString>,
     #[arg(long, env = "HOME", hide = true)]
@@ -75,7 +75,7 @@ pub(crate) struct HomeArguments {
 
 impl HomeArguments {
     /// `$XDG_STATE_HOME/countersign`, by default `~/.local/state/countersign`.
-    pub(crate) fn state_directory(&self) -> Option<PathBuf> {
+    pub fn state_directory(&self) -> Option<PathBuf> {
         // "All paths set in these environment variables must be absolute. If an implementation
         // encounters a relative path [...] it should consider the path invalid and ignore it."
         let absolute = |path: &&OsStr| Path::new(path).is_absolute();
@@ -93,7 +93,7 @@ impl HomeArguments {
 
 /// A credential that may be used now: read from a private file, complete and not expired.
 #[derive(Clone)]
-pub(crate) struct AdminFile {
+pub struct AdminFile {
     trust_domain: TrustDomain,
     urls: Vec<CaUrl>,
     roots: Vec<Sha256>,
@@ -102,7 +102,7 @@ pub(crate) struct AdminFile {
 
 impl AdminFile {
     /// Reads and judges the file.
-    pub(crate) fn load(path: &Path, now: OffsetDateTime) -> Result<Self, AdminFileError> {
+    pub fn load(path: &Path, now: OffsetDateTime) -> Result<Self, AdminFileError> {
         let bytes = runtime::files::read_private(path).map_err(|error| {
             if error.is_not_found() {
                 AdminFileError::Missing {
@@ -154,7 +154,7 @@ impl fmt::Debug for AdminFile {
 
 /// Why there is no credential to work with.
 #[derive(Debug, Error)]
-pub(crate) enum AdminFileError {
+pub enum AdminFileError {
     #[error(
         "no administrator's credential at {}; start a mesh with `countersign up`, or name the file with --admin", path.display()
     )]
@@ -201,7 +201,7 @@ fn parse_all<T: std::str::FromStr>(texts: &[String]) -> Result<Vec<T>, T::Err> {
 
 /// The address of a CA's web listener: `https`, a host and a port, nothing more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CaUrl {
+pub struct CaUrl {
     authority: http::uri::Authority,
 }
 
@@ -247,7 +247,7 @@ impl fmt::Display for CaUrl {
 /// A text that is no CA address.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("`{0}` is no address of a CA; write https://host:port")]
-pub(crate) struct InvalidCaUrl(String);
+pub struct InvalidCaUrl(String);
 
 #[cfg(test)]
 mod tests;

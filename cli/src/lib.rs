@@ -3,7 +3,7 @@
 //! Invariant: it holds no authority of its own. Everything it changes goes through the same
 //! interface as a `curl` would, and its secret is sent only to a CA that has proved to be one.
 
-mod admin;
+pub mod admin;
 mod apply;
 mod arguments;
 mod completions;

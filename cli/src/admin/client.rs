@@ -30,19 +30,19 @@ const LONGEST_ANSWER: usize = 64 << 20;
 
 /// Speaks to the CA with an administrator's credential. One connection for each call.
 #[derive(Clone, Debug)]
-pub(crate) struct Client {
+pub struct Client {
     file: AdminFile,
     clock: Clock,
 }
 
 impl Client {
     /// A client with this credential; certificates are judged by this clock.
-    pub(crate) fn new(file: AdminFile, clock: Clock) -> Self {
+    pub fn new(file: AdminFile, clock: Clock) -> Self {
         Self { file, clock }
     }
 
     /// Where the CA is, as the credential says.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.file
             .urls
             .first()
@@ -51,24 +51,24 @@ impl Client {
     }
 
     /// The mesh that the credential belongs to.
-    pub(crate) fn trust_domain(&self) -> &TrustDomain {
+    pub fn trust_domain(&self) -> &TrustDomain {
         &self.file.trust_domain
     }
 
     /// `GET path`.
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, ClientError> {
+    pub async fn get(&self, path: &str) -> Result<Value, ClientError> {
         Ok(self.call(Call::new(Method::GET, path)).await?.body)
     }
 
     /// `GET path`, with the entity tag that a `PUT` needs.
-    pub(crate) async fn get_tagged(&self, path: &str) -> Result<(Value, Tag), ClientError> {
+    pub async fn get_tagged(&self, path: &str) -> Result<(Value, Tag), ClientError> {
         let answer = self.call(Call::new(Method::GET, path)).await?;
         let tag = answer.tag.ok_or(ClientError::NoTag)?;
         Ok((answer.body, Tag(tag)))
     }
 
     /// `POST path` with a JSON body.
-    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
         let call = Call {
             body: Some(body),
             ..Call::new(Method::POST, path)
@@ -77,12 +77,7 @@ impl Client {
     }
 
     /// `PUT path` with a JSON body, unless the object has changed since it was read.
-    pub(crate) async fn put(
-        &self,
-        path: &str,
-        body: &Value,
-        tag: &Tag,
-    ) -> Result<Value, ClientError> {
+    pub async fn put(&self, path: &str, body: &Value, tag: &Tag) -> Result<Value, ClientError> {
         let call = Call {
             body: Some(body),
             tag: Some(tag),
@@ -92,7 +87,7 @@ impl Client {
     }
 
     /// `DELETE path`.
-    pub(crate) async fn delete(&self, path: &str) -> Result<Value, ClientError> {
+    pub async fn delete(&self, path: &str) -> Result<Value, ClientError> {
         Ok(self.call(Call::new(Method::DELETE, path)).await?.body)
     }
 
@@ -180,7 +175,7 @@ impl Client {
 
 /// An object's entity tag, as the CA wrote it (RFC 9110 §8.8.3).
 #[derive(Clone, Debug)]
-pub(crate) struct Tag(HeaderValue);
+pub struct Tag(HeaderValue);
 
 struct Call<'a> {
     method: Method,
@@ -208,7 +203,7 @@ struct Answer {
 
 /// Why a call to the CA had no result.
 #[derive(Debug, Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     #[error("cannot reach the CA at {url}; is it running? `countersign up` starts one")]
     Unreachable { url: CaUrl, source: std::io::Error },
     #[error("the CA at {url} did not answer in time")]
@@ -236,7 +231,7 @@ pub(crate) enum ClientError {
 
 impl ClientError {
     /// The status with which the CA refused, if it did.
-    pub(crate) fn status(&self) -> Option<u16> {
+    pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused(problem) => Some(problem.status()),
             _ => None,
@@ -246,7 +241,7 @@ impl ClientError {
 
 /// Why an HTTP exchange broke.
 #[derive(Debug, Error)]
-pub(crate) enum ExchangeError {
+pub enum ExchangeError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("the answer is longer than {LONGEST_ANSWER} bytes")]

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// What the CA refused, and what to do instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Problem {
+pub struct Problem {
     status: StatusCode,
     whole: Detail,
     errors: Vec<Detail>,
@@ -36,7 +36,7 @@ struct Body {
 
 impl Problem {
     /// Reads a refusal. A body that is no problem document leaves the status to speak.
-    pub(crate) fn read(status: StatusCode, body: &[u8]) -> Self {
+    pub fn read(status: StatusCode, body: &[u8]) -> Self {
         match serde_json::from_slice::<Body>(body) {
             Ok(Body { whole, errors }) => Self {
                 status,
@@ -52,7 +52,7 @@ impl Problem {
     }
 
     /// The status code.
-    pub(crate) fn status(&self) -> u16 {
+    pub fn status(&self) -> u16 {
         self.status.as_u16()
     }
 }
