@@ -1,1 +1,12 @@
 //! End-to-end claims about a real mesh: one binary, one module for each topic.
+
+mod drain;
+mod impostors;
+mod issuance;
+mod joining;
+mod judges;
+mod live_connections;
+mod outage;
+mod policy;
+mod renewal;
+mod smoke;

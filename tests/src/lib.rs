@@ -4,4 +4,9 @@
 
 pub mod application;
 pub mod caller;
+pub mod mesh;
+pub mod processes;
+pub mod shop;
+pub mod stranger;
 pub mod waiting;
+pub mod workload;

@@ -1,0 +1,174 @@
+//! A workload as a host would have it: an agent in its own directory, a proxy fed by it, and what
+//! the workload itself would call with.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use identity::{QualifiedName, SpiffeId};
+use nix::unistd::getuid;
+use proxy::config::{Outbound, Reach};
+use proxy::{FeedSource, Proxy};
+use serde_json::json;
+use tokio::time::timeout;
+use workload_agent::Agent;
+
+use crate::caller::Caller;
+use crate::mesh::{DRAIN, Mesh, trust_domain};
+use crate::waiting::DEADLINE;
+
+/// What a workload is to be before it runs.
+#[derive(Debug)]
+pub struct WorkloadBuilder<'a> {
+    mesh: &'a Mesh,
+    name: QualifiedName,
+    applications: BTreeMap<String, SocketAddr>,
+    reach: Vec<Reach>,
+    any_process: bool,
+}
+
+/// A running workload's agent and proxy.
+#[derive(Debug)]
+pub struct Workload {
+    pub name: QualifiedName,
+    pub spiffe_id: SpiffeId,
+    pub agent: Agent,
+    pub proxy: Proxy,
+    pub agent_config: workload_agent::Config,
+    pub proxy_config: proxy::Config,
+}
+
+impl<'a> WorkloadBuilder<'a> {
+    pub(crate) fn new(mesh: &'a Mesh, name: &str) -> Self {
+        Self {
+            mesh,
+            name: name.parse().expect("namespace/name"),
+            applications: BTreeMap::new(),
+            reach: Vec::new(),
+            any_process: false,
+        }
+    }
+
+    /// The application behind `port` of the service that has the workload's own name.
+    pub fn serving(mut self, port: &str, application: SocketAddr) -> Self {
+        self.applications.insert(port.to_owned(), application);
+        self
+    }
+
+    /// A local port for a TCP service, as `namespace/service` and port name.
+    pub fn reaching(mut self, service: &str, port: &str) -> Self {
+        self.reach.push(Reach {
+            service: service.parse().expect("namespace/name"),
+            port: port.parse().expect("a port name"),
+            listen: loopback(),
+        });
+        self
+    }
+
+    /// Every process of this uid is the workload, as on a host with a uid for each.
+    pub fn by_uid(mut self) -> Self {
+        self.any_process = true;
+        self
+    }
+
+    /// Registers the workload, joins its agent, and waits until its proxy can serve.
+    pub async fn start(self) -> Workload {
+        let agent_config = self.join().await;
+        let agent = self.start_agent(&agent_config).await;
+        let proxy_config = self.proxy_config();
+        let feed = agent.feed_connection(&self.name).expect("the agent feeds its own process");
+        let proxy = start_proxy(&proxy_config, FeedSource::Connected(feed), self.mesh).await;
+        let spiffe_id = spiffe_id(&self.name);
+        Workload { name: self.name, spiffe_id, agent, proxy, agent_config, proxy_config }
+    }
+
+    async fn start_agent(&self, config: &workload_agent::Config) -> Agent {
+        Agent::start(config.clone(), self.mesh.time()).await.expect("the agent starts")
+    }
+
+    /// Writes the registry entry, once; [`start`](Self::start) does it too.
+    pub async fn register(&self) {
+        let QualifiedName { namespace, name } = &self.name;
+        let workload = json!({
+            "apiVersion": "countersign.dev/v1",
+            "kind": "Workload",
+            "metadata": {"namespace": namespace.as_str(), "name": name.as_str()},
+            "spec": {"selectors": {"unix": {"uid": getuid().as_raw()}}},
+        });
+        let known = self.mesh.admin().get(&format!("/v1/workloads/{}", self.name)).await.is_ok();
+        if !known {
+            self.mesh.try_apply(&workload.to_string()).await.expect("the workload is registered");
+        }
+    }
+
+    /// The registry entry and the token; the directory that an agent starts from.
+    pub async fn join(&self) -> workload_agent::Config {
+        self.register().await;
+        let QualifiedName { namespace, name } = &self.name;
+        let agent = format!("{namespace}-{name}");
+        let token = self.mesh.join_token(&agent, &[&self.name.to_string()]).await;
+        let directory = self.mesh.directory().join(&agent);
+        runtime::files::private_directory(&directory).expect("a directory for the agent");
+        let token_file = directory.join("join-token");
+        runtime::files::write_private(&token_file, token.as_bytes()).expect("writable");
+        let mut config = workload_agent::Config::for_directory(&directory);
+        config.workload_api.spawned_only = !self.any_process;
+        config.applications = self.local_applications();
+        config
+    }
+
+    fn local_applications(&self) -> Vec<workload_agent::config::Application> {
+        let applications = self.applications.iter();
+        let local = applications.map(|(port, address)| workload_agent::config::Application {
+            service: self.name.clone(),
+            port: port.clone(),
+            address: address.to_string(),
+        });
+        local.collect()
+    }
+
+    fn proxy_config(&self) -> proxy::Config {
+        let mut config = proxy::Config::for_workload(self.name.clone());
+        let listen = loopback();
+        config.outbound = Some(Outbound { listen, allowed_uids: None, unix_socket: None });
+        config.reach.clone_from(&self.reach);
+        config
+    }
+}
+
+impl Workload {
+    /// A client of this workload, on a connection of its own.
+    pub async fn caller(&self) -> Caller {
+        Caller::connect(self.outbound()).await
+    }
+
+    pub fn outbound(&self) -> SocketAddr {
+        self.proxy.outbound_address().expect("an outbound listener was configured")
+    }
+
+    pub fn workload_api(&self) -> PathBuf {
+        self.agent.workload_api_socket().to_owned()
+    }
+
+    /// In order: the proxy, then the agent.
+    pub async fn drain(self) {
+        self.proxy.drain(DRAIN).await.expect("the proxy drains");
+        self.agent.drain(DRAIN).await.expect("the agent drains");
+    }
+}
+
+async fn start_proxy(config: &proxy::Config, feed: FeedSource, mesh: &Mesh) -> Proxy {
+    let started = Proxy::start(config.clone(), feed, mesh.time()).await;
+    let proxy = started.expect("the proxy starts");
+    let ready = timeout(DEADLINE, proxy.ready()).await;
+    ready.expect("the proxy becomes ready in time");
+    proxy
+}
+
+fn spiffe_id(name: &QualifiedName) -> SpiffeId {
+    identity::IdTemplate::default().id(&trust_domain(), name)
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
