@@ -26,6 +26,8 @@ mod revisions;
 mod schema;
 mod services;
 mod svids;
+#[cfg(test)]
+mod tests;
 
 mod timestamp;
 mod workloads;
@@ -59,7 +61,6 @@ pub struct ApiParts {
 }
 
 /// The whole interface.
-#[must_use]
 pub fn router(parts: &ApiParts) -> Router {
     let (public, guarded) = operations(parts);
     let document = openapi::document(&[&public, &guarded]);

@@ -18,7 +18,7 @@ pub(super) struct Mesh {
 }
 
 pub(super) fn operations(mesh: Mesh) -> Documented {
-    Documented::new().on(__path_about, about).with(mesh)
+    Documented::new().on(&__path_about, about).with(mesh)
 }
 
 #[derive(Debug, Serialize, ToSchema)]

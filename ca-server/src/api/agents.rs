@@ -25,8 +25,8 @@ pub(super) struct Agents {
 
 pub(super) fn operations(agents: Agents) -> Documented {
     Documented::new()
-        .on(__path_list_agents, list_agents)
-        .on(__path_forget_agent, forget_agent)
+        .on(&__path_list_agents, list_agents)
+        .on(&__path_forget_agent, forget_agent)
         .with(agents)
 }
 

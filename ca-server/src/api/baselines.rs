@@ -17,10 +17,10 @@ use super::schema::BaselineDocument;
 
 pub(super) fn operations(objects: Objects) -> Documented {
     Documented::new()
-        .on(__path_list_baselines, list_baselines)
-        .on(__path_get_baseline, get_baseline)
-        .on(__path_put_baseline, put_baseline)
-        .on(__path_delete_baseline, delete_baseline)
+        .on(&__path_list_baselines, list_baselines)
+        .on(&__path_get_baseline, get_baseline)
+        .on(&__path_put_baseline, put_baseline)
+        .on(&__path_delete_baseline, delete_baseline)
         .with(objects)
 }
 

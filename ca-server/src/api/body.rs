@@ -82,18 +82,17 @@ impl<S: Send + Sync, T: Fields> FromRequest<S> for JsonBody<T> {
 
 /// Reads a value whose fields are known by name.
 pub(super) fn read<T: Fields>(value: Value) -> Result<T, Problem> {
-    if let Value::Object(fields) = &value {
-        for field in fields
-            .keys()
-            .filter(|field| !T::FIELDS.contains(&field.as_str()))
-        {
-            let problem = Problem::invalid("unknown-field", format!("unknown field `{field}`"))
-                .at(format!("/{}", escape(field)));
-            return Err(match nearest(field, T::FIELDS.iter().copied()) {
-                Some(known) => problem.suggest(known),
-                None => problem,
-            });
-        }
+    let unknown = |field: &&String| !T::FIELDS.contains(&field.as_str());
+    if let Some(field) = value
+        .as_object()
+        .and_then(|fields| fields.keys().find(unknown))
+    {
+        let problem = Problem::invalid("unknown-field", format!("unknown field `{field}`"))
+            .at(format!("/{}", escape(field)));
+        return Err(match nearest(field, T::FIELDS.iter().copied()) {
+            Some(known) => problem.suggest(known),
+            None => problem,
+        });
     }
     serde_path_to_error::deserialize(value).map_err(|error| {
         let pointer = pointer(error.path());

@@ -16,7 +16,7 @@ const REFRESH_HINT: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn operations(bundle: Bundle) -> Documented {
     Documented::new()
-        .on(__path_bundle_document, bundle_document)
+        .on(&__path_bundle_document, bundle_document)
         .with(bundle)
 }
 

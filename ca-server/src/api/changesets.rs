@@ -19,7 +19,7 @@ use crate::store::{Changes, Expected, Precondition};
 
 pub(super) fn operations(objects: Objects) -> Documented {
     Documented::new()
-        .on(__path_apply_changeset, apply_changeset)
+        .on(&__path_apply_changeset, apply_changeset)
         .with(objects)
 }
 

@@ -24,20 +24,19 @@ impl<S: Clone + Send + Sync + 'static> Documented<S> {
     }
 
     /// Serves `handler` where, and by the methods that, `P` documents.
-    pub(super) fn on<P, H, T>(mut self, _operation: P, handler: H) -> Self
+    pub(super) fn on<P, H, T>(mut self, _operation: &P, handler: H) -> Self
     where
         P: utoipa::Path + SchemaReferences,
         H: Handler<T, S>,
         T: 'static,
     {
         P::schemas(&mut self.schemas);
-        let path = P::path();
-        for method in P::methods() {
-            let route = on(filter(&method), handler.clone());
-            self.router = self.router.route(&path, route);
-            self.paths
-                .add_path_operation(&path, vec![method], with_problem(P::operation()));
-        }
+        let (path, methods) = (P::path(), P::methods());
+        let filters = methods.iter().map(filter).reduce(MethodFilter::or);
+        let filter = filters.expect("an operation has a method");
+        self.router = self.router.route(&path, on(filter, handler));
+        self.paths
+            .add_path_operation(&path, methods, with_problem(P::operation()));
         self
     }
 

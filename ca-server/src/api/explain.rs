@@ -15,7 +15,9 @@ use super::problem::Problem;
 use crate::registry::{Registry, RegistrySnapshot};
 
 pub(super) fn operations(registry: Registry) -> Documented {
-    Documented::new().on(__path_explain, explain).with(registry)
+    Documented::new()
+        .on(&__path_explain, explain)
+        .with(registry)
 }
 
 /// One call.

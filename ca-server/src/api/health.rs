@@ -11,8 +11,8 @@ use crate::store::Store;
 
 pub(super) fn operations(store: Store) -> Documented {
     Documented::new()
-        .on(__path_healthz, healthz)
-        .on(__path_readyz, readyz)
+        .on(&__path_healthz, healthz)
+        .on(&__path_readyz, readyz)
         .with(store)
 }
 

@@ -46,9 +46,9 @@ pub(super) struct JoinTokens {
 
 pub(super) fn operations(join_tokens: JoinTokens) -> Documented {
     Documented::new()
-        .on(__path_create_join_tokens, create_join_tokens)
-        .on(__path_list_join_tokens, list_join_tokens)
-        .on(__path_delete_join_token, delete_join_token)
+        .on(&__path_create_join_tokens, create_join_tokens)
+        .on(&__path_list_join_tokens, list_join_tokens)
+        .on(&__path_delete_join_token, delete_join_token)
         .with(join_tokens)
 }
 

@@ -6,6 +6,7 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use identity::SpiffeId;
 use policy::{ENGINE_VERSION, Kind, ObjectKey, Outcome, Resource, Revision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -206,23 +207,32 @@ impl Objects {
     }
 
     fn require_engines(&self) -> Result<(), Problem> {
-        // 0: the agent has no proxy.
-        let behind = |engine: u32| engine != 0 && engine < ENGINE_VERSION;
         let connected = self.presence.connected();
-        let old: Vec<_> = connected
+        let engines = connected
             .iter()
-            .filter(|agent| behind(agent.introduction.engine_version))
-            .map(|agent| agent.agent.to_string())
-            .collect();
-        if old.is_empty() {
-            return Ok(());
-        }
-        let detail = format!(
-            "this write needs policy engine {ENGINE_VERSION}; proxies of {} have an older one",
-            old.join(", ")
-        );
-        Err(Problem::conflict("engine-too-old", detail).suggest("upgrade these proxies first"))
+            .map(|agent| (&agent.agent, agent.introduction.engine_version));
+        require_engine(ENGINE_VERSION, engines)
     }
+}
+
+/// Refuses a write that needs policy engine `needed` while a live proxy has an older one.
+fn require_engine<'a>(
+    needed: u32,
+    engines: impl Iterator<Item = (&'a SpiffeId, u32)>,
+) -> Result<(), Problem> {
+    // 0: the agent has no proxy.
+    let old: Vec<_> = engines
+        .filter(|(_, engine)| *engine != 0 && *engine < needed)
+        .map(|(agent, _)| agent.to_string())
+        .collect();
+    if old.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "this write needs policy engine {needed}; proxies of {} have an older one",
+        old.join(", ")
+    );
+    Err(Problem::conflict("engine-too-old", detail).suggest("upgrade these proxies first"))
 }
 
 pub(super) fn reason(
@@ -320,4 +330,22 @@ fn with_revision(mut json: Value, revision: Revision) -> Value {
         fields.insert("revision".to_owned(), Value::String(revision.to_string()));
     }
     json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_beyond_the_engine_of_a_live_proxy_is_refused() {
+        let agent: SpiffeId = "spiffe://corp.example/countersign/agent/join-token/old"
+            .parse()
+            .unwrap();
+        let refused = require_engine(2, [(&agent, 1)].into_iter());
+        assert_eq!(refused.unwrap_err().code(), "engine-too-old");
+        assert_eq!(
+            require_engine(2, [(&agent, 2), (&agent, 0)].into_iter()),
+            Ok(())
+        );
+    }
 }

@@ -12,7 +12,7 @@ use utoipa::openapi::{Components, Info, OpenApi};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::documented::Documented;
-use super::problem::Problem;
+use super::problem::ProblemDetails;
 
 const DESCRIPTION: &str = "Workload identities, and who may call whom. Errors are problem+json \
                            (RFC 9457); an object's ETag is the revision that last changed it.";
@@ -23,12 +23,15 @@ pub(super) struct Document(Bytes);
 
 /// Serves the document on `groups` of operations, and on itself.
 pub(super) fn document(groups: &[&Documented]) -> Documented {
-    let own = Documented::new().on(__path_openapi_document, openapi_document);
+    let own = Documented::new().on(&__path_openapi_document, openapi_document);
     let mut info = Info::new("Countersign", env!("CARGO_PKG_VERSION"));
     info.description = Some(DESCRIPTION.to_owned());
     let mut document = OpenApi::new(info, Paths::new());
-    let mut schemas = vec![(Problem::name().into_owned(), Problem::schema())];
-    Problem::schemas(&mut schemas);
+    let mut schemas = vec![(
+        ProblemDetails::name().into_owned(),
+        ProblemDetails::schema(),
+    )];
+    ProblemDetails::schemas(&mut schemas);
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.extend(schemas);
     components.add_security_scheme("admin", SecurityScheme::Http(bearer()));

@@ -17,10 +17,10 @@ use super::schema::PolicyDocument;
 
 pub(super) fn operations(objects: Objects) -> Documented {
     Documented::new()
-        .on(__path_list_policies, list_policies)
-        .on(__path_get_policy, get_policy)
-        .on(__path_put_policy, put_policy)
-        .on(__path_delete_policy, delete_policy)
+        .on(&__path_list_policies, list_policies)
+        .on(&__path_get_policy, get_policy)
+        .on(&__path_put_policy, put_policy)
+        .on(&__path_delete_policy, delete_policy)
         .with(objects)
 }
 

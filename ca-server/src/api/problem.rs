@@ -14,8 +14,13 @@ use crate::registry::ApplyError;
 use crate::store::{StageError, StoreError};
 
 /// Why a request was refused, or failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(Box<ProblemDetails>);
+
+/// A problem as it is sent (RFC 9457, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Problem {
+#[schema(as = Problem)]
+pub(super) struct ProblemDetails {
     /// `urn:countersign:problem:<code>`.
     #[serde(rename = "type")]
     kind: String,
@@ -49,7 +54,7 @@ pub(super) struct ProblemItem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:countersign:problem:{code}"),
             title: status.canonical_reason().unwrap_or("Refused"),
             status: status.as_u16(),
@@ -58,7 +63,7 @@ impl Problem {
             pointer: None,
             suggestion: None,
             errors: Vec::new(),
-        }
+        }))
     }
 
     pub(super) fn invalid(code: &str, detail: impl Into<String>) -> Self {
@@ -91,29 +96,29 @@ impl Problem {
     }
 
     pub(super) fn at(mut self, pointer: impl Into<String>) -> Self {
-        self.pointer = Some(pointer.into());
+        self.0.pointer = Some(pointer.into());
         self
     }
 
     /// The pointer is within what stands at `prefix`.
     pub(super) fn within(mut self, prefix: &str) -> Self {
-        self.pointer = Some(format!("{prefix}{}", self.pointer.unwrap_or_default()));
+        self.0.pointer = Some(format!("{prefix}{}", self.0.pointer.unwrap_or_default()));
         self
     }
 
     pub(super) fn suggest(mut self, suggestion: impl Into<String>) -> Self {
-        self.suggestion = Some(suggestion.into());
+        self.0.suggestion = Some(suggestion.into());
         self
     }
 
     /// Somebody else changed the object meanwhile.
     pub(super) fn is_precondition(&self) -> bool {
-        self.status == StatusCode::PRECONDITION_FAILED.as_u16()
+        self.0.status == StatusCode::PRECONDITION_FAILED.as_u16()
     }
 
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     fn refused(status: StatusCode, refusals: &[Refusal]) -> Self {
@@ -122,8 +127,8 @@ impl Problem {
         };
         let detail = format!("{}: {}", first.key, first.message);
         let mut problem = Self::new(status, &first.code.to_string(), detail).at(&first.pointer);
-        problem.suggestion = suggestion(first);
-        problem.errors = refusals
+        problem.0.suggestion = suggestion(first);
+        problem.0.errors = refusals
             .iter()
             .map(|refusal| ProblemItem {
                 object: refusal.key.to_string(),
@@ -139,8 +144,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(self)).into_response();
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, Json(self.0)).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -170,7 +176,7 @@ impl From<ParseError> for Problem {
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         let mut problem = Self::new(status, error.code.as_str(), detail).at(error.pointer);
-        problem.suggestion = error.suggestion;
+        problem.0.suggestion = error.suggestion;
         problem
     }
 }

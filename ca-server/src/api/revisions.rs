@@ -29,8 +29,8 @@ pub(super) struct Revisions {
 
 pub(super) fn operations(revisions: Revisions) -> Documented {
     Documented::new()
-        .on(__path_list_revisions, list_revisions)
-        .on(__path_get_revision, get_revision)
+        .on(&__path_list_revisions, list_revisions)
+        .on(&__path_get_revision, get_revision)
         .with(revisions)
 }
 

@@ -17,10 +17,10 @@ use super::schema::ServiceDocument;
 
 pub(super) fn operations(objects: Objects) -> Documented {
     Documented::new()
-        .on(__path_list_services, list_services)
-        .on(__path_get_service, get_service)
-        .on(__path_put_service, put_service)
-        .on(__path_delete_service, delete_service)
+        .on(&__path_list_services, list_services)
+        .on(&__path_get_service, get_service)
+        .on(&__path_put_service, put_service)
+        .on(&__path_delete_service, delete_service)
         .with(objects)
 }
 

@@ -15,7 +15,7 @@ const PAGE: u32 = 1000;
 
 pub(super) fn operations(store: Store) -> Documented {
     Documented::new()
-        .on(__path_list_svids, list_svids)
+        .on(&__path_list_svids, list_svids)
         .with(store)
 }
 

@@ -17,10 +17,10 @@ use super::schema::WorkloadDocument;
 
 pub(super) fn operations(objects: Objects) -> Documented {
     Documented::new()
-        .on(__path_list_workloads, list_workloads)
-        .on(__path_get_workload, get_workload)
-        .on(__path_put_workload, put_workload)
-        .on(__path_delete_workload, delete_workload)
+        .on(&__path_list_workloads, list_workloads)
+        .on(&__path_get_workload, get_workload)
+        .on(&__path_put_workload, put_workload)
+        .on(&__path_delete_workload, delete_workload)
         .with(objects)
 }
 

@@ -1,0 +1,242 @@
+//! Claims on the whole router over a real store.
+
+mod document;
+mod objects;
+mod others;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use crypto::digest::Sha256;
+use crypto::random::SeededRandom;
+use crypto::signing::SigningKey;
+use identity::x509::{Authority, Bundle};
+use identity::{SerialNumber, Validity};
+use runtime::{Clock, Shutdown, ShutdownTrigger};
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use super::{ApiParts, router};
+use crate::registry::Registry;
+use crate::store::AdminCredentialRow;
+use crate::store::tests::TestStore;
+use crate::watch::Presence;
+
+const SECRET: &str = "csa1_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// The interface, and what stands behind it.
+struct TestApi {
+    router: Router,
+    parts: ApiParts,
+    store: TestStore,
+    _shutdown: ShutdownTrigger,
+    _tasks: JoinSet<()>,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl TestApi {
+    async fn start() -> Self {
+        let store = TestStore::open().await;
+        let clock = Clock::system();
+        let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())
+            .await
+            .unwrap();
+        let (trigger, shutdown) = Shutdown::pair();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            let Ok(()) = writer.run(shutdown).await;
+        });
+        let credential = AdminCredentialRow {
+            id: "test".to_owned(),
+            secret_sha256: Sha256::of(&[0; 32]),
+            created_at: clock.now(),
+            expires_at: clock.now() + std::time::Duration::from_secs(3600),
+            revoked_at: None,
+        };
+        store.store.put_admin_credential(credential).await.unwrap();
+        let parts = ApiParts {
+            store: store.store.clone(),
+            registry,
+            presence: Presence::new(),
+            bundle: bundle(&clock),
+            clock,
+            addresses: vec!["127.0.0.1:8444".parse().unwrap()],
+            replica: "ca-1".to_owned(),
+        };
+        let router = router(&parts);
+        Self {
+            router,
+            parts,
+            store,
+            _shutdown: trigger,
+            _tasks: tasks,
+        }
+    }
+
+    async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap().to_vec();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let headers = [(header::CONTENT_TYPE, "application/json")];
+        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        self.with_headers(method, path, &headers, body).await
+    }
+
+    async fn with_headers(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(header::HeaderName, &str)],
+        body: String,
+    ) -> Answer {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::AUTHORIZATION, format!("Bearer {SECRET}"));
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        self.send(request.body(Body::from(body)).unwrap()).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, None).await
+    }
+
+    /// Two workloads, a service and its policy.
+    async fn shop(self) -> Self {
+        let apply = json!([
+            workload("orders"),
+            workload("checkout"),
+            service(),
+            policy()
+        ]);
+        let answer = self.post("/v1/changesets", json!({"apply": apply})).await;
+        answer.is(StatusCode::OK);
+        self
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn is(&self, status: StatusCode) -> &Self {
+        assert_eq!(
+            self.status,
+            status,
+            "{}",
+            String::from_utf8_lossy(&self.body)
+        );
+        self
+    }
+
+    #[track_caller]
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// Whether it is a problem of this status and code; its whole for more.
+    #[track_caller]
+    fn problem(&self, status: StatusCode, code: &str) -> Value {
+        self.is(status);
+        assert_eq!(
+            self.headers[header::CONTENT_TYPE],
+            "application/problem+json"
+        );
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{problem}");
+        assert_eq!(problem["status"], status.as_u16());
+        problem
+    }
+
+    #[track_caller]
+    fn etag(&self) -> &str {
+        self.headers[header::ETAG].to_str().unwrap()
+    }
+}
+
+fn bundle(clock: &Clock) -> Bundle {
+    let now = clock.now();
+    let validity = Validity::try_new(now, now + std::time::Duration::from_secs(3600)).unwrap();
+    let serial = SerialNumber::random(&mut SeededRandom::new(1));
+    let trust_domain = "corp.example".parse().unwrap();
+    let root =
+        Authority::new_root(&trust_domain, &SigningKey::generate(), validity, serial).unwrap();
+    Bundle::new(trust_domain, 1, vec![root.certificate().to_vec()]).unwrap()
+}
+
+fn workload(name: &str) -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Workload",
+        "metadata": {"namespace": "shop", "name": name},
+        "spec": {"selectors": {"unix": {"uid": 1001}}},
+    })
+}
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Service",
+        "metadata": {"namespace": "shop", "name": "orders"},
+        "spec": {
+            "workloads": ["shop/orders"],
+            "ports": [{"name": "http", "port": 80, "protocol": "http", "app": 8080}],
+            "endpoints": [{"address": "10.0.0.1", "ports": {"http": 31000}, "zone": "a"}],
+        },
+    })
+}
+
+fn policy() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Policy",
+        "metadata": {"namespace": "shop", "name": "orders-api"},
+        "spec": {
+            "targets": [{"service": "orders", "port": "http"}],
+            "allow": [{
+                "id": "readers",
+                "from": [{"workload": "shop/checkout"}],
+                "to": {"http": [{"methods": ["GET"], "path": "/v1/{rest=**}"}]},
+            }],
+        },
+    })
+}
+
+fn baseline() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Baseline",
+        "metadata": {"name": "org"},
+        "spec": {
+            "scope": {"mesh": true},
+            "deny": [{"id": "quarantine", "from": [{"namespace": "legacy"}]}],
+            "allow": [],
+        },
+    })
+}
