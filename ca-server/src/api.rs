@@ -43,25 +43,23 @@ use crate::watch::Presence;
 use auth::Administrators;
 use documented::Documented;
 
-pub use problem::Problem;
-
 /// What the interface is made of; only this module sees all of it.
 #[derive(Clone, Debug)]
-pub struct ApiParts {
-    pub store: Store,
-    pub registry: Registry,
-    pub presence: Presence,
-    pub clock: Clock,
+pub(crate) struct ApiParts {
+    pub(crate) store: Store,
+    pub(crate) registry: Registry,
+    pub(crate) presence: Presence,
+    pub(crate) clock: Clock,
     /// The trust domain's roots as they are published.
-    pub bundle: Bundle,
+    pub(crate) bundle: Bundle,
     /// Where agents reach the CA; written into join tokens.
-    pub addresses: Vec<CaAddress>,
+    pub(crate) addresses: Vec<CaAddress>,
     /// Name of this replica.
-    pub replica: String,
+    pub(crate) replica: String,
 }
 
 /// The whole interface.
-pub fn router(parts: &ApiParts) -> Router {
+pub(crate) fn router(parts: &ApiParts) -> Router {
     let (public, guarded) = operations(parts);
     let document = openapi::document(&[&public, &guarded]);
     let administrators = Administrators::new(parts.store.clone(), parts.clock.clone());

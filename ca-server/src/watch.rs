@@ -18,5 +18,7 @@ mod view;
 pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
 pub(crate) use history::HistoryKeeper;
+#[cfg(test)]
+pub(crate) use presence::Introduction;
 pub use presence::{ConnectedAgent, Presence};
 pub(crate) use service::{WatchCalls, WatchDesk};

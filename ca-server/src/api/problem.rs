@@ -15,7 +15,7 @@ use crate::store::{StageError, StoreError};
 
 /// Why a request was refused, or failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(Box<ProblemDetails>);
+pub(super) struct Problem(Box<ProblemDetails>);
 
 /// A problem as it is sent (RFC 9457, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{ApiParts, router};
+use crate::issue::AdmittedAgents;
 use crate::registry::Registry;
 use crate::store::AdminCredentialRow;
 use crate::store::tests::TestStore;
@@ -63,7 +64,7 @@ impl TestApi {
         let parts = ApiParts {
             store: store.store.clone(),
             registry,
-            presence: Presence::new(),
+            presence: Presence::new(AdmittedAgents::default()),
             bundle: bundle(&clock),
             clock,
             addresses: vec!["127.0.0.1:8444".parse().unwrap()],

@@ -105,10 +105,7 @@ async fn a_revision_is_pending_until_every_connected_agent_has_it() {
         engine_version: ENGINE_VERSION,
         clock_offset: time::Duration::ZERO,
     };
-    let live = api
-        .parts
-        .presence
-        .connect(&agent, introduction, api.parts.clock.now());
+    let live = api.parts.presence.connect(&agent, introduction);
     let revision = api.parts.registry.snapshot().revision();
     let path = format!("/v1/revisions/{revision}?wait=enforced&timeoutMs=1");
     let waited = api.get(&path).await.json();
