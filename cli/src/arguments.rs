@@ -10,7 +10,9 @@ use crate::explain::Explain;
 use crate::get::Get;
 use crate::join_token::JoinToken;
 use crate::program::ExecWhenRegistered;
+use crate::run::Run;
 use crate::status::Status;
+use crate::up::Up;
 
 /// Identities and mutual TLS for every workload.
 ///
@@ -25,6 +27,8 @@ pub(crate) struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Up(Up),
+    Run(Run),
     Apply(Apply),
     Get(Get),
     Delete(Delete),

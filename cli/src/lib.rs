@@ -18,7 +18,10 @@ mod objects;
 mod output;
 mod port_spec;
 mod program;
+mod run;
+mod sidecar;
 mod status;
+mod up;
 
 use std::ffi::OsString;
 use std::io;
@@ -61,6 +64,8 @@ fn explain_usage(answer: &clap::Error) -> ExitCode {
 
 fn dispatch(command: Command) -> ExitCode {
     match command {
+        Command::Up(command) => finish(command.run()),
+        Command::Run(command) => finish(command.run()),
         Command::Apply(command) => exit::report(block_on(command.run())),
         Command::Get(command) => exit::report(block_on(command.run())),
         Command::Delete(command) => exit::report(block_on(command.run())),
@@ -71,6 +76,14 @@ fn dispatch(command: Command) -> ExitCode {
         Command::DemoProgram(command) => exit::report(block_on(command.run())),
         Command::ExecWhenRegistered(command) => command.run(),
     }
+}
+
+/// For commands whose exit code is more than success or failure.
+fn finish(work: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let finished = start_tokio()
+        .map_err(Into::into)
+        .and_then(|tokio| tokio.block_on(work));
+    finished.unwrap_or_else(|error| exit::report(Err(error)))
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -34,7 +34,7 @@ impl FromStr for PortSpec {
         let name = name
             .parse()
             .map_err(|_| InvalidPortSpec::Name(name.to_owned()))?;
-        let port = port.unwrap_or(if protocol.is_http() { 80 } else { app });
+        let port = port.unwrap_or_else(|| if protocol.is_http() { 80 } else { app });
         Ok(Self {
             name,
             app,

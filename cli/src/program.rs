@@ -95,7 +95,7 @@ impl Program {
             .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         if let Some(pid) = pid {
             // The only error left is that it has just ended.
-            drop(rustix::process::kill_process(pid, signal));
+            let _ended = rustix::process::kill_process(pid, signal);
         }
     }
 

@@ -97,7 +97,7 @@ pub enum FileError {
         path: PathBuf,
         source: io::Error,
     },
-    #[error("{} is open to others (mode {mode:03o}); close it with: chmod go= {}", path.display(), path.display())]
+    #[error("{} is open to others (mode {mode:03o}); use another, or close it with: chmod go= {}", path.display(), path.display())]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{} belongs to uid {owner}, not to this process's uid {expected}", path.display())]
     WrongOwner {
