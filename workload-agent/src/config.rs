@@ -287,6 +287,14 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_accepted() {
+        let example = include_str!("../../deploy/examples/agent.toml");
+        let config = parse(example).unwrap();
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.proxies[0].uid, 990);
+    }
+
+    #[test]
     fn a_directory_is_enough_for_a_whole_configuration() {
         let config = Config::for_directory(Path::new("/tmp/agent"));
         assert_eq!(config.validate(), Ok(()));
