@@ -16,6 +16,7 @@ use runtime::{Clock, LogLevelHandle, Shutdown, ShutdownTrigger, Supervisor, Task
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::store::Store;
+use crate::watch::Presence;
 pub use sockets::BindError;
 pub use start::{StartError, reset_admin};
 pub use web::WebFileError;
@@ -29,6 +30,7 @@ pub struct Ca {
     admin_file: PathBuf,
     trust_domain: TrustDomain,
     bundle: Bundle,
+    presence: Presence,
     store: Store,
     registry: Registry,
     supervisor: Supervisor,
@@ -82,6 +84,11 @@ impl Ca {
     /// lives in.
     pub fn registry(&self) -> &Registry {
         &self.registry
+    }
+
+    /// Which agents are connected, and what they have acknowledged.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// What begins this replica's shutdown.

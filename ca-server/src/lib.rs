@@ -21,3 +21,4 @@ pub use app::{BindError, Ca, StartError, WebFileError, reset_admin};
 pub use authority::{KekError, RootError};
 pub use config::Config;
 pub use issue::ServingError;
+pub use watch::{Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport};

@@ -18,7 +18,5 @@ mod view;
 pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
 pub(crate) use history::HistoryKeeper;
-#[cfg(test)]
-pub(crate) use presence::Introduction;
-pub use presence::{ConnectedAgent, Presence};
+pub use presence::{Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport};
 pub(crate) use service::{WatchCalls, WatchDesk};

@@ -229,6 +229,7 @@ impl Foundation {
             admin_file: self.config.admin.credential_file,
             trust_domain: self.config.trust_domain,
             bundle: self.authority.bundle().clone(),
+            presence: parts.presence,
             store: self.store,
             registry: self.registry,
             supervisor,

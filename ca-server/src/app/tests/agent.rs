@@ -1,12 +1,13 @@
 //! The agent's side of the protocol.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crypto::digest::Sha256;
 use crypto::signing::{SigningKey, create_csr};
 use hyper_util::rt::TokioIo;
 use identity::x509::{BundleSet, UnverifiedChain, X509Svid};
-use mtls::{ClientTlsConfig, Expected, PinnedRoots};
+use mtls::{ClientTls, ClientTlsConfig, Expected, PinnedRoots};
 use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::issuance_client::IssuanceClient;
@@ -14,6 +15,7 @@ use proto::agent::v1::{self as wire};
 use proto::mesh::v1::PROTOCOL;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::service_fn;
@@ -43,8 +45,7 @@ impl TestCa {
     }
 
     pub(super) async fn connect(&self, config: ClientTlsConfig) -> Connection {
-        let tcp = TcpStream::connect(self.ca.agents_address()).await.unwrap();
-        let tls = mtls::connect(tcp, config).await.unwrap();
+        let tls = self.handshake(config).await;
         let exporter = tls.export_keying_material("EXPORTER-countersign-attest");
         let tls = Mutex::new(Some(TokioIo::new(tls)));
         let connector = service_fn(move |_| {
@@ -54,6 +55,19 @@ impl TestCa {
         let endpoint = Endpoint::from_static("http://ca.invalid");
         let channel = endpoint.connect_with_connector(connector).await.unwrap();
         Connection { channel, exporter }
+    }
+
+    /// After the clock was moved, the CA may answer with an expired certificate for a moment.
+    async fn handshake(&self, config: ClientTlsConfig) -> ClientTls<TcpStream> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let tcp = TcpStream::connect(self.ca.agents_address()).await.unwrap();
+            match mtls::connect(tcp, config.clone()).await {
+                Ok(tls) => return tls,
+                Err(error) if Instant::now() > deadline => panic!("{error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
     }
 
     /// A connection that shows this SVID.
@@ -92,6 +106,21 @@ impl TestCa {
         TestAgent {
             chain: chain_of(result.unwrap()),
             key,
+        }
+    }
+
+    /// An agent whose chain does not lead over the intermediate `before`.
+    pub(super) async fn agent_with_new_intermediate(&self, name: &str, before: &[u8]) -> TestAgent {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let agent = self.agent(name).await;
+            if agent.chain[1] != before {
+                return agent;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the intermediate was not renewed"
+            );
         }
     }
 

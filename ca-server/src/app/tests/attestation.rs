@@ -84,9 +84,10 @@ async fn more_attestations_than_the_limit_are_shed_with_a_hint() {
 }
 
 #[tokio::test]
-async fn a_live_svid_does_not_reattest() {
+async fn an_agent_that_was_away_too_long_is_refused() {
     let ca = TestCa::start().await;
     let agent = ca.agent("web-7").await;
+    ca.control.advance(HOUR * 26);
     let result = ca
         .anonymous()
         .await
@@ -96,10 +97,11 @@ async fn a_live_svid_does_not_reattest() {
 }
 
 #[tokio::test]
-async fn an_agent_that_was_away_too_long_is_refused() {
+async fn a_tampered_expired_svid_is_refused() {
     let ca = TestCa::start().await;
-    let agent = ca.agent("web-7").await;
-    ca.control.advance(HOUR * 26);
+    let mut agent = ca.agent("web-7").await;
+    *agent.chain[0].last_mut().unwrap() ^= 1;
+    ca.control.advance(HOUR * 2);
     let result = ca
         .anonymous()
         .await

@@ -51,18 +51,24 @@ impl TestCa {
     }
 
     pub(super) async fn start_with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::try_start_with(change).await.unwrap()
+    }
+
+    pub(super) async fn try_start_with(
+        change: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
         let directory = tempfile::tempdir().unwrap();
         let mut config = Config::for_directory(trust_domain(), directory.path());
         change(&mut config);
         let (clock, control) = Clock::adjustable();
-        let ca = Ca::start(config.clone(), clock.clone()).await.unwrap();
-        Self {
+        let ca = Ca::start(config.clone(), clock.clone()).await?;
+        Ok(Self {
             ca,
             clock,
             control,
             config,
             directory,
-        }
+        })
     }
 
     /// Drains, and starts on the same files with `change` made to the configuration.
@@ -81,6 +87,13 @@ impl TestCa {
             config,
             directory: self.directory,
         })
+    }
+
+    /// As `DELETE /v1/agents/…` does.
+    pub(super) async fn forget(&self, agent: &str) {
+        let agent = agent_id(agent);
+        assert!(self.ca.store.forget_agent(&agent).await.unwrap());
+        self.ca.presence.disconnect(&agent);
     }
 
     pub(super) async fn token(&self, agent: &str) -> Token {
