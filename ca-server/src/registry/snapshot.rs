@@ -79,6 +79,27 @@ impl RegistrySnapshot {
         Self::compile(revision, objects, changed_at, mesh, decision_key)
     }
 
+    /// One revision of objects that nobody stored.
+    #[cfg(test)]
+    pub(crate) fn of_objects(
+        revision: Revision,
+        objects: impl IntoIterator<Item = (Resource, Revision)>,
+        mesh: MeshNames,
+    ) -> Self {
+        let (resources, changed_at): (Vec<_>, BTreeMap<_, _>) = objects
+            .into_iter()
+            .map(|(resource, changed)| (resource.clone(), (resource.key(), changed)))
+            .unzip();
+        let key = HashKey::from_bytes(&[7; 32]);
+        Self::compile(
+            revision,
+            resources.into_iter().collect(),
+            changed_at,
+            mesh,
+            key,
+        )
+    }
+
     fn compile(
         revision: Revision,
         objects: ObjectSet,

@@ -1,1 +1,96 @@
-//! Claims.
+//! The root, in a real store.
+
+use time::macros::datetime;
+
+use super::*;
+use crate::store::StoreConfig;
+
+const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
+
+struct Place {
+    directory: tempfile::TempDir,
+    store: Store,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            sqlite: directory.path().join("ca.sqlite"),
+            trust_domain: "td.test".parse().unwrap(),
+            id_template: identity::IdTemplate::default(),
+        };
+        let store = Store::open(&config, NOW).await.unwrap();
+        Self { directory, store }
+    }
+
+    fn kek_file(&self) -> PathBuf {
+        self.directory.path().join("keys").join("kek")
+    }
+
+    async fn keeper(&self) -> RootKeeper {
+        let lifetimes = Lifetimes::default();
+        RootKeeper::open_or_make(&self.store, "ca-1", &self.kek_file(), lifetimes, NOW)
+            .await
+            .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_root_sealed_under_another_label_does_not_open() {
+    let place = Place::new().await;
+    let mut keeper = place.keeper().await;
+    keeper.sealed.key_id.push('0');
+    assert!(matches!(
+        keeper.authority(NOW),
+        Err(RootError::Sealed(OpenError::Refused))
+    ));
+}
+
+#[tokio::test]
+async fn a_changed_bit_of_the_sealed_root_is_noticed() {
+    let place = Place::new().await;
+    let mut keeper = place.keeper().await;
+    *keeper.sealed.sealed.last_mut().unwrap() ^= 1;
+    assert!(matches!(
+        keeper.authority(NOW),
+        Err(RootError::Sealed(OpenError::Refused))
+    ));
+}
+
+#[tokio::test]
+async fn the_sealed_row_holds_no_key_in_the_clear() {
+    let place = Place::new().await;
+    let keeper = place.keeper().await;
+    let text = std::fs::read_to_string(place.kek_file()).unwrap();
+    assert!(SigningKey::from_pkcs8(&keeper.sealed.sealed).is_err());
+    assert!(
+        !keeper
+            .sealed
+            .wrapped_data_key
+            .windows(32)
+            .any(|bytes| { text.contains(&data_encoding::HEXLOWER.encode(bytes)) })
+    );
+}
+
+#[tokio::test]
+async fn two_starts_make_one_root() {
+    let place = Place::new().await;
+    let (first, second) = (place.keeper().await, place.keeper().await);
+    assert_eq!(first.certificate.digest(), second.certificate.digest());
+}
+
+#[tokio::test]
+async fn an_intermediate_never_outlives_a_day_or_its_root() {
+    let place = Place::new().await;
+    let keeper = place.keeper().await;
+    let day = Lifetimes::default().intermediate;
+    let early = keeper.sign_intermediate(NOW).unwrap();
+    assert_eq!(early.validity().not_after(), NOW + day);
+    let end = keeper.certificate.validity().not_after();
+    let late = keeper.sign_intermediate(end - day / 2).unwrap();
+    assert_eq!(
+        late.validity().not_after(),
+        end - Lifetimes::default().margin
+    );
+}
