@@ -72,7 +72,7 @@ async fn assert_refused(shop: &Shop, stranger: &Joined) {
     let listener = *shop.orders.proxy.mesh_addresses().values().next().expect("a mesh listener");
     let (_publisher, credentials) = publish(stranger, Clock::system());
     let expected = Expected::exactly(shop.orders.spiffe_id.clone());
-    let config = credentials.client_config(&expected, &[b"http/1.1"]).expect("published");
+    let config = credentials.client_config(expected, &[b"http/1.1"]).expect("published");
     let socket = TcpStream::connect(listener).await.expect("the proxy listens");
     let Ok(mut tls) = mtls::connect(socket, config).await else { return };
     // The refusal may come before or after this.

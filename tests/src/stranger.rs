@@ -63,7 +63,7 @@ impl Line {
         let (publisher, credentials) = mtls::channel(move || clock.now());
         let published = publisher.publish(joined.svid.clone(), joined.bundles.clone());
         published.expect("a valid SVID");
-        let config = credentials.client_config(&Expected::CaReplica, &[b"h2"]);
+        let config = credentials.client_config(Expected::CaReplica, &[b"h2"]);
         Self::open(agents, config.expect("published")).await
     }
 

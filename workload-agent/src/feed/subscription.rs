@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 use super::peer::{FeedPeer, ProxyMap};
 use super::roster::Seat;
 use super::service::FeedParts;
-use crate::view::View;
+use crate::view::{View, wire_revision};
 
 /// A proxy that has not acknowledged by then stops counting.
 const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(super) struct Subscription {
 struct Sent {
     welcome: bool,
     credentials: Option<(SerialNumber, u64)>,
-    revision: Option<Revision>,
+    configuration: Option<mesh::Configuration>,
     endpoints: BTreeMap<String, mesh::ServiceEndpoints>,
     heard: Option<Instant>,
 }
@@ -194,10 +194,11 @@ impl Subscription {
     }
 
     fn refill_configuration(&mut self, view: &View) {
-        if self.sent.revision != Some(view.revision()) {
-            self.sent.revision = Some(view.revision());
+        let configuration = view.configuration();
+        // Not by revision: a name that was asked for adds to the configuration of the same one.
+        if self.sent.configuration.as_ref() != Some(&configuration) {
+            self.sent.configuration = Some(configuration.clone());
             self.silent_at = Some(Instant::now() + ACKNOWLEDGE_WITHIN);
-            let configuration = view.configuration();
             self.queue
                 .push_back(feed_message::Message::Configuration(configuration));
         }
@@ -273,7 +274,8 @@ impl Subscription {
             epoch: revision.epoch,
             number: revision.number,
         };
-        let up_to_date = self.sent.revision == Some(revision);
+        let sent = self.sent.configuration.as_ref();
+        let up_to_date = sent.and_then(|it| it.revision) == Some(wire_revision(revision));
         if up_to_date {
             self.silent_at = None;
         }
