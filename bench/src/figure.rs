@@ -29,25 +29,47 @@ pub struct Figure {
 
 impl Figure {
     pub fn stated(id: &'static str, value: f64, unit: &'static str) -> Self {
-        Self { id, value: rounded(value), unit, goal: None, ok: None, limit: None }
+        Self {
+            id,
+            value: rounded(value),
+            unit,
+            goal: None,
+            ok: None,
+            limit: None,
+        }
     }
 
     pub fn at_most(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
-        Self { goal: Some(goal), ok: Some(value <= goal), ..Self::stated(id, value, unit) }
+        Self {
+            goal: Some(goal),
+            ok: Some(value <= goal),
+            ..Self::stated(id, value, unit)
+        }
     }
 
     pub fn at_least(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
-        Self { goal: Some(goal), ok: Some(value >= goal), ..Self::stated(id, value, unit) }
+        Self {
+            goal: Some(goal),
+            ok: Some(value >= goal),
+            ..Self::stated(id, value, unit)
+        }
     }
 
     pub fn with_limit(self, limit: f64) -> Self {
-        Self { limit: Some(rounded(limit)), ..self }
+        Self {
+            limit: Some(rounded(limit)),
+            ..self
+        }
     }
 }
 
 impl Report {
     pub fn new(name: &'static str, figures: Vec<Figure>) -> Self {
-        Self { name, machine: machine::describe(), figures }
+        Self {
+            name,
+            machine: machine::describe(),
+            figures,
+        }
     }
 
     pub fn json(&self) -> String {

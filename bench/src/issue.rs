@@ -38,8 +38,12 @@ pub async fn run() -> Result<Report> {
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         rounds.limit.push(micros(limit::verify_and_sign()));
-        rounds.batched.push(load(&line, pid, BATCH, SVIDS_A_ROUND / BATCH).await?);
-        rounds.single.push(load(&line, pid, 1, SINGLES_A_ROUND).await?);
+        rounds
+            .batched
+            .push(load(&line, pid, BATCH, SVIDS_A_ROUND / BATCH).await?);
+        rounds
+            .single
+            .push(load(&line, pid, 1, SINGLES_A_ROUND).await?);
     }
     let rate = median(rounds.single.iter().map(|cost| cost.each_second).collect());
     let p99 = paced(&line, rate / 2.0).await?;
@@ -58,11 +62,22 @@ impl Rounds {
     fn figures(&self, rate: f64, p99_ms: f64) -> Vec<Figure> {
         let limit = median(self.limit.clone());
         vec![
-            Figure::at_least("issue.batch32.share_of_limit", self.share(&self.batched), "ratio", 0.5)
-                .with_limit(1.0),
-            Figure::at_least("issue.batch1.share_of_limit", self.share(&self.single), "ratio", 0.35)
-                .with_limit(1.0),
-            Figure::stated("issue.batch32.cpu_us", each(&self.batched), "µs/SVID").with_limit(limit),
+            Figure::at_least(
+                "issue.batch32.share_of_limit",
+                self.share(&self.batched),
+                "ratio",
+                0.5,
+            )
+            .with_limit(1.0),
+            Figure::at_least(
+                "issue.batch1.share_of_limit",
+                self.share(&self.single),
+                "ratio",
+                0.35,
+            )
+            .with_limit(1.0),
+            Figure::stated("issue.batch32.cpu_us", each(&self.batched), "µs/SVID")
+                .with_limit(limit),
             Figure::stated("issue.batch1.cpu_us", each(&self.single), "µs/SVID").with_limit(limit),
             Figure::stated("issue.batch1.rate", rate, "SVID/s"),
             Figure::at_most("issue.p99_ms", p99_ms, "ms", 5.0),
@@ -72,7 +87,11 @@ impl Rounds {
     /// The median of each round's own ratio.
     fn share(&self, costs: &[Cost]) -> f64 {
         let ratios = self.limit.iter().zip(costs);
-        median(ratios.map(|(limit, cost)| limit / micros(cost.cpu_each)).collect())
+        median(
+            ratios
+                .map(|(limit, cost)| limit / micros(cost.cpu_each))
+                .collect(),
+        )
     }
 }
 
@@ -104,7 +123,10 @@ async fn load(line: &Arc<Line>, ca: u32, batch: usize, calls: usize) -> Result<C
     }
     let svids = u32::try_from(calls / IN_FLIGHT * IN_FLIGHT * batch)?;
     let each_second = f64::from(svids) / started.elapsed().as_secs_f64();
-    Ok(Cost { cpu_each: (process_cpu(ca)? - cpu) / svids, each_second })
+    Ok(Cost {
+        cpu_each: (process_cpu(ca)? - cpu) / svids,
+        each_second,
+    })
 }
 
 /// The 99th percentile, in milliseconds, of calls that start on a clock, not after one another.
@@ -132,7 +154,10 @@ async fn paced(line: &Arc<Line>, each_second: f64) -> Result<f64> {
 }
 
 fn requests(batch: usize) -> Vec<CertificateRequest> {
-    let request = |_| CertificateRequest { spiffe_id: WORKLOAD.to_owned(), csr: key_and_csr().1 };
+    let request = |_| CertificateRequest {
+        spiffe_id: WORKLOAD.to_owned(),
+        csr: key_and_csr().1,
+    };
     (0..batch).map(request).collect()
 }
 

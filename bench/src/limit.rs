@@ -18,7 +18,9 @@ pub fn verify_and_sign() -> Duration {
     let signature = key.sign(&csr);
     let before = thread_cpu();
     for counter in 0..OPERATIONS {
-        key.public_key().verify(&csr, &signature).expect("our own signature verifies");
+        key.public_key()
+            .verify(&csr, &signature)
+            .expect("our own signature verifies");
         let mut leaf = [0; LEAF_BYTES];
         leaf[..4].copy_from_slice(&counter.to_be_bytes());
         std::hint::black_box(key.sign(&leaf));

@@ -42,7 +42,10 @@ impl Backend {
                 connections.spawn(respond(socket));
             }
         });
-        Ok(Self { address, _tasks: tasks })
+        Ok(Self {
+            address,
+            _tasks: tasks,
+        })
     }
 }
 
@@ -56,13 +59,23 @@ pub async fn closed_loop(
     connections: usize,
     lasting: Duration,
 ) -> Result<Outcome> {
-    let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
-    let request = format!("GET {url} HTTP/1.1\r\nhost: {}\r\n\r\n", authority.unwrap_or_default());
+    let authority = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next());
+    let request = format!(
+        "GET {url} HTTP/1.1\r\nhost: {}\r\n\r\n",
+        authority.unwrap_or_default()
+    );
     let request: Arc<str> = request.into();
     let start = Arc::new(Barrier::new(connections));
     let mut callers = JoinSet::new();
     for _ in 0..connections {
-        callers.spawn(call(target, Arc::clone(&request), Arc::clone(&start), lasting));
+        callers.spawn(call(
+            target,
+            Arc::clone(&request),
+            Arc::clone(&start),
+            lasting,
+        ));
     }
     let mut total = Outcome::default();
     while let Some(outcome) = callers.join_next().await {
@@ -79,7 +92,9 @@ async fn call(
     start: Arc<Barrier>,
     lasting: Duration,
 ) -> Result<Outcome> {
-    let mut socket = TcpStream::connect(target).await.context("connecting to the proxy")?;
+    let mut socket = TcpStream::connect(target)
+        .await
+        .context("connecting to the proxy")?;
     socket.set_nodelay(true)?;
     let mut buffer = Vec::with_capacity(4096);
     exchange(&mut socket, &request, &mut buffer).await?;
@@ -115,7 +130,8 @@ async fn exchange(socket: &mut TcpStream, request: &str, buffer: &mut Vec<u8>) -
 }
 
 async fn respond(mut socket: TcpStream) {
-    let mut answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n").into_bytes();
+    let mut answer =
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {BODY_BYTES}\r\n\r\n").into_bytes();
     answer.resize(answer.len() + BODY_BYTES, b'x');
     let mut buffer = Vec::with_capacity(4096);
     while matches!(socket.read_buf(&mut buffer).await, Ok(1..)) {

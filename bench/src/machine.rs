@@ -10,10 +10,17 @@ use nix::unistd::Pid;
 /// Processor, cores and kernel.
 pub fn describe() -> String {
     let cpus = read("/proc/cpuinfo");
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name"));
-    let model = model.map_or("unknown processor", |rest| rest.trim_start_matches([' ', '\t', ':']));
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name"));
+    let model = model.map_or("unknown processor", |rest| {
+        rest.trim_start_matches([' ', '\t', ':'])
+    });
     let cores = available_parallelism().map_or(0, usize::from);
-    format!("{model}, {cores} cores, Linux {}", read("/proc/sys/kernel/osrelease").trim())
+    format!(
+        "{model}, {cores} cores, Linux {}",
+        read("/proc/sys/kernel/osrelease").trim()
+    )
 }
 
 /// User and system time of all threads of `pid`, those that have ended included.

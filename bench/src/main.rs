@@ -15,7 +15,10 @@ use std::process::ExitCode;
 use clap::{Parser, ValueEnum};
 
 #[derive(Debug, Parser)]
-#[command(name = "bench", about = "Measures Countersign beside the limits of this machine")]
+#[command(
+    name = "bench",
+    about = "Measures Countersign beside the limits of this machine"
+)]
 struct Arguments {
     /// What to measure.
     name: Name,
@@ -40,7 +43,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let report = match arguments.name {
         Name::Issue => issue::run().await?,
     };
-    let text = if arguments.json { report.json() } else { report.table() };
+    let text = if arguments.json {
+        report.json()
+    } else {
+        report.table()
+    };
     writeln!(stdout(), "{text}")?;
     Ok(())
 }

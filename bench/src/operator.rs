@@ -36,8 +36,16 @@ impl Operator {
             Some(Client::new(file, clock.clone()))
         })
         .await;
-        eventually("the CA answers", || async { admin.get("/v1/about").await.ok() }).await;
-        Ok(Self { ca, agents, admin, directory })
+        eventually("the CA answers", || async {
+            admin.get("/v1/about").await.ok()
+        })
+        .await;
+        Ok(Self {
+            ca,
+            agents,
+            admin,
+            directory,
+        })
     }
 
     pub fn directory(&self) -> &Path {
@@ -69,7 +77,10 @@ impl Operator {
     pub async fn join_token(&self, agent: &str, workloads: &[&str]) -> Result<JoinToken> {
         let request = json!({"agent": agent, "workloads": workloads});
         let answer = self.admin.post("/v1/join-tokens", &request).await?;
-        Ok(answer["tokens"][0]["token"].as_str().unwrap_or_default().parse()?)
+        Ok(answer["tokens"][0]["token"]
+            .as_str()
+            .unwrap_or_default()
+            .parse()?)
     }
 
     pub async fn stop(self) -> Result<()> {

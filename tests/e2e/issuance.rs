@@ -15,7 +15,10 @@ async fn an_identity_that_is_not_the_agents_is_refused() {
     let mesh = Mesh::start().await;
     mesh.workload("shop/orders").register().await;
     let line = agent_line(&mesh, &[]).await;
-    let result = line.issue(ORDERS, key_and_csr().1).await.expect("the call is answered");
+    let result = line
+        .issue(ORDERS, key_and_csr().1)
+        .await
+        .expect("the call is answered");
     assert_eq!(refusal(result), "not-this-agents-identity");
 }
 
@@ -23,8 +26,15 @@ async fn an_identity_that_is_not_the_agents_is_refused() {
 async fn a_reserved_identity_is_refused() {
     let mesh = Mesh::start().await;
     let line = agent_line(&mesh, &[]).await;
-    for id in ["spiffe://mesh.test/countersign/ca/ca-1", "spiffe://mesh.test"] {
-        refusal(line.issue(id, key_and_csr().1).await.expect("the call is answered"));
+    for id in [
+        "spiffe://mesh.test/countersign/ca/ca-1",
+        "spiffe://mesh.test",
+    ] {
+        refusal(
+            line.issue(id, key_and_csr().1)
+                .await
+                .expect("the call is answered"),
+        );
     }
 }
 
@@ -46,7 +56,11 @@ async fn a_workload_cannot_act_as_an_agent() {
 #[tokio::test]
 async fn without_a_certificate_nothing_is_issued() {
     let mesh = Mesh::start().await;
-    let token: JoinToken = mesh.join_token("web-7", &[]).await.parse().expect("a token");
+    let token: JoinToken = mesh
+        .join_token("web-7", &[])
+        .await
+        .parse()
+        .expect("a token");
     let line = Line::pinned(&token, &mesh.time()).await;
     let refused = line.issue(ORDERS, key_and_csr().1).await;
     assert_eq!(refused.expect_err("no certificate"), Code::Unauthenticated);
@@ -59,7 +73,7 @@ async fn a_tampered_csr_is_refused() {
     let mut csr = key_and_csr().1;
     *csr.last_mut().expect("not empty") ^= 1;
     let result = line.issue(ORDERS, csr).await.expect("the call is answered");
-    assert_eq!(refusal(result), "invalid-csr");
+    assert_eq!(refusal(result), "csr-refused");
 }
 
 #[tokio::test]
@@ -70,16 +84,25 @@ async fn what_a_csr_asks_for_is_not_believed() {
     let mut greedy = CertificateParams::default();
     greedy.distinguished_name.push(DnType::CommonName, "king");
     greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let king = "spiffe://mesh.test/ns/throne/sa/king".try_into().expect("IA5");
+    let king = "spiffe://mesh.test/ns/throne/sa/king"
+        .try_into()
+        .expect("IA5");
     greedy.subject_alt_names.push(SanType::URI(king));
-    let csr = greedy.serialize_request(&key).expect("a CSR").der().to_vec();
+    let csr = greedy
+        .serialize_request(&key)
+        .expect("a CSR")
+        .der()
+        .to_vec();
     let svid = svid(line.issue(ORDERS, csr).await.expect("the call is answered"));
     let key = crypto::signing::SigningKey::from_pkcs8(&key.serialize_der()).expect("P-256");
     // It verifies as a leaf with exactly one URI SAN, so CA:true and the second SAN are gone.
     let leaf = verified(svid.clone(), key, &agent.bundles, &mesh.time());
     let (_, parsed) = x509_parser::parse_x509_certificate(&svid.chain[0]).expect("DER");
     let subject = parsed.subject().to_string();
-    assert_eq!((leaf.spiffe_id().as_str(), subject.contains("king")), (ORDERS, false));
+    assert_eq!(
+        (leaf.spiffe_id().as_str(), subject.contains("king")),
+        (ORDERS, false)
+    );
 }
 
 async fn agent_line(mesh: &Mesh, workloads: &[&str]) -> Line {
@@ -92,7 +115,11 @@ async fn joined_for_orders(mesh: &Mesh) -> (Joined, Line) {
 }
 
 async fn join_line(mesh: &Mesh, workloads: &[&str]) -> (Joined, Line) {
-    let token: JoinToken = mesh.join_token("web-7", workloads).await.parse().expect("a token");
+    let token: JoinToken = mesh
+        .join_token("web-7", workloads)
+        .await
+        .parse()
+        .expect("a token");
     let agent = join(&token, &mesh.time()).await;
     let line = Line::mutual(mesh.ca.agents_address(), &agent, &mesh.time()).await;
     (agent, line)

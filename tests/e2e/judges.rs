@@ -13,11 +13,27 @@ async fn openssl_verifies_what_the_workload_api_hands_out() {
     let mesh = Mesh::start().await;
     let workload = mesh.workload("shop/orders").by_uid().start().await;
     let svid = fetched(&workload).await;
-    let chain: Vec<_> = svid.cert_chain().iter().map(|certificate| certificate.as_bytes()).collect();
-    let bundle = client(&workload).await.fetch_x509_context().await.expect("a context");
+    let chain: Vec<_> = svid
+        .cert_chain()
+        .iter()
+        .map(|certificate| certificate.as_bytes())
+        .collect();
+    let bundle = client(&workload)
+        .await
+        .fetch_x509_context()
+        .await
+        .expect("a context");
     let domain = svid.spiffe_id().trust_domain();
-    let bundle = bundle.bundle_set().get(domain).expect("the own domain's bundle").clone();
-    let roots: Vec<_> = bundle.authorities().iter().map(|root| root.as_bytes()).collect();
+    let bundle = bundle
+        .bundle_set()
+        .get(domain)
+        .expect("the own domain's bundle")
+        .clone();
+    let roots: Vec<_> = bundle
+        .authorities()
+        .iter()
+        .map(|root| root.as_bytes())
+        .collect();
     for purpose in ["sslserver", "sslclient"] {
         let verdict = openssl_verify(&mesh, &roots, &chain, purpose);
         assert!(verdict.ends_with("leaf.pem: OK\n"), "{purpose}: {verdict}");
@@ -29,7 +45,10 @@ async fn the_spiffe_crate_gets_the_registered_identity() {
     let mesh = Mesh::start().await;
     let workload = mesh.workload("shop/orders").by_uid().start().await;
     let svid = fetched(&workload).await;
-    assert_eq!(svid.spiffe_id().to_string(), "spiffe://mesh.test/ns/shop/sa/orders");
+    assert_eq!(
+        svid.spiffe_id().to_string(),
+        "spiffe://mesh.test/ns/shop/sa/orders"
+    );
 }
 
 #[tokio::test]
@@ -41,18 +60,28 @@ async fn a_process_that_is_not_the_workload_gets_no_identity() {
 }
 
 async fn fetched(workload: &Workload) -> spiffe::X509Svid {
-    client(workload).await.fetch_x509_svid().await.expect("an SVID")
+    client(workload)
+        .await
+        .fetch_x509_svid()
+        .await
+        .expect("an SVID")
 }
 
 async fn client(workload: &Workload) -> WorkloadApiClient {
     let endpoint = format!("unix://{}", workload.workload_api().display());
-    WorkloadApiClient::connect_to(&endpoint).await.expect("the agent listens")
+    WorkloadApiClient::connect_to(&endpoint)
+        .await
+        .expect("the agent listens")
 }
 
 fn openssl_verify(mesh: &Mesh, roots: &[&[u8]], chain: &[&[u8]], purpose: &str) -> String {
     let file = |name: &str, certificates: &[&[u8]]| {
         let path = mesh.directory().join(name);
-        fs::write(&path, certificates.iter().map(|der| pem(der)).collect::<String>()).unwrap();
+        fs::write(
+            &path,
+            certificates.iter().map(|der| pem(der)).collect::<String>(),
+        )
+        .unwrap();
         path
     };
     let output = Command::new("openssl")
@@ -63,10 +92,17 @@ fn openssl_verify(mesh: &Mesh, roots: &[&[u8]], chain: &[&[u8]], purpose: &str) 
         .arg(file("leaf.pem", &chain[..1]))
         .output()
         .expect("openssl is installed");
-    format!("{}{}", String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stderr),
+        String::from_utf8_lossy(&output.stdout)
+    )
 }
 
 fn pem(der: &[u8]) -> String {
     let body = BASE64_MIME.encode(der);
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", body.trim_end())
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        body.trim_end()
+    )
 }

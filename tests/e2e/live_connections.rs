@@ -15,12 +15,20 @@ use tokio::time::timeout;
 async fn a_stream_in_flight_is_reset_when_policy_forbids_it() {
     let shop = Shop::open().await;
     let mut caller = shop.checkout.caller().await;
-    let stream = caller.start(request(Method::GET, &format!("{ORDERS}/stream"))).await;
+    let stream = caller
+        .start(request(Method::GET, &format!("{ORDERS}/stream")))
+        .await;
     assert_eq!(stream.status(), StatusCode::OK);
     let mut body = stream.into_body();
-    body.frame().await.expect("a first chunk").expect("it arrives");
+    body.frame()
+        .await
+        .expect("a first chunk")
+        .expect("it arrives");
     shop.mesh.apply(NOBODY_MAY_CALL).await;
-    let ended = timeout(DEADLINE, async { while let Some(Ok(_)) = body.frame().await {} }).await;
+    let ended = timeout(DEADLINE, async {
+        while let Some(Ok(_)) = body.frame().await {}
+    })
+    .await;
     ended.expect("the stream ends");
 }
 
@@ -28,11 +36,17 @@ async fn a_stream_in_flight_is_reset_when_policy_forbids_it() {
 async fn a_stream_in_flight_outlives_a_change_that_still_allows_it() {
     let shop = Shop::open().await;
     let mut caller = shop.checkout.caller().await;
-    let mut body = caller.start(request(Method::GET, &format!("{ORDERS}/stream"))).await.into_body();
+    let mut body = caller
+        .start(request(Method::GET, &format!("{ORDERS}/stream")))
+        .await
+        .into_body();
     let unrelated = NOBODY_MAY_CALL.replace("orders", "ledger");
     shop.mesh.apply(&format!("{LEDGER}---{unrelated}")).await;
     for _ in 0..3 {
-        body.frame().await.expect("the stream goes on").expect("it is not reset");
+        body.frame()
+            .await
+            .expect("the stream goes on")
+            .expect("it is not reset");
     }
 }
 
@@ -44,14 +58,29 @@ async fn a_tcp_connection_is_cut_when_policy_forbids_it() {
     database.register().await;
     mesh.try_apply(DATABASE).await.expect("valid");
     let _database = database.start().await;
-    let checkout = mesh.workload("shop/checkout").reaching("shop/database", "pg").start().await;
-    let local = *checkout.proxy.reach_addresses().values().next().expect("a local port");
+    let checkout = mesh
+        .workload("shop/checkout")
+        .reaching("shop/database", "pg")
+        .start()
+        .await;
+    let local = *checkout
+        .proxy
+        .reach_addresses()
+        .values()
+        .next()
+        .expect("a local port");
     let mut socket = TcpStream::connect(local).await.expect("the proxy listens");
     socket.write_all(b"ping").await.expect("writable");
     let mut echoed = [0; 4];
-    socket.read_exact(&mut echoed).await.expect("the echo arrives");
-    mesh.apply(&DATABASE_POLICY.replace("{workload: shop/checkout}", "{workload: shop/other}")).await;
-    let ended = timeout(DEADLINE, socket.read(&mut echoed)).await.expect("the connection ends");
+    socket
+        .read_exact(&mut echoed)
+        .await
+        .expect("the echo arrives");
+    mesh.apply(&DATABASE_POLICY.replace("{workload: shop/checkout}", "{workload: shop/other}"))
+        .await;
+    let ended = timeout(DEADLINE, socket.read(&mut echoed))
+        .await
+        .expect("the connection ends");
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
 }
 
@@ -63,12 +92,23 @@ async fn a_tcp_connection_that_nobody_allowed_carries_nothing() {
     database.register().await;
     mesh.try_apply(DATABASE).await.expect("valid");
     let _database = database.start().await;
-    let intruder = mesh.workload("shop/intruder").reaching("shop/database", "pg").start().await;
-    let local = *intruder.proxy.reach_addresses().values().next().expect("a local port");
+    let intruder = mesh
+        .workload("shop/intruder")
+        .reaching("shop/database", "pg")
+        .start()
+        .await;
+    let local = *intruder
+        .proxy
+        .reach_addresses()
+        .values()
+        .next()
+        .expect("a local port");
     let mut socket = TcpStream::connect(local).await.expect("the proxy listens");
     // The refusal may come before or after this.
     drop(socket.write_all(b"ping").await);
-    let answer = timeout(DEADLINE, socket.read(&mut [0; 4])).await.expect("the connection ends");
+    let answer = timeout(DEADLINE, socket.read(&mut [0; 4]))
+        .await
+        .expect("the connection ends");
     assert!(matches!(answer, Ok(0) | Err(_)), "{answer:?}");
 }
 

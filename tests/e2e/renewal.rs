@@ -31,24 +31,43 @@ async fn calls_do_not_fail_while_certificates_are_renewed() {
 async fn a_renewed_certificate_has_a_new_serial_and_the_old_identity() {
     let shop = Shop::open_with_leaves_of(Duration::from_secs(3)).await;
     let before = presented(&shop).await;
-    timeout(DEADLINE, renewals(&shop.checkout, 1)).await.expect("a renewal");
+    timeout(DEADLINE, renewals(&shop.checkout, 1))
+        .await
+        .expect("a renewal");
     let status = shop.checkout.agent.status().borrow().clone();
-    let held = status.identity(&shop.checkout.spiffe_id).expect("it holds its identity").clone();
+    let held = status
+        .identity(&shop.checkout.spiffe_id)
+        .expect("it holds its identity")
+        .clone();
     assert_ne!(held.serial.to_string(), before);
 }
 
 async fn presented(shop: &Shop) -> String {
-    let answer = shop.checkout.caller().await.get(&format!("{ORDERS}/v1/orders")).await;
+    let answer = shop
+        .checkout
+        .caller()
+        .await
+        .get(&format!("{ORDERS}/v1/orders"))
+        .await;
     assert_eq!(answer.status, StatusCode::OK);
     let status = shop.checkout.agent.status().borrow().clone();
-    let held = status.identity(&shop.checkout.spiffe_id).expect("it holds its identity");
+    let held = status
+        .identity(&shop.checkout.spiffe_id)
+        .expect("it holds its identity");
     held.serial.to_string()
 }
 
 async fn renewals(workload: &Workload, count: u64) {
     let id = &workload.spiffe_id;
     let enough = |status: &workload_agent::AgentStatus| {
-        status.identity(id).is_some_and(|held| held.renewals >= count)
+        status
+            .identity(id)
+            .is_some_and(|held| held.renewals >= count)
     };
-    workload.agent.status().wait_for(enough).await.expect("the agent lives");
+    workload
+        .agent
+        .status()
+        .wait_for(enough)
+        .await
+        .expect("the agent lives");
 }

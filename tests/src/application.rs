@@ -82,7 +82,9 @@ impl Application {
         F: Future<Output = ()> + Send + 'static,
     {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("a bound listener has an address");
+        let address = listener
+            .local_addr()
+            .expect("a bound listener has an address");
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
@@ -90,7 +92,10 @@ impl Application {
                 connections.spawn(handle(socket));
             }
         });
-        Self { address, _tasks: tasks }
+        Self {
+            address,
+            _tasks: tasks,
+        }
     }
 }
 
@@ -108,7 +113,10 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         target: head.uri.to_string(),
         headers: headers
             .map(|(name, value)| {
-                (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+                (
+                    name.to_string(),
+                    String::from_utf8_lossy(value.as_bytes()).into_owned(),
+                )
             })
             .collect(),
         body_bytes,

@@ -38,7 +38,10 @@ impl Caller {
             // What a broken connection means is seen by the request that it breaks.
             let _ended = connection.await;
         });
-        Self { sender, _connection: tasks }
+        Self {
+            sender,
+            _connection: tasks,
+        }
     }
 
     pub async fn get(&mut self, url: &str) -> Answer {
@@ -47,25 +50,43 @@ impl Caller {
 
     pub async fn call(&mut self, request: Request<Full<Bytes>>) -> Answer {
         let (head, body) = self.start(request).await.into_parts();
-        let body = body.collect().await.expect("the body ends properly").to_bytes();
-        Answer { status: head.status, headers: head.headers, body }
+        let body = body
+            .collect()
+            .await
+            .expect("the body ends properly")
+            .to_bytes();
+        Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        }
     }
 
     /// The head of the answer, with its body still to come.
     pub async fn start(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        self.sender.ready().await.expect("the connection is kept alive");
-        self.sender.send_request(request).await.expect("the proxy answers")
+        self.sender
+            .ready()
+            .await
+            .expect("the connection is kept alive");
+        self.sender
+            .send_request(request)
+            .await
+            .expect("the proxy answers")
     }
 }
 
 impl Answer {
     /// The refusal's word of the failure vocabulary.
     pub fn reason(&self) -> Option<&str> {
-        self.headers.get("countersign-reason").and_then(|value| value.to_str().ok())
+        self.headers
+            .get("countersign-reason")
+            .and_then(|value| value.to_str().ok())
     }
 
     pub fn decision(&self) -> Option<&str> {
-        self.headers.get("countersign-decision").and_then(|value| value.to_str().ok())
+        self.headers
+            .get("countersign-decision")
+            .and_then(|value| value.to_str().ok())
     }
 
     /// # Panics
@@ -78,7 +99,9 @@ impl Answer {
 }
 
 pub fn request(method: Method, url: &str) -> Request<Full<Bytes>> {
-    let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    let authority = url
+        .strip_prefix("http://")
+        .and_then(|rest| rest.split('/').next());
     let builder = Request::builder().method(method).uri(url);
     let builder = builder.header("host", authority.expect("an http:// URL"));
     builder.body(Full::default()).expect("a valid request")

@@ -37,7 +37,12 @@ impl Mesh {
     /// With agent and workload certificates that live `life`, so that they are renewed while a
     /// test looks on.
     pub async fn with_leaves_of(life: Duration) -> Self {
-        Self::with_lifetimes(Lifetimes { agent: life, workload: life, ..Lifetimes::default() }).await
+        Self::with_lifetimes(Lifetimes {
+            agent: life,
+            workload: life,
+            ..Lifetimes::default()
+        })
+        .await
     }
 
     /// For claims about more than one mesh.
@@ -55,13 +60,22 @@ impl Mesh {
         let mut config = Config::for_directory(trust_domain, directory.path());
         config.lifetimes = lifetimes;
         let (time, clock) = Clock::adjustable();
-        let ca = Ca::start(config.clone(), time.clone()).await.expect("the CA starts");
+        let ca = Ca::start(config.clone(), time.clone())
+            .await
+            .expect("the CA starts");
         let credential = AdminFile::load(ca.admin_file(), time.now()).expect("readable");
         let admin = Client::new(credential, time.clone());
         // A restarted CA is found where it was.
         config.listen.web = ca.web_address();
         config.listen.agents = ca.agents_address();
-        Self { ca, clock, time, admin, config, directory }
+        Self {
+            ca,
+            clock,
+            time,
+            admin,
+            config,
+            directory,
+        }
     }
 
     /// A workload in the making; its agent and proxy start with
@@ -73,7 +87,10 @@ impl Mesh {
     /// Writes the objects of a YAML text as one revision and waits until every connected agent
     /// has acknowledged it.
     pub async fn apply(&self, yaml: &str) -> String {
-        let revision = self.try_apply(yaml).await.expect("the CA accepts the objects");
+        let revision = self
+            .try_apply(yaml)
+            .await
+            .expect("the CA accepts the objects");
         self.enforced(&revision).await;
         revision
     }
@@ -94,20 +111,32 @@ impl Mesh {
         let path = format!("/v1/revisions/{revision}?wait=enforced&timeoutMs=10000");
         let answer = self.admin.get(&path).await.expect("the revision is known");
         let enforced = &answer["enforcement"]["enforcedAt"];
-        assert!(!enforced.is_null(), "revision {revision} is not enforced: {answer}");
+        assert!(
+            !enforced.is_null(),
+            "revision {revision} is not enforced: {answer}"
+        );
     }
 
     /// A token that lets one agent join and hold the workloads.
     pub async fn join_token(&self, agent: &str, workloads: &[&str]) -> String {
         let request = json!({"agent": agent, "workloads": workloads});
-        let answer = self.admin.post("/v1/join-tokens", &request).await.expect("a token");
+        let answer = self
+            .admin
+            .post("/v1/join-tokens", &request)
+            .await
+            .expect("a token");
         text(&answer["tokens"][0], "token")
     }
 
     pub async fn delete(&self, path: &str) {
         self.admin.delete(path).await.expect("deleted");
-        let revision = self.admin.get("/v1/revisions?limit=1").await.expect("revisions");
-        self.enforced(&text(&revision["items"][0], "revision")).await;
+        let revision = self
+            .admin
+            .get("/v1/revisions?limit=1")
+            .await
+            .expect("revisions");
+        self.enforced(&text(&revision["items"][0], "revision"))
+            .await;
     }
 
     pub fn admin(&self) -> &Client {
@@ -130,9 +159,22 @@ impl Mesh {
 
     /// Ends the CA as a crash would. What is left can [`restart`](CrashedMesh::restart) it.
     pub fn crash_ca(self) -> CrashedMesh {
-        let Self { ca, clock, time, admin, config, directory } = self;
+        let Self {
+            ca,
+            clock,
+            time,
+            admin,
+            config,
+            directory,
+        } = self;
         ca.kill();
-        CrashedMesh { clock, time, admin, config, directory }
+        CrashedMesh {
+            clock,
+            time,
+            admin,
+            config,
+            directory,
+        }
     }
 }
 
@@ -149,13 +191,26 @@ pub struct CrashedMesh {
 impl CrashedMesh {
     /// The same store on the same ports.
     pub async fn restart(self) -> Mesh {
-        let Self { clock, time, admin, config, directory } = self;
+        let Self {
+            clock,
+            time,
+            admin,
+            config,
+            directory,
+        } = self;
         let start = || async {
             // The kernel may need a moment to give the ports back.
             Ca::start(config.clone(), time.clone()).await.ok()
         };
         let ca = crate::waiting::eventually("the CA starts again", start).await;
-        Mesh { ca, clock, time, admin, config, directory }
+        Mesh {
+            ca,
+            clock,
+            time,
+            admin,
+            config,
+            directory,
+        }
     }
 
     pub fn time(&self) -> Clock {
@@ -168,5 +223,8 @@ pub fn trust_domain() -> TrustDomain {
 }
 
 fn text(value: &Value, key: &str) -> String {
-    value[key].as_str().unwrap_or_else(|| panic!("no `{key}` in {value}")).to_owned()
+    value[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no `{key}` in {value}"))
+        .to_owned()
 }

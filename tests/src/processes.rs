@@ -37,14 +37,18 @@ impl Process {
             .stderr(errors)
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}; build --workspace --bins", path.display()));
+            .unwrap_or_else(|error| {
+                panic!("{}: {error}; build --workspace --bins", path.display())
+            });
         Self { child, log }
     }
 
     /// # Panics
     /// When it has ended.
     pub fn pid(&self) -> u32 {
-        self.child.id().unwrap_or_else(|| panic!("it has ended: {}", self.said()))
+        self.child
+            .id()
+            .unwrap_or_else(|| panic!("it has ended: {}", self.said()))
     }
 
     /// What it logged so far.
@@ -54,19 +58,28 @@ impl Process {
 
     /// As a crash or the kernel would end it.
     pub async fn kill(mut self) {
-        self.child.kill().await.expect("our own child can be killed");
+        self.child
+            .kill()
+            .await
+            .expect("our own child can be killed");
     }
 
     /// As an operator would end it.
     pub async fn terminate(mut self) -> ExitStatus {
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child can be signalled");
-        self.child.wait().await.expect("our own child can be awaited")
+        self.child
+            .wait()
+            .await
+            .expect("our own child can be awaited")
     }
 
     /// How it ended by itself.
     pub async fn ended(&mut self) -> ExitStatus {
-        self.child.wait().await.expect("our own child can be awaited")
+        self.child
+            .wait()
+            .await
+            .expect("our own child can be awaited")
     }
 }
 
@@ -74,7 +87,11 @@ impl Process {
 pub fn binary_path(binary: &str) -> PathBuf {
     let this = std::env::current_exe().expect("a running program has a path");
     let folder = this.parent().expect("a program lies in a folder");
-    let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
+    let folder = if folder.ends_with("deps") {
+        folder.parent().unwrap_or(folder)
+    } else {
+        folder
+    };
     folder.join(binary)
 }
 
@@ -82,5 +99,7 @@ pub fn binary_path(binary: &str) -> PathBuf {
 /// restart.
 pub fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("a bound listener has an address")
+    listener
+        .local_addr()
+        .expect("a bound listener has an address")
 }

@@ -61,13 +61,22 @@ impl Shop {
 
     async fn open_in(mesh: Mesh) -> Self {
         let application = Application::http().await;
-        let orders = mesh.workload("shop/orders").serving("http", application.address());
+        let orders = mesh
+            .workload("shop/orders")
+            .serving("http", application.address());
         orders.register().await;
         mesh.try_apply(SERVICE).await.expect("the service is valid");
-        mesh.try_apply(CHECKOUT_MAY_CALL).await.expect("the policy is valid");
+        mesh.try_apply(CHECKOUT_MAY_CALL)
+            .await
+            .expect("the policy is valid");
         let orders = orders.start().await;
         let checkout = mesh.workload("shop/checkout").start().await;
-        Self { checkout, orders, application, mesh }
+        Self {
+            checkout,
+            orders,
+            application,
+            mesh,
+        }
     }
 
     pub async fn intruder(&self) -> Workload {

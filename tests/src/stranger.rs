@@ -3,26 +3,26 @@
 
 use std::net::SocketAddr;
 
-use crypto::signing::{SigningKey, create_csr};
 use crypto::digest::Sha256;
+use crypto::signing::{SigningKey, create_csr};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use identity::x509::{Bundle, BundleSet, UnverifiedChain, X509Svid};
 use identity::JoinToken;
+use identity::x509::{Bundle, BundleSet, UnverifiedChain, X509Svid};
 use mtls::pinned::PinnedRoots;
 use mtls::{ClientTls, ClientTlsConfig, Expected};
-use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::attest_request::Evidence;
+use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::issuance_client::IssuanceClient;
 use proto::agent::v1::{
     AttestRequest, AttestResponse, CertificateRequest, IssueRequest, IssueResult,
     JoinTokenEvidence, Possession, Svid, issue_result,
 };
 use proto::mesh::v1::PROTOCOL;
-use rustls_pki_types::CertificateDer;
 use runtime::Clock;
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tonic::body::Body;
@@ -78,7 +78,12 @@ impl Line {
             // What a broken connection means is seen by the call that it breaks.
             let _ended = connection.await;
         });
-        Self { sender, exporter, authority: agents.to_string(), _connection: tasks }
+        Self {
+            sender,
+            exporter,
+            authority: agents.to_string(),
+            _connection: tasks,
+        }
     }
 
     /// A proof for this connection that `key` is ours.
@@ -86,7 +91,10 @@ impl Line {
         let public_key = key.public_key().spki().to_vec();
         let digest = Sha256::of(&public_key);
         let signed = [PROOF, &self.exporter, digest.as_bytes()].concat();
-        Possession { public_key, signature: key.sign(&signed) }
+        Possession {
+            public_key,
+            signature: key.sign(&signed),
+        }
     }
 
     pub async fn attest(
@@ -105,13 +113,21 @@ impl Line {
         };
         let mut client = AttestationClient::with_origin(self.service(), self.origin());
         let answer = client.attest(request).await;
-        answer.map(tonic::Response::into_inner).map_err(|status| status.code())
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| status.code())
     }
 
     /// Asks for one identity with the CSR as it is.
     pub async fn issue(&self, spiffe_id: &str, csr: Vec<u8>) -> Result<IssueResult, Code> {
-        let request = CertificateRequest { spiffe_id: spiffe_id.to_owned(), csr };
-        let answer = self.send(vec![request]).await.map_err(|status| status.code());
+        let request = CertificateRequest {
+            spiffe_id: spiffe_id.to_owned(),
+            csr,
+        };
+        let answer = self
+            .send(vec![request])
+            .await
+            .map_err(|status| status.code());
         Ok(answer?.pop().expect("one result for one request"))
     }
 
@@ -153,21 +169,32 @@ impl Line {
     }
 
     fn origin(&self) -> Uri {
-        let builder = Uri::builder().scheme("https").authority(self.authority.as_str());
-        builder.path_and_query(PathAndQuery::from_static("/")).build().expect("a valid URI")
+        let builder = Uri::builder()
+            .scheme("https")
+            .authority(self.authority.as_str());
+        builder
+            .path_and_query(PathAndQuery::from_static("/"))
+            .build()
+            .expect("a valid URI")
     }
 }
 
 /// The first address that a token names.
 pub fn address(token: &JoinToken) -> SocketAddr {
-    token.addresses()[0].to_string().parse().expect("a loopback address")
+    token.addresses()[0]
+        .to_string()
+        .parse()
+        .expect("a loopback address")
 }
 
 /// Joins with a token and a new key.
 pub async fn join(token: &JoinToken, clock: &Clock) -> Joined {
     let key = SigningKey::generate();
     let line = Line::pinned(token, clock).await;
-    let answer = line.attest(token, line.possession(&key)).await.expect("the token is good");
+    let answer = line
+        .attest(token, line.possession(&key))
+        .await
+        .expect("the token is good");
     joined(answer, key, clock)
 }
 
@@ -178,7 +205,10 @@ pub fn joined(answer: AttestResponse, key: SigningKey, clock: &Clock) -> Joined 
     let bundle = Bundle::new(domain, bundle.sequence, bundle.x509_authorities);
     let bundles = BundleSet::from(bundle.expect("a valid bundle"));
     let svid = answer.svid.expect("an answer has an SVID");
-    Joined { svid: verified(svid, key, &bundles, clock), bundles }
+    Joined {
+        svid: verified(svid, key, &bundles, clock),
+        bundles,
+    }
 }
 
 /// An SVID as the CA sent it, verified.

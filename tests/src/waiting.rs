@@ -21,7 +21,10 @@ where
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} in vain: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "waited {DEADLINE:?} in vain: {what}"
+        );
         sleep(PAUSE).await;
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
-use proxy::config::{Outbound, Reach};
+use proxy::config::{AccessLogFormat, Outbound, Reach};
 use proxy::{FeedSource, Proxy};
 use serde_json::json;
 use tokio::time::timeout;
@@ -76,14 +76,25 @@ impl<'a> WorkloadBuilder<'a> {
         let agent_config = self.join().await;
         let agent = self.start_agent(&agent_config).await;
         let proxy_config = self.proxy_config();
-        let feed = agent.feed_connection(&self.name).expect("the agent feeds its own process");
+        let feed = agent
+            .feed_connection(&self.name)
+            .expect("the agent feeds its own process");
         let proxy = start_proxy(&proxy_config, FeedSource::Connected(feed), self.mesh).await;
         let spiffe_id = spiffe_id(&self.name);
-        Workload { name: self.name, spiffe_id, agent, proxy, agent_config, proxy_config }
+        Workload {
+            name: self.name,
+            spiffe_id,
+            agent,
+            proxy,
+            agent_config,
+            proxy_config,
+        }
     }
 
     async fn start_agent(&self, config: &workload_agent::Config) -> Agent {
-        Agent::start(config.clone(), self.mesh.time()).await.expect("the agent starts")
+        Agent::start(config.clone(), self.mesh.time())
+            .await
+            .expect("the agent starts")
     }
 
     /// Writes the registry entry, once; [`start`](Self::start) does it too.
@@ -95,9 +106,17 @@ impl<'a> WorkloadBuilder<'a> {
             "metadata": {"namespace": namespace.as_str(), "name": name.as_str()},
             "spec": {"selectors": {"unix": {"uid": getuid().as_raw()}}},
         });
-        let known = self.mesh.admin().get(&format!("/v1/workloads/{}", self.name)).await.is_ok();
+        let known = self
+            .mesh
+            .admin()
+            .get(&format!("/v1/workloads/{}", self.name))
+            .await
+            .is_ok();
         if !known {
-            self.mesh.try_apply(&workload.to_string()).await.expect("the workload is registered");
+            self.mesh
+                .try_apply(&workload.to_string())
+                .await
+                .expect("the workload is registered");
         }
     }
 
@@ -106,7 +125,10 @@ impl<'a> WorkloadBuilder<'a> {
         self.register().await;
         let QualifiedName { namespace, name } = &self.name;
         let agent = format!("{namespace}-{name}");
-        let token = self.mesh.join_token(&agent, &[&self.name.to_string()]).await;
+        let token = self
+            .mesh
+            .join_token(&agent, &[&self.name.to_string()])
+            .await;
         let directory = self.mesh.directory().join(&agent);
         runtime::files::private_directory(&directory).expect("a directory for the agent");
         let token_file = directory.join("join-token");
@@ -130,8 +152,13 @@ impl<'a> WorkloadBuilder<'a> {
     fn proxy_config(&self) -> proxy::Config {
         let mut config = proxy::Config::for_workload(self.name.clone());
         let listen = loopback();
-        config.outbound = Some(Outbound { listen, allowed_uids: None, unix_socket: None });
+        config.outbound = Some(Outbound {
+            listen,
+            allowed_uids: None,
+            unix_socket: None,
+        });
         config.reach.clone_from(&self.reach);
+        config.access_log.format = AccessLogFormat::Off;
         config
     }
 }
@@ -143,7 +170,9 @@ impl Workload {
     }
 
     pub fn outbound(&self) -> SocketAddr {
-        self.proxy.outbound_address().expect("an outbound listener was configured")
+        self.proxy
+            .outbound_address()
+            .expect("an outbound listener was configured")
     }
 
     pub fn workload_api(&self) -> PathBuf {

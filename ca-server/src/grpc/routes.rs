@@ -56,6 +56,7 @@ struct AgentRoutes {
 /// Why the agents' services are not here.
 #[derive(Clone)]
 struct Closed {
+    status: Code,
     code: &'static str,
     message: String,
 }
@@ -66,10 +67,12 @@ impl Routes {
         let agents = match caller {
             Caller::Agent(agent) => Ok(AgentRoutes::of(desks, agent)),
             Caller::Other(error) => Err(Closed {
+                status: Code::PermissionDenied,
                 code: "not-an-agent",
                 message: error.to_string(),
             }),
             Caller::Anonymous => Err(Closed {
+                status: Code::Unauthenticated,
                 code: "no-client-certificate",
                 message: "an agent's SVID is needed as client certificate; attest first".to_owned(),
             }),
@@ -88,7 +91,7 @@ impl Routes {
             (Some(ISSUANCE), Ok(agents)) => answer(agents.issuance.call(request)).await,
             (Some(WATCH), Ok(agents)) => answer(agents.watch.call(request)).await,
             (Some(ISSUANCE | WATCH), Err(closed)) => {
-                status::refused(Code::PermissionDenied, closed.code, &closed.message).into_http()
+                status::refused(closed.status, closed.code, &closed.message).into_http()
             }
             _ => Status::unimplemented("no such service").into_http(),
         }

@@ -160,7 +160,7 @@ impl Session {
             }
             Some(ca_message::Message::Endpoints(endpoints)) => {
                 let view = self.held_view()?.with_endpoints(endpoints);
-                self.view.send_replace(Some(Arc::new(view)));
+                self.publish(stream, view).await;
                 Ok(())
             }
             // A newer CA's message; nothing it holds may be guessed at.
