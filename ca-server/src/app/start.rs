@@ -2,17 +2,20 @@
 //! root are opened, then ports are bound, and only then does anyone else learn of it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use identity::{SpiffeId, SpiffeIdError, ca_id};
+use mtls::Credentials;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use runtime::{AdminSource, Clock, FileError, LogLevelHandle, Shutdown, Supervisor, serve_metrics};
 use time::OffsetDateTime;
+use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
 use super::sockets::{Advertised, BindError, Sockets};
-use super::web::{WebFileError, WebListener, WebTls};
+use super::web::{WebCredentials, WebFileError, WebListener, WebTls};
 use super::{Ca, jobs};
 use crate::admin::{self, AdminAccess, AdminError};
 use crate::api::{self, ApiParts};
@@ -26,7 +29,7 @@ use crate::issue::{
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::status::unix_millis;
-use crate::store::{OpenError, Store, StoreConfig, StoreError};
+use crate::store::{AgentRow, OpenError, Store, StoreConfig, StoreError};
 use crate::watch::{EndpointKeeper, EnforcementKeeper, HistoryKeeper, Presence, WatchDesk};
 
 /// Why a replica did not start.
@@ -131,24 +134,81 @@ struct Parts {
 impl Foundation {
     async fn serve(
         self,
-        sockets: Sockets,
+        mut sockets: Sockets,
         mut supervisor: Supervisor,
         web_tls: WebTls,
         log_level: Option<LogLevelHandle>,
     ) -> Result<Ca, StartError> {
-        let mut metrics_registry = MetricsRegistry::default();
-        let metrics = Metrics::new(&mut metrics_registry);
+        let mut metrics = MetricsRegistry::default();
         let known = self.store.agents().await?;
-        let admitted = AdmittedAgents::new(known.iter().map(|row| row.spiffe_id.clone()));
-        let now = self.clock.now();
-        let live = known.into_iter().filter(|row| row.not_after > now);
-        let live = live.map(|row| row.spiffe_id).collect();
+        let parts = self.parts(&known, Metrics::new(&mut metrics), &mut supervisor);
+        let credentials = self.credentials(&parts, &mut supervisor).await?;
+        let advertised = Advertised::of(&self.config.advertise, &sockets);
+        let desks = self.desks(&parts, &advertised, self.live(known), &mut supervisor);
+        self.spawn_jobs(&parts, &desks, &mut supervisor);
+        self.write_first_credential(&advertised).await?;
 
-        let limits = &self.config.limits;
-        let (recorder, record_writer) =
-            Recorder::new(self.store.clone(), limits.record_queue, metrics.clone());
-        supervisor.spawn("records", record_writer.run(self.shutdown.clone()));
-        let parts = Parts {
+        if let Some(listener) = sockets.metrics.take() {
+            let serving = serve_metrics(listener, Arc::new(metrics), self.shutdown.clone());
+            supervisor.spawn("metrics", serving);
+        }
+        if let Some(socket) = sockets.admin.take() {
+            let source = self.admin_source(&parts, log_level, &supervisor);
+            supervisor.spawn("admin-socket", socket.serve(source, self.shutdown.clone()));
+        }
+        let addresses = (sockets.web_address, sockets.agents_address);
+        let metrics_address = sockets.metrics_address;
+        let tls = web_tls.with(credentials.clone());
+        let web = self.web_listener(sockets.web, tls, &parts, &advertised);
+        let agents = AgentListener::new(
+            sockets.agents,
+            credentials,
+            desks,
+            SeenSerials::new(self.store.clone()),
+            self.config.trust_domain.clone(),
+            &self.config.limits,
+            (self.clock.clone(), self.shutdown.clone()),
+        );
+        supervisor.spawn("web", web.run());
+        supervisor.spawn("agents", agents.run());
+        Ok(self.started(addresses, metrics_address, parts.presence, supervisor))
+    }
+
+    fn started(
+        self,
+        (web, agents): (SocketAddr, SocketAddr),
+        metrics: Option<SocketAddr>,
+        presence: Presence,
+        supervisor: Supervisor,
+    ) -> Ca {
+        tracing::info!(
+            trust_domain = %self.config.trust_domain,
+            replica = %self.config.replica,
+            %web,
+            %agents,
+            revision = %self.registry.snapshot().revision(),
+            "CA started"
+        );
+        Ca {
+            web,
+            agents,
+            metrics,
+            admin_file: self.config.admin.credential_file,
+            trust_domain: self.config.trust_domain,
+            bundle: self.authority.bundle().clone(),
+            presence,
+            store: self.store,
+            registry: self.registry,
+            supervisor,
+        }
+    }
+
+    fn parts(&self, known: &[AgentRow], metrics: Metrics, supervisor: &mut Supervisor) -> Parts {
+        let admitted = AdmittedAgents::new(known.iter().map(|row| row.spiffe_id.clone()));
+        let room = self.config.limits.record_queue;
+        let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone());
+        supervisor.spawn("records", writer.run(self.shutdown.clone()));
+        Parts {
             directory: Directory::new(self.registry.clone()),
             issuer: Issuer::new(
                 self.authority.clone(),
@@ -160,8 +220,21 @@ impl Foundation {
             presence: Presence::new(admitted.clone()),
             admitted,
             metrics,
-        };
+        }
+    }
 
+    /// Agents that may have announced something to the replica before.
+    fn live(&self, known: Vec<AgentRow>) -> BTreeSet<SpiffeId> {
+        let now = self.clock.now();
+        let live = known.into_iter().filter(|row| row.not_after > now);
+        live.map(|row| row.spiffe_id).collect()
+    }
+
+    async fn credentials(
+        &self,
+        parts: &Parts,
+        supervisor: &mut Supervisor,
+    ) -> Result<Credentials, StartError> {
         let clock = self.clock.clone();
         let (publisher, credentials) = mtls::channel(move || clock.now());
         let serving = ServingRenewal::new(
@@ -173,67 +246,32 @@ impl Foundation {
         );
         let validity = serving.renew().await?;
         supervisor.spawn("serving", serving.run(validity, self.shutdown.clone()));
+        Ok(credentials)
+    }
 
-        let advertised = Advertised::of(&self.config.advertise, &sockets);
-        let desks = self.desks(&parts, &advertised, live, &mut supervisor);
-        self.spawn_jobs(&parts, &desks, &mut supervisor);
-        self.write_first_credential(&advertised).await?;
-
-        let web = WebListener {
-            listener: sockets.web,
-            tls: web_tls.with(credentials.clone()),
-            router: api::router(&ApiParts {
-                store: self.store.clone(),
-                registry: self.registry.clone(),
-                presence: parts.presence.clone(),
-                clock: self.clock.clone(),
-                bundle: self.authority.bundle().clone(),
-                addresses: advertised.agents.clone(),
-                replica: self.config.replica.to_string(),
-            }),
+    fn web_listener(
+        &self,
+        listener: TcpListener,
+        tls: WebCredentials,
+        parts: &Parts,
+        advertised: &Advertised,
+    ) -> WebListener {
+        let router = api::router(&ApiParts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            presence: parts.presence.clone(),
+            clock: self.clock.clone(),
+            bundle: self.authority.bundle().clone(),
+            addresses: advertised.agents.clone(),
+            replica: self.config.replica.to_string(),
+        });
+        WebListener {
+            listener,
+            tls,
+            router,
             limits: self.config.limits,
             shutdown: self.shutdown.clone(),
-        };
-        supervisor.spawn("web", web.run());
-        let agents = AgentListener::new(
-            sockets.agents,
-            credentials,
-            desks,
-            SeenSerials::new(self.store.clone()),
-            self.config.trust_domain.clone(),
-            &self.config.limits,
-            (self.clock.clone(), self.shutdown.clone()),
-        );
-        supervisor.spawn("agents", agents.run());
-        if let Some(listener) = sockets.metrics {
-            let serving =
-                serve_metrics(listener, Arc::new(metrics_registry), self.shutdown.clone());
-            supervisor.spawn("metrics", serving);
         }
-        if let Some(socket) = sockets.admin {
-            let source = self.admin_source(&parts, log_level, &supervisor);
-            supervisor.spawn("admin-socket", socket.serve(source, self.shutdown.clone()));
-        }
-        tracing::info!(
-            trust_domain = %self.config.trust_domain,
-            replica = %self.config.replica,
-            web = %sockets.web_address,
-            agents = %sockets.agents_address,
-            revision = %self.registry.snapshot().revision(),
-            "CA started"
-        );
-        Ok(Ca {
-            web: sockets.web_address,
-            agents: sockets.agents_address,
-            metrics: sockets.metrics_address,
-            admin_file: self.config.admin.credential_file,
-            trust_domain: self.config.trust_domain,
-            bundle: self.authority.bundle().clone(),
-            presence: parts.presence,
-            store: self.store,
-            registry: self.registry,
-            supervisor,
-        })
     }
 
     fn desks(

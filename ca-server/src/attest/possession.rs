@@ -79,7 +79,7 @@ mod tests {
 
     fn possession(key: &SigningKey, statement: &[u8]) -> UnverifiedPossession {
         UnverifiedPossession {
-            public_key: key.public_key().clone(),
+            public_key: *key.public_key(),
             signature: key.sign(statement),
         }
     }

@@ -28,7 +28,7 @@ pub(crate) struct Assignments {
 
 impl Directory {
     pub(crate) fn new(registry: Registry) -> Self {
-        let first = Assignments::of(registry.snapshot());
+        let first = Assignments::of(&registry.snapshot());
         Self {
             registry,
             known: Arc::new(ArcSwap::from_pointee(first)),
@@ -42,7 +42,7 @@ impl Directory {
         if Arc::ptr_eq(&known.snapshot, &snapshot) {
             return Arc::clone(&known);
         }
-        let fresh = Arc::new(Assignments::of(snapshot));
+        let fresh = Arc::new(Assignments::of(&snapshot));
         self.known.store(Arc::clone(&fresh));
         fresh
     }
@@ -53,12 +53,12 @@ impl Directory {
 }
 
 impl Assignments {
-    pub(crate) fn of(snapshot: Arc<RegistrySnapshot>) -> Self {
+    pub(crate) fn of(snapshot: &Arc<RegistrySnapshot>) -> Self {
         let mut assignments = Self {
             entries: HashMap::new(),
             by_agent: HashMap::new(),
             services_of: HashMap::new(),
-            snapshot: Arc::clone(&snapshot),
+            snapshot: Arc::clone(snapshot),
         };
         for object in snapshot.iter() {
             match object.resource.as_ref() {

@@ -71,7 +71,7 @@ impl ServingRenewal {
     /// Issues, verifies and publishes one SVID.
     pub(crate) async fn renew(&self) -> Result<Validity, ServingError> {
         let key = SigningKey::generate();
-        let authorized = Authorized::own_of_replica(self.id.clone(), key.public_key().clone());
+        let authorized = Authorized::own_of_replica(self.id.clone(), *key.public_key());
         let chain = self.issuer.issue_one(authorized).await?.into_chain();
         let verified =
             UnverifiedChain::from_der(chain)?.verify(self.authority.bundles(), self.clock.now())?;

@@ -16,28 +16,28 @@ use tokio::time::Instant;
 use super::presence::StreamId;
 
 /// How long an announcement outlives its stream, and how long a new replica removes nothing.
-pub const GRACE: Duration = Duration::from_secs(30);
+pub(super) const GRACE: Duration = Duration::from_secs(30);
 
 /// One mesh listener, in front of one workload.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Endpoint {
+pub(super) struct Endpoint {
     /// IP address or host name.
-    pub address: String,
+    pub(super) address: String,
     /// Port of the Service, by name, to the mesh listener's port.
-    pub ports: BTreeMap<String, u16>,
-    pub zone: String,
+    pub(super) ports: BTreeMap<String, u16>,
+    pub(super) zone: String,
 }
 
 /// What an agent says of one workload's proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announcement {
-    pub workload: QualifiedName,
-    pub service: QualifiedName,
-    pub endpoint: Endpoint,
+pub(super) struct Announcement {
+    pub(super) workload: QualifiedName,
+    pub(super) service: QualifiedName,
+    pub(super) endpoint: Endpoint,
 }
 
 /// Who may announce what, from one state of the registry.
-pub trait Hosting {
+pub(super) trait Hosting {
     /// Whether the Service names the workload and the workload's entry names the agent.
     fn permits(&self, agent: &SpiffeId, workload: &QualifiedName, service: &QualifiedName) -> bool;
     /// The Services that the agent could announce.
@@ -46,14 +46,14 @@ pub trait Hosting {
 
 /// All endpoints of one Service; `generation` grows with each change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
-    pub generation: u64,
-    pub endpoints: Vec<Endpoint>,
+pub(super) struct Published {
+    pub(super) generation: u64,
+    pub(super) endpoints: Vec<Endpoint>,
 }
 
 /// What subscribers may be told now.
 #[derive(Debug, Clone, Default)]
-pub struct EndpointMap {
+pub(super) struct EndpointMap {
     first_generation: u64,
     services: BTreeMap<QualifiedName, Arc<Published>>,
     held: BTreeSet<QualifiedName>,
@@ -61,7 +61,7 @@ pub struct EndpointMap {
 
 impl EndpointMap {
     /// The endpoints of `service`; `None` while this replica cannot know them yet.
-    pub fn get(&self, service: &QualifiedName) -> Option<Arc<Published>> {
+    pub(super) fn get(&self, service: &QualifiedName) -> Option<Arc<Published>> {
         if self.held.contains(service) {
             return None;
         }
@@ -79,7 +79,7 @@ impl EndpointMap {
 
 /// The machine.
 #[derive(Debug)]
-pub struct AnnouncementTable {
+pub(super) struct AnnouncementTable {
     agents: BTreeMap<SpiffeId, Announced>,
     unsettled: BTreeSet<SpiffeId>,
     settles_at: Instant,
@@ -96,7 +96,7 @@ struct Announced {
 impl AnnouncementTable {
     /// `live` are the agents that may have announced to a replica before this one;
     /// `first_generation` is above every generation that this replica's name has sent.
-    pub fn new(first_generation: u64, live: BTreeSet<SpiffeId>, now: Instant) -> Self {
+    pub(super) fn new(first_generation: u64, live: BTreeSet<SpiffeId>, now: Instant) -> Self {
         Self {
             agents: BTreeMap::new(),
             unsettled: live,
@@ -109,7 +109,12 @@ impl AnnouncementTable {
     }
 
     /// The agent's stream says what it serves; replaces what it said before.
-    pub fn announced(&mut self, agent: &SpiffeId, stream: StreamId, list: Vec<Announcement>) {
+    pub(super) fn announced(
+        &mut self,
+        agent: &SpiffeId,
+        stream: StreamId,
+        list: Vec<Announcement>,
+    ) {
         if self
             .agents
             .get(agent)
@@ -127,7 +132,7 @@ impl AnnouncementTable {
     }
 
     /// The stream ended; a newer one of the same agent has taken over what it said.
-    pub fn closed(&mut self, agent: &SpiffeId, stream: StreamId, now: Instant) {
+    pub(super) fn closed(&mut self, agent: &SpiffeId, stream: StreamId, now: Instant) {
         if let Some(known) = self.agents.get_mut(agent)
             && known.stream <= stream
             && known.expires.is_none()
@@ -137,14 +142,14 @@ impl AnnouncementTable {
     }
 
     /// When something changes by time alone.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         let settles = (!self.unsettled.is_empty()).then_some(self.settles_at);
         let expiries = self.agents.values().filter_map(|known| known.expires);
         expiries.chain(settles).min()
     }
 
     /// What may be told now; the same `Arc` when nothing changed.
-    pub fn publish(&mut self, hosting: &impl Hosting, now: Instant) -> Arc<EndpointMap> {
+    pub(super) fn publish(&mut self, hosting: &impl Hosting, now: Instant) -> Arc<EndpointMap> {
         self.agents
             .retain(|_, known| known.expires.is_none_or(|at| now < at));
         if now >= self.settles_at {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use identity::QualifiedName;
+use identity::{QualifiedName, QualifiedNameError};
 use policy::Revision;
 use policy::resource::PortName;
 use proto::agent::v1 as wire;
@@ -165,7 +165,7 @@ fn decode_endpoint(endpoint: mesh::Endpoint) -> Result<Endpoint, Malformed> {
     let mut ports = BTreeMap::new();
     for (name, port) in endpoint.ports {
         name.parse::<PortName>()
-            .map_err(|error| malformed("endpoint.ports", error))?;
+            .map_err(|error| malformed("endpoint.ports", error.to_string()))?;
         let port = u16::try_from(port)
             .ok()
             .filter(|port| *port != 0)
@@ -224,7 +224,8 @@ fn decode_report(report: wire::ProxyReport) -> Result<(QualifiedName, ProxyRepor
 }
 
 fn decode_name(field: &'static str, text: &str) -> Result<QualifiedName, Malformed> {
-    text.parse().map_err(|error| malformed(field, error))
+    text.parse()
+        .map_err(|error: QualifiedNameError| malformed(field, error.to_string()))
 }
 
 fn check_count(field: &'static str, count: usize, most: u32) -> Result<(), Malformed> {
@@ -252,10 +253,10 @@ fn check_length(
     }
 }
 
-fn malformed(field: &'static str, rule: impl ToString) -> Malformed {
+fn malformed(field: &'static str, rule: impl Into<String>) -> Malformed {
     Malformed {
         field,
-        rule: rule.to_string(),
+        rule: rule.into(),
     }
 }
 

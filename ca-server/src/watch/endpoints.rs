@@ -111,7 +111,7 @@ impl EndpointKeeper {
                     continue;
                 }
             }
-            due = due.or(Some(earliest.max(Instant::now())));
+            due = due.or_else(|| Some(earliest.max(Instant::now())));
         }
     }
 

@@ -17,7 +17,7 @@ use crate::issue::AdmittedAgents;
 
 /// Orders the streams of this process; a later stream of an agent replaces the earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StreamId(pub(super) u64);
+pub(super) struct StreamId(pub(super) u64);
 
 /// What an agent says first.
 #[derive(Debug, Clone)]
@@ -78,7 +78,7 @@ pub struct Presence {
 
 /// One stream's place in the table; the agent leaves with it.
 #[derive(Debug)]
-pub struct Session {
+pub(crate) struct Session {
     presence: Presence,
     agent: SpiffeId,
     stream: StreamId,

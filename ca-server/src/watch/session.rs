@@ -119,9 +119,8 @@ impl WatchSession {
     }
 
     async fn next(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<Said, End> {
-        let message = match incoming.message().await {
-            Ok(Some(message)) => message,
-            Ok(None) | Err(_) => return Err(End::Gone),
+        let Ok(Some(message)) = incoming.message().await else {
+            return Err(End::Gone);
         };
         let said = Said::decode(message, &self.desk.limits, self.desk.clock.now());
         said.map_err(|error| refused("malformed", &error.to_string()).into())

@@ -80,7 +80,7 @@ fn view(number: u64, placed: &[Placed], asked: &Subscriptions) -> View {
     });
     let revision = Revision { epoch: 1, number };
     let snapshot = RegistrySnapshot::of_objects(revision, objects, mesh);
-    let assignments = Assignments::of(Arc::new(snapshot));
+    let assignments = Assignments::of(&Arc::new(snapshot));
     View::of(&assignments, &agent(), asked, &Lifetimes::default())
 }
 
