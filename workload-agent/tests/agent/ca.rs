@@ -188,7 +188,7 @@ impl Ca {
     fn sign(&self, spiffe_id: SpiffeId, key: &PublicKey, validity: Validity) -> Vec<Vec<u8>> {
         let spec = LeafSpec {
             spiffe_id,
-            public_key: key.clone(),
+            public_key: *key,
             validity,
             serial: SerialNumber::random(&mut SystemRandom),
             dns_names: Vec::new(),

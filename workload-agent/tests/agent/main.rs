@@ -1,7 +1,10 @@
 //! The whole agent, against a CA with real certificates, over real sockets.
 
+#[cfg(test)]
 mod ca;
+#[cfg(test)]
 mod host;
+#[cfg(test)]
 mod tls_stream;
 
 use std::time::Duration;
