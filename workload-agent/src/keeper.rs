@@ -114,8 +114,8 @@ impl Keeper {
         let outcome = self.take_own(chain, key, bundle);
         if outcome.is_ok() {
             self.publish_own();
+            self.own_adopted(requests);
             self.reassign(requests);
-            self.own_held(requests);
             self.save().await;
         }
         // The session may have gone with the process's end.
@@ -278,9 +278,9 @@ impl Keeper {
         self.current().workloads.len() != before
     }
 
-    fn own_held(&mut self, requests: &mut JoinSet<Batch>) {
+    fn own_adopted(&mut self, requests: &mut JoinSet<Batch>) {
         if let Some(own) = self.current().own.as_deref() {
-            self.step(held_event(own), requests);
+            self.step(adopted_event(own), requests);
         }
     }
 
@@ -342,7 +342,15 @@ impl Keeper {
     }
 }
 
-pub(crate) fn held_event(held: &Held) -> Event {
+pub(crate) fn adopted_event(held: &Held) -> Event {
+    Event::Adopted {
+        id: held.svid.spiffe_id().clone(),
+        not_after: held.not_after(),
+        renews_at: held.renews_at,
+    }
+}
+
+fn held_event(held: &Held) -> Event {
     Event::Held {
         id: held.svid.spiffe_id().clone(),
         not_after: held.not_after(),

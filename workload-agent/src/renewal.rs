@@ -25,7 +25,13 @@ pub(crate) struct Renewal {
 pub(crate) enum Event {
     /// These, and no others, are to be held.
     Assigned(BTreeSet<SpiffeId>),
-    /// A certificate is held: one just issued, or one from the cache.
+    /// The agent's own first certificate, or one from the cache: held before anything assigned it.
+    Adopted {
+        id: SpiffeId,
+        not_after: OffsetDateTime,
+        renews_at: OffsetDateTime,
+    },
+    /// A certificate that was asked for has come.
     Held {
         id: SpiffeId,
         not_after: OffsetDateTime,
@@ -74,6 +80,14 @@ impl Renewal {
         let mut actions = Vec::new();
         match event {
             Event::Assigned(ids) => actions.extend(self.assign(ids, now)),
+            Event::Adopted {
+                id,
+                not_after,
+                renews_at,
+            } => {
+                self.entries.entry(id.clone()).or_insert(Entry::due(now));
+                self.hold(&id, not_after, renews_at, now);
+            }
             Event::Held {
                 id,
                 not_after,
@@ -118,11 +132,7 @@ impl Renewal {
             .map(|(id, _)| id)
             .collect();
         for id in ids {
-            self.entries.entry(id).or_insert(Entry {
-                not_after: None,
-                step: Step::Waiting(now),
-                attempts: 0,
-            });
+            self.entries.entry(id).or_insert(Entry::due(now));
         }
         gone.into_iter().map(Action::Withdraw).collect()
     }
@@ -190,6 +200,14 @@ impl Renewal {
 }
 
 impl Entry {
+    fn due(now: OffsetDateTime) -> Self {
+        Self {
+            not_after: None,
+            step: Step::Waiting(now),
+            attempts: 0,
+        }
+    }
+
     /// Doubles with each attempt, and never takes more than an eighth of what is left of the
     /// certificate: several attempts fit in before it expires.
     fn retry_delay(&self, now: OffsetDateTime, draw: f64) -> Duration {

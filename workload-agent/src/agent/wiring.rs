@@ -17,9 +17,9 @@ use crate::config::Config;
 use crate::contact::Contact;
 use crate::feed::{FeedDesk, FeedListener, FeedParts, InProcess, ProxyMap, Roster};
 use crate::holdings::Holdings;
-use crate::keeper::{Admitted, Keeper, held_event};
+use crate::keeper::{Admitted, Keeper, adopted_event};
 use crate::metrics;
-use crate::renewal::{Event, Renewal};
+use crate::renewal::Renewal;
 use crate::session::Session;
 use crate::socket::Socket;
 use crate::status::{AgentStatus, StatusSource};
@@ -214,12 +214,6 @@ impl Wiring {
 /// A machine that knows what the cache gave back: nothing of it is asked for before it is due.
 fn restored_renewal(holdings: &Holdings, clock: &Clock) -> Renewal {
     let now = clock.now();
-    let ids = holdings
-        .all()
-        .map(|held| held.svid.spiffe_id().clone())
-        .collect();
-    let (assigned, _) = Renewal::default().step(Event::Assigned(ids), now);
-    holdings.all().fold(assigned, |machine, held| {
-        machine.step(held_event(held), now).0
-    })
+    let adopt = |machine: Renewal, held| machine.step(adopted_event(held), now).0;
+    holdings.all().fold(Renewal::default(), adopt)
 }

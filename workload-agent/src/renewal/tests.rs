@@ -62,6 +62,18 @@ fn certificate_for_an_identity_that_has_gone_is_not_kept() {
 }
 
 #[test]
+fn adopted_certificate_is_not_asked_for_again_when_it_is_assigned() {
+    let adopted = Event::Adopted {
+        id: id("orders"),
+        not_after: START + LIFE,
+        renews_at: START + LIFE / 2,
+    };
+    let (renewal, _) = Renewal::default().step(adopted, START);
+    let (_, actions) = renewal.step(Event::Assigned(ids(&["orders"])), START);
+    assert_eq!(actions, []);
+}
+
+#[test]
 fn all_that_is_due_is_asked_for_in_one_batch() {
     let (_, actions) =
         Renewal::default().step(Event::Assigned(ids(&["orders", "checkout"])), START);
