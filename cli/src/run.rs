@@ -60,8 +60,13 @@ pub(crate) struct Run {
     /// A join token, for production: the Workload and the Service must exist; - for standard input
     #[arg(long, value_name = "FILE")]
     token: Option<PathBuf>,
-    /// What of the agent and proxy is logged on standard error
-    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    /// What of the agent and proxy is logged on standard error [default: warn]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "warn,countersign_proxy::app::housekeeping=error",
+        hide_default_value = true
+    )]
     log_level: LogFilter,
     #[command(flatten)]
     admin: AdminArguments,

@@ -53,8 +53,13 @@ pub(crate) struct Up {
     /// The trust domain; fixed once the state exists
     #[arg(long, value_name = "NAME", default_value = "countersign.local")]
     trust_domain: TrustDomain,
-    /// What is logged on standard error
-    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    /// What is logged on standard error [default: warn]
+    #[arg(
+        long,
+        value_name = "LEVEL",
+        default_value = "warn,countersign_proxy::app::housekeeping=error",
+        hide_default_value = true
+    )]
     log_level: LogFilter,
     #[command(flatten)]
     home: HomeArguments,

@@ -69,11 +69,11 @@ impl Registration {
     pub(super) async fn withdraw(self) {
         let path = format!("/v1/agents/{ATTESTOR}/{}", self.agent.name());
         match self.client.delete(&path).await {
-            Err(error) if error.status() != Some(404) => self.left("the agent", &error),
+            Err(error) if error.status() != Some(404) => self.left("an agent of", &error),
             _ => {}
         }
         if let Err(error) = self.leave_workload().await {
-            self.left("the Workload and the Service", &error);
+            self.left("Workload", &error);
         }
     }
 
@@ -100,8 +100,9 @@ impl Registration {
                 answer => answer?,
             };
             let others = other_agents(&workload, &self.agent);
-            if others.is_empty() && self.created.contains(&"Workload") {
-                return self.delete_created().await;
+            let last = others.is_empty() && self.created.contains(&"Workload");
+            if last && self.delete_created().await {
+                return Ok(());
             }
             workload["spec"]["agents"] = json!(others);
             workload
@@ -115,22 +116,20 @@ impl Registration {
         Ok(())
     }
 
-    async fn delete_created(&self) -> Result<(), ClientError> {
-        let deletions = self
-            .created
-            .iter()
-            .map(|kind| objects::deletion(kind, &self.workload))
-            .collect::<Vec<_>>();
+    /// Whether it was removed. Something else may need it by now, such as a Policy for the Service.
+    async fn delete_created(&self) -> bool {
+        let deletion = |kind: &&str| objects::deletion(kind, &self.workload);
         let changeset = json!({
             "reason": format!("countersign run: end of {}", self.agent.name()),
             "apply": [],
-            "delete": deletions,
+            "delete": self.created.iter().map(deletion).collect::<Vec<_>>(),
             "dryRun": false,
         });
-        self.client
-            .post("/v1/changesets", &changeset)
-            .await
-            .map(drop)
+        let deleted = self.client.post("/v1/changesets", &changeset).await;
+        if let Err(error) = &deleted {
+            self.left(&self.created.join(" and "), error);
+        }
+        deleted.is_ok()
     }
 
     fn left(&self, what: &str, error: &ClientError) {

@@ -15,7 +15,8 @@ use futures_util::future::{join_all, select_all, try_join_all};
 use identity::{IdTemplate, QualifiedName};
 use proxy::{CallRecord, Direction};
 use runtime::{Clock, Shutdown};
-use serde_json::json;
+use serde::Serialize;
+use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval};
@@ -312,24 +313,46 @@ pub(super) fn workload(role: Role) -> QualifiedName {
         .expect("the demonstration's names are DNS labels")
 }
 
+/// The line that `--json` prints.
+#[derive(Serialize)]
+struct Outcome<'a> {
+    identities: Vec<Value>,
+    calls: Calls,
+    revision: &'a str,
+}
+
+#[derive(Serialize)]
+struct Calls {
+    allowed: u64,
+    denied: u64,
+    failed: u64,
+}
+
 fn print_outcome(
     identities: &[IdentityStatus],
     tally: &Tally,
     revision: &str,
 ) -> anyhow::Result<()> {
-    let identities: Vec<_> = identities
-        .iter()
-        .map(|identity| {
-            let whole = serde_json::to_value(identity)?;
-            Ok(json!({
-                "spiffe_id": whole["spiffe_id"],
-                "serial": whole["serial"],
-                "not_after": whole["not_after"],
-                "renewals": whole["renewals"],
-            }))
-        })
-        .collect::<Result<_, serde_json::Error>>()?;
-    let calls = json!({ "allowed": tally.allowed, "denied": tally.denied, "failed": tally.failed });
-    let outcome = json!({ "identities": identities, "calls": calls, "revision": revision });
-    output::print_text(&format!("{outcome}\n"))
+    let identity = |identity: &IdentityStatus| {
+        let whole = serde_json::to_value(identity)?;
+        Ok(json!({
+            "spiffe_id": whole["spiffe_id"],
+            "serial": whole["serial"],
+            "not_after": whole["not_after"],
+            "renewals": whole["renewals"],
+        }))
+    };
+    let outcome = Outcome {
+        identities: identities
+            .iter()
+            .map(identity)
+            .collect::<Result<_, serde_json::Error>>()?,
+        calls: Calls {
+            allowed: tally.allowed,
+            denied: tally.denied,
+            failed: tally.failed,
+        },
+        revision,
+    };
+    output::print_text(&(serde_json::to_string(&outcome)? + "\n"))
 }

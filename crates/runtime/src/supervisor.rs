@@ -101,6 +101,8 @@ impl Supervisor {
         if drained {
             return outcome;
         }
+        let forced: Vec<_> = self.names.values().copied().collect();
+        tracing::warn!(tasks = ?forced, "not drained in time, forced");
         self.trigger.force();
         if tokio::time::timeout(FORCED_GRACE, self.join_all(&mut outcome))
             .await
