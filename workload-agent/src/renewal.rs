@@ -85,7 +85,9 @@ impl Renewal {
                 not_after,
                 renews_at,
             } => {
-                self.entries.entry(id.clone()).or_insert(Entry::due(now));
+                self.entries
+                    .entry(id.clone())
+                    .or_insert_with(|| Entry::due(now));
                 self.hold(&id, not_after, renews_at, now);
             }
             Event::Held {
@@ -132,7 +134,7 @@ impl Renewal {
             .map(|(id, _)| id)
             .collect();
         for id in ids {
-            self.entries.entry(id).or_insert(Entry::due(now));
+            self.entries.entry(id).or_insert_with(|| Entry::due(now));
         }
         gone.into_iter().map(Action::Withdraw).collect()
     }
