@@ -10,12 +10,11 @@ use ca_server::{Ca, Config, reset_admin};
 use clap::{Parser, Subcommand};
 use runtime::{Clock, exit, telemetry};
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const DRAIN: Duration = Duration::from_secs(20);
 
 /// The certificate authority of a mesh.
 #[derive(Debug, Parser)]
-#[command(name = "countersign-ca", version = VERSION)]
+#[command(name = "countersign-ca", version = version())]
 struct Arguments {
     /// The configuration file.
     #[arg(
@@ -48,6 +47,11 @@ enum AdminCommand {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     exit::report(run(&arguments))
+}
+
+/// The cryptographic backend differs between builds, and with it what they can do.
+fn version() -> String {
+    format!("{} ({})", env!("CARGO_PKG_VERSION"), crypto::BACKEND)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

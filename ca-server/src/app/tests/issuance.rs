@@ -35,7 +35,7 @@ fn request(id: &identity::SpiffeId, csr: Vec<u8>) -> wire::CertificateRequest {
 async fn without_a_client_certificate_nothing_is_issued() {
     let ca = TestCa::start().await;
     let result = ca.anonymous().await.issue(Vec::new()).await;
-    refused(result, Code::PermissionDenied, "no-client-certificate");
+    refused(result, Code::Unauthenticated, "no-client-certificate");
 }
 
 #[tokio::test]
