@@ -17,6 +17,7 @@ pub(crate) struct Metrics(Arc<Inner>);
 struct Inner {
     issued: Counter,
     attestations: Family<Outcome, Counter>,
+    agent_requests: Family<Request, Counter>,
     record_groups: Histogram,
     enforcement: Histogram,
     connected: Gauge,
@@ -27,12 +28,18 @@ struct Outcome {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    kind: &'static str,
+}
+
 impl Metrics {
     /// Registers all of them.
     pub(crate) fn new(registry: &mut Registry) -> Self {
         let inner = Inner {
             issued: Counter::default(),
             attestations: Family::default(),
+            agent_requests: Family::default(),
             record_groups: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             enforcement: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             connected: Gauge::default(),
@@ -47,6 +54,11 @@ impl Metrics {
             "attestations",
             "Attestations, by attestor or by the code of their refusal",
             inner.attestations.clone(),
+        );
+        registry.register(
+            "agent_requests",
+            "What agents asked for: calls by service, and messages on watch streams; no PINGs",
+            inner.agent_requests.clone(),
         );
         registry.register(
             "record_group_size",
@@ -72,6 +84,11 @@ impl Metrics {
 
     pub(crate) fn attestation(&self, result: &'static str) {
         self.0.attestations.get_or_create(&Outcome { result }).inc();
+    }
+
+    /// `kind` is a service, or `watch-message`.
+    pub(crate) fn agent_request(&self, kind: &'static str) {
+        self.0.agent_requests.get_or_create(&Request { kind }).inc();
     }
 
     pub(crate) fn record_group(&self, records: usize) {

@@ -321,6 +321,7 @@ impl Foundation {
             replicas: advertised.agents.iter().map(ToString::to_string).collect(),
             lifetimes: self.config.lifetimes,
             limits: self.config.limits,
+            metrics: parts.metrics.clone(),
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             streams,
@@ -329,6 +330,7 @@ impl Foundation {
             attest: Arc::new(attest),
             issue: Arc::new(issue),
             watch: Arc::new(watch),
+            metrics: parts.metrics.clone(),
         }
     }
 

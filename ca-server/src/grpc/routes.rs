@@ -16,6 +16,7 @@ use tower::Service;
 
 use crate::attest::{AttestCalls, AttestDesk, ChannelBinding};
 use crate::issue::{IssueCalls, IssueDesk};
+use crate::metrics::Metrics;
 use crate::peer::{AgentPeer, NotAnAgent};
 use crate::status;
 use crate::watch::{WatchCalls, WatchDesk};
@@ -30,6 +31,7 @@ pub(crate) struct Desks {
     pub(crate) attest: Arc<AttestDesk>,
     pub(crate) issue: Arc<IssueDesk>,
     pub(crate) watch: Arc<WatchDesk>,
+    pub(crate) metrics: Metrics,
 }
 
 /// Who is at the other end.
@@ -45,6 +47,7 @@ pub(super) enum Caller {
 pub(super) struct Routes {
     attestation: AttestationServer<AttestCalls>,
     agents: Result<AgentRoutes, Closed>,
+    metrics: Metrics,
 }
 
 #[derive(Clone)]
@@ -80,6 +83,7 @@ impl Routes {
         Self {
             attestation: AttestationServer::new(calls).max_decoding_message_size(LARGEST_ATTEST),
             agents,
+            metrics: desks.metrics.clone(),
         }
     }
 
@@ -87,9 +91,18 @@ impl Routes {
         let path = request.uri().path();
         let service = path.trim_start_matches('/').split('/').next();
         match (service, &mut self.agents) {
-            (Some(ATTESTATION), _) => answer(self.attestation.call(request)).await,
-            (Some(ISSUANCE), Ok(agents)) => answer(agents.issuance.call(request)).await,
-            (Some(WATCH), Ok(agents)) => answer(agents.watch.call(request)).await,
+            (Some(ATTESTATION), _) => {
+                self.metrics.agent_request("attestation");
+                answer(self.attestation.call(request)).await
+            }
+            (Some(ISSUANCE), Ok(agents)) => {
+                self.metrics.agent_request("issuance");
+                answer(agents.issuance.call(request)).await
+            }
+            (Some(WATCH), Ok(agents)) => {
+                self.metrics.agent_request("watch");
+                answer(agents.watch.call(request)).await
+            }
             (Some(ISSUANCE | WATCH), Err(closed)) => {
                 status::refused(closed.status, closed.code, &closed.message).into_http()
             }

@@ -19,6 +19,7 @@ use super::session::WatchSession;
 use crate::authority::Authority;
 use crate::config::{Lifetimes, Limits};
 use crate::issue::{AdmittedAgents, Directory};
+use crate::metrics::Metrics;
 use crate::peer::AgentPeer;
 
 /// Messages that wait for an agent that reads slowly.
@@ -38,6 +39,7 @@ pub(crate) struct WatchDesk {
     pub(crate) replicas: Vec<String>,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
+    pub(crate) metrics: Metrics,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
     /// Owns the streams' tasks.

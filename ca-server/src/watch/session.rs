@@ -122,6 +122,7 @@ impl WatchSession {
         let Ok(Some(message)) = incoming.message().await else {
             return Err(End::Gone);
         };
+        self.desk.metrics.agent_request("watch-message");
         let said = Said::decode(message, &self.desk.limits, self.desk.clock.now());
         said.map_err(|error| refused("malformed", &error.to_string()).into())
     }
