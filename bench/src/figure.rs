@@ -7,28 +7,28 @@ use crate::machine;
 
 /// One run of one benchmark.
 #[derive(Debug, Serialize)]
-pub struct Report {
-    pub name: &'static str,
-    pub machine: String,
-    pub figures: Vec<Figure>,
+pub(crate) struct Report {
+    pub(crate) name: &'static str,
+    pub(crate) machine: String,
+    pub(crate) figures: Vec<Figure>,
 }
 
 /// A median of interleaved rounds.
 #[derive(Debug, Serialize)]
-pub struct Figure {
-    pub id: &'static str,
-    pub value: f64,
-    pub unit: &'static str,
+pub(crate) struct Figure {
+    pub(crate) id: &'static str,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
     /// The number asked for.
-    pub goal: Option<f64>,
+    pub(crate) goal: Option<f64>,
     /// Whether the goal is met.
-    pub ok: Option<bool>,
+    pub(crate) ok: Option<bool>,
     /// What the hardware could do, in the same unit.
-    pub limit: Option<f64>,
+    pub(crate) limit: Option<f64>,
 }
 
 impl Figure {
-    pub fn stated(id: &'static str, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn stated(id: &'static str, value: f64, unit: &'static str) -> Self {
         Self {
             id,
             value: rounded(value),
@@ -39,7 +39,7 @@ impl Figure {
         }
     }
 
-    pub fn at_most(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+    pub(crate) fn at_most(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
             goal: Some(goal),
             ok: Some(value <= goal),
@@ -47,7 +47,7 @@ impl Figure {
         }
     }
 
-    pub fn at_least(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+    pub(crate) fn at_least(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
         Self {
             goal: Some(goal),
             ok: Some(value >= goal),
@@ -55,7 +55,7 @@ impl Figure {
         }
     }
 
-    pub fn with_limit(self, limit: f64) -> Self {
+    pub(crate) fn with_limit(self, limit: f64) -> Self {
         Self {
             limit: Some(rounded(limit)),
             ..self
@@ -64,7 +64,7 @@ impl Figure {
 }
 
 impl Report {
-    pub fn new(name: &'static str, figures: Vec<Figure>) -> Self {
+    pub(crate) fn new(name: &'static str, figures: Vec<Figure>) -> Self {
         Self {
             name,
             machine: machine::describe(),
@@ -72,11 +72,11 @@ impl Report {
         }
     }
 
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         serde_json::to_string(self).expect("numbers and strings serialize")
     }
 
-    pub fn table(&self) -> String {
+    pub(crate) fn table(&self) -> String {
         let mut lines = vec![format!("{} on {}", self.name, self.machine)];
         lines.push(format!(
             "{:<40} {:>12} {:<10} {:>10} {:>6} {:>10}",
@@ -105,13 +105,13 @@ impl Figure {
 
 /// # Panics
 /// When there is no sample.
-pub fn median(mut samples: Vec<f64>) -> f64 {
+pub(crate) fn median(mut samples: Vec<f64>) -> f64 {
     quantile(&mut samples, 0.5)
 }
 
 /// # Panics
 /// When there is no sample.
-pub fn quantile(samples: &mut [f64], share: f64) -> f64 {
+pub(crate) fn quantile(samples: &mut [f64], share: f64) -> f64 {
     samples.sort_unstable_by(f64::total_cmp);
     let last = samples.len().checked_sub(1).expect("at least one sample");
     samples[((last as f64) * share).round() as usize]

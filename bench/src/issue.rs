@@ -31,7 +31,7 @@ struct Cost {
     each_second: f64,
 }
 
-pub async fn run() -> Result<Report> {
+pub(crate) async fn run() -> Result<Report> {
     let operator = Operator::start("[limits]\nissue_per_agent_per_second = 1000000\n").await?;
     let line = Arc::new(agent(&operator).await?);
     let pid = operator.ca.pid();

@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::Pid;
 
 /// Processor, cores and kernel.
-pub fn describe() -> String {
+pub(crate) fn describe() -> String {
     let cpus = read("/proc/cpuinfo");
     let model = cpus
         .lines()
@@ -27,19 +27,19 @@ pub fn describe() -> String {
 ///
 /// # Errors
 /// When there is no such process.
-pub fn process_cpu(pid: u32) -> nix::Result<Duration> {
+pub(crate) fn process_cpu(pid: u32) -> nix::Result<Duration> {
     let pid = Pid::from_raw(i32::try_from(pid).map_err(|_| nix::Error::ESRCH)?);
     Ok(clock_getcpuclockid(pid)?.now()?.into())
 }
 
 /// User and system time of this thread.
-pub fn thread_cpu() -> Duration {
+pub(crate) fn thread_cpu() -> Duration {
     let now = ClockId::CLOCK_THREAD_CPUTIME_ID.now();
     now.expect("every thread has a CPU clock").into()
 }
 
 /// Resident set, MiB; what is shared with other processes counts in full.
-pub fn rss_mib(pid: u32) -> f64 {
+pub(crate) fn rss_mib(pid: u32) -> f64 {
     let status = read(&format!("/proc/{pid}/status"));
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<f64>().ok());

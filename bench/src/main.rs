@@ -7,7 +7,12 @@ mod issue;
 mod limit;
 mod load;
 mod machine;
+mod mesh;
 mod operator;
+mod program;
+mod proxy;
+mod shop;
+mod sidecar;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -31,6 +36,10 @@ struct Arguments {
 enum Name {
     /// CPU of the CA for each SVID; latency of issuance.
     Issue,
+    /// CPU, added latency and memory of the proxies.
+    Proxy,
+    /// The four binaries together: start, change, restart, rest, memory.
+    Mesh,
 }
 
 fn main() -> ExitCode {
@@ -42,6 +51,8 @@ fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let report = match arguments.name {
         Name::Issue => issue::run().await?,
+        Name::Proxy => proxy::run().await?,
+        Name::Mesh => mesh::run().await?,
     };
     let text = if arguments.json {
         report.json()

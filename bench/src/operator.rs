@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cli::admin::{AdminFile, Client};
 use identity::JoinToken;
 use mesh_tests::processes::{Process, free_address};
@@ -11,23 +11,36 @@ use mesh_tests::waiting::eventually;
 use runtime::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-pub const TRUST_DOMAIN: &str = "mesh.bench";
+pub(crate) const TRUST_DOMAIN: &str = "mesh.bench";
+
+const AGENT_REQUESTS: &str = "countersign_ca_agent_requests_total";
+const WATCH_MESSAGE: &str = "\"watch-message\"";
 
 #[derive(Debug)]
-pub struct Operator {
-    pub ca: Process,
-    pub agents: SocketAddr,
+pub(crate) struct Operator {
+    pub(crate) ca: Process,
     admin: Client,
+    metrics: SocketAddr,
     directory: TempDir,
+}
+
+/// What agents have asked of the CA so far.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AgentRequests {
+    pub(crate) calls: f64,
+    /// On watch streams that were already open.
+    pub(crate) messages: f64,
 }
 
 impl Operator {
     /// `sections` is appended to the CA's configuration.
-    pub async fn start(sections: &str) -> Result<Self> {
+    pub(crate) async fn start(sections: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let agents = free_address();
-        let config = configuration(directory.path(), agents, sections);
+        let (agents, metrics) = (free_address(), free_address());
+        let config = configuration(directory.path(), agents, metrics, sections);
         let ca = Process::start("countersign-ca", directory.path(), "ca", &config);
         let credential = directory.path().join("admin.toml");
         let clock = Clock::system();
@@ -42,22 +55,22 @@ impl Operator {
         .await;
         Ok(Self {
             ca,
-            agents,
             admin,
+            metrics,
             directory,
         })
     }
 
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    pub fn admin(&self) -> &Client {
+    pub(crate) fn admin(&self) -> &Client {
         &self.admin
     }
 
     /// A workload of this uid.
-    pub async fn register(&self, namespace: &str, name: &str) -> Result<()> {
+    pub(crate) async fn register(&self, namespace: &str, name: &str) -> Result<()> {
         let workload = json!({
             "apiVersion": "countersign.dev/v1",
             "kind": "Workload",
@@ -68,13 +81,13 @@ impl Operator {
     }
 
     /// The revision.
-    pub async fn apply(&self, objects: Vec<Value>) -> Result<String> {
+    pub(crate) async fn apply(&self, objects: Vec<Value>) -> Result<String> {
         let changeset = json!({"reason": "bench", "apply": objects});
         let answer = self.admin.post("/v1/changesets", &changeset).await?;
         Ok(answer["revision"].as_str().unwrap_or_default().to_owned())
     }
 
-    pub async fn join_token(&self, agent: &str, workloads: &[&str]) -> Result<JoinToken> {
+    pub(crate) async fn join_token(&self, agent: &str, workloads: &[&str]) -> Result<JoinToken> {
         let request = json!({"agent": agent, "workloads": workloads});
         let answer = self.admin.post("/v1/join-tokens", &request).await?;
         Ok(answer["tokens"][0]["token"]
@@ -83,14 +96,45 @@ impl Operator {
             .parse()?)
     }
 
-    pub async fn stop(self) -> Result<()> {
+    /// From the CA's metrics, which count no PINGs.
+    pub(crate) async fn agent_requests(&self) -> Result<AgentRequests> {
+        let mut stream = TcpStream::connect(self.metrics).await?;
+        let request = b"GET /metrics HTTP/1.1\r\nhost: ca\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        let mut requests = AgentRequests {
+            calls: 0.0,
+            messages: 0.0,
+        };
+        for line in text.lines().filter(|line| line.starts_with(AGENT_REQUESTS)) {
+            let count = line.rsplit(' ').next().context("a metric has a value")?;
+            let count: f64 = count.parse()?;
+            match line.contains(WATCH_MESSAGE) {
+                true => requests.messages += count,
+                false => requests.calls += count,
+            }
+        }
+        ensure!(
+            requests.calls > 0.0,
+            "the CA's metrics have no {AGENT_REQUESTS}: {text}"
+        );
+        Ok(requests)
+    }
+
+    pub(crate) async fn stop(self) -> Result<()> {
         let ended = self.ca.terminate().await;
         ensure!(ended.success(), "the CA ended with {ended}");
         Ok(())
     }
 }
 
-fn configuration(directory: &Path, agents: SocketAddr, sections: &str) -> String {
+fn configuration(
+    directory: &Path,
+    agents: SocketAddr,
+    metrics: SocketAddr,
+    sections: &str,
+) -> String {
     let directory = directory.display();
     let web = free_address();
     format!(
@@ -105,6 +149,7 @@ kek_file = "{directory}/keys/kek"
 [listen]
 web = "{web}"
 agents = "{agents}"
+metrics = "{metrics}"
 
 [admin]
 credential_file = "{directory}/admin.toml"
