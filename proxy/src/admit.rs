@@ -167,7 +167,7 @@ impl Gate {
                         path,
                     });
                 }
-                Err(Stale(again)) => inputs = again,
+                Err(Stale(again)) => inputs = *again,
             }
         }
     }

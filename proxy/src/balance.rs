@@ -58,7 +58,7 @@ impl Iterator for Attempts {
         if self.made == self.endpoints.len() {
             return None;
         }
-        let index = self.start.wrapping_add(self.made) % self.endpoints.len();
+        let index = (self.start % self.endpoints.len() + self.made) % self.endpoints.len();
         self.made += 1;
         self.endpoints.get(index).cloned()
     }
@@ -120,7 +120,7 @@ mod tests {
         #[test]
         fn one_call_tries_each_endpoint_once(count in 1u16..20, turn in 0usize..50) {
             let balancer = balancer(count);
-            balancer.turn.store(usize::MAX - 20 + turn % 40, Ordering::Relaxed);
+            balancer.turn.store((usize::MAX - 20).wrapping_add(turn % 40), Ordering::Relaxed);
             let tried: Vec<_> = balancer.attempts().collect();
             prop_assert_eq!(tried.len(), usize::from(count));
             prop_assert_eq!(tried.into_iter().collect::<BTreeSet<_>>().len(), usize::from(count));

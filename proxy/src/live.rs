@@ -59,7 +59,7 @@ pub(crate) struct Ticket {
 
 /// The configuration changed between the judgement and the entry: judge again.
 #[derive(Debug)]
-pub(crate) struct Stale(pub Inputs);
+pub(crate) struct Stale(pub Box<Inputs>);
 
 /// What time does to streams.
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +82,7 @@ impl Live {
     pub(crate) fn enter(&self, version: u64, judged: Judged) -> Result<Ticket, Stale> {
         let mut table = lock(&self.table);
         if version < table.version {
-            return Err(Stale(judged.inputs));
+            return Err(Stale(Box::new(judged.inputs)));
         }
         Ok(self.insert(&mut table, Some(judged)))
     }

@@ -220,7 +220,7 @@ impl Applications {
             Ok(Err(error)) => Err(Failure::connect(address, &error)),
             Err(_) => Err(Failure::new(
                 Reason::ConnectTimeout,
-                format_args!("connect to the application at {address}: too slow"),
+                format!("connect to the application at {address}: too slow"),
             )),
         }
     }

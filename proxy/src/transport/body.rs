@@ -34,7 +34,7 @@ pub(crate) enum Download {
     /// A few words of our own.
     Words {
         text: Option<Bytes>,
-        _call: Call,
+        _call: Box<Call>,
     },
     Relayed(Box<Relayed>),
 }
@@ -83,7 +83,7 @@ impl Download {
         let text: Bytes = text.into();
         Self::Words {
             text: (!text.is_empty()).then_some(text),
-            _call: call,
+            _call: Box::new(call),
         }
     }
 

@@ -66,9 +66,9 @@ impl Call {
         }
     }
 
-    pub(crate) fn between(&mut self, source: impl ToString, target: impl ToString) {
-        self.record.source = source.to_string();
-        self.record.target = target.to_string();
+    pub(crate) fn between(&mut self, source: String, target: String) {
+        self.record.source = source;
+        self.record.target = target;
     }
 
     pub(crate) fn asks(&mut self, method: &Method, path: &str) {
@@ -100,7 +100,7 @@ impl Call {
 
     /// What the proxy on the other side said.
     pub(crate) fn heard(&mut self, words: PeerWords) {
-        self.record.decision_id = words.decision.or(self.record.decision_id.take());
+        self.record.decision_id = words.decision.or_else(|| self.record.decision_id.take());
         if let Some(reason) = words.reason {
             self.fail(reason, "said by the other proxy");
         }

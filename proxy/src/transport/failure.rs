@@ -18,10 +18,10 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(reason: Reason, detail: impl ToString) -> Self {
+    pub(crate) fn new(reason: Reason, detail: impl Into<String>) -> Self {
         Self {
             reason,
-            detail: detail.to_string(),
+            detail: detail.into(),
         }
     }
 
@@ -31,7 +31,7 @@ impl Failure {
             io::ErrorKind::TimedOut => Reason::ConnectTimeout,
             _ => Reason::ConnectFailed,
         };
-        Self::new(reason, format_args!("connect to {address}: {error}"))
+        Self::new(reason, format!("connect to {address}: {error}"))
     }
 
     /// A stream to an upstream that broke.

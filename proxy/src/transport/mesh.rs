@@ -150,7 +150,7 @@ impl Inbound {
 
     async fn tcp(self, tls: ServerTls<TcpStream>, peer: &Peer, target: &ServicePort) {
         let mut call = Call::begin(&self.journal, Direction::Inbound, self.clock.now(), "tcp");
-        call.between(peer.spiffe_id(), target);
+        call.between(peer.spiffe_id().to_string(), target.to_string());
         let permit = match self.gate.connection(peer, target) {
             Ok(permit) => permit,
             Err(denied) => return call.denied(&denied),

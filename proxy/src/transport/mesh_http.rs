@@ -94,7 +94,7 @@ impl Connection {
         let inbound = &self.inbound;
         let now = inbound.clock.now();
         let mut call = Call::begin(&inbound.journal, Direction::Inbound, now, protocol);
-        call.between(self.peer.spiffe_id(), &self.target);
+        call.between(self.peer.spiffe_id().to_string(), self.target.to_string());
         call
     }
 
@@ -207,6 +207,6 @@ fn path_and_query(path: &str) -> Result<PathAndQuery, Failure> {
     PathAndQuery::try_from(path).map_err(bad_request)
 }
 
-fn bad_request(error: impl ToString) -> Failure {
-    Failure::new(Reason::BadRequest, error)
+fn bad_request(error: impl Into<http::Error>) -> Failure {
+    Failure::new(Reason::BadRequest, error.into().to_string())
 }

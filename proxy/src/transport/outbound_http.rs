@@ -42,7 +42,7 @@ impl Outbound {
             Wire::Http1 => "http/1.1",
             Wire::Http2 => "http/2",
         });
-        call.between(self.source(), "unknown");
+        call.between(self.source(), "unknown".to_owned());
         call.asks(&parts.method, parts.uri.path());
         if let Some(refused) = refused {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
@@ -56,7 +56,7 @@ impl Outbound {
             Ok(target) => target,
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
-        call.between(self.source(), &target.name);
+        call.between(self.source(), target.name.to_string());
         let stream = call.enter(self.live.enter_unjudged());
         let sent = tokio::select! {
             () = stream.ended() => {
@@ -73,14 +73,14 @@ impl Outbound {
 
     async fn target(&self, head: &RequestHead) -> Result<Arc<Target>, Failure> {
         let destination = Destination::of(head.authority())
-            .map_err(|error| Failure::new(Reason::NoRoute, error))?;
+            .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))?;
         let target = self.router.resolve(&Asked::Number(destination)).await?;
         if is_http(target.protocol) {
             return Ok(target);
         }
         Err(Failure::new(
             Reason::NoRoute,
-            format_args!(
+            format!(
                 "{} speaks no HTTP; `[[reach]]` opens a local port for it",
                 target.name
             ),

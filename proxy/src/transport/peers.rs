@@ -218,7 +218,7 @@ impl Peers {
     ) -> Result<Connection, Failure> {
         let tls = self.tls(&target.servers, endpoint, &ALPN_HTTP2).await?;
         if tls.alpn() != Some(b"h2") {
-            let detail = format_args!("{endpoint} does not speak HTTP/2 between proxies");
+            let detail = format!("{endpoint} does not speak HTTP/2 between proxies");
             return Err(Failure::new(Reason::TlsHandshake, detail));
         }
         let retire_at = retire_at(current, tls.peer().not_after());
@@ -263,7 +263,7 @@ impl Peers {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(Failure::connect(&address, &error)),
             Err(_) => {
-                let detail = format_args!("connect to {address}: too slow");
+                let detail = format!("connect to {address}: too slow");
                 return Err(Failure::new(Reason::ConnectTimeout, detail));
             }
         };
@@ -275,7 +275,7 @@ impl Peers {
             Ok(Err(error)) => handshake_failure(&address, &error),
             Err(_) => Failure::new(
                 Reason::ConnectTimeout,
-                format_args!("handshake with {address}: too slow"),
+                format!("handshake with {address}: too slow"),
             ),
         };
         self.journal
@@ -324,7 +324,7 @@ fn handshake_failure(address: &str, error: &HandshakeError) -> Failure {
         _ => Reason::TlsHandshake,
     };
     let error = runtime::exit::one_line(error);
-    Failure::new(reason, format_args!("handshake with {address}: {error}"))
+    Failure::new(reason, format!("handshake with {address}: {error}"))
 }
 
 fn not_ready() -> Failure {

@@ -41,7 +41,7 @@ impl Outbound {
 
     async fn reach(self, local: TcpStream, name: ServicePort) {
         let mut call = self.begin("tcp");
-        call.between(self.source(), &name);
+        call.between(self.source(), name.to_string());
         if let Err(refused) = self.caller(&local) {
             return call.fail(Reason::CallerNotLocal, &refused.to_string());
         }
@@ -64,7 +64,7 @@ impl Outbound {
         call: &mut Call,
     ) -> Result<ClientTls<TcpStream>, Failure> {
         if is_http(target.protocol) {
-            let detail = format_args!("{} is no TCP port: call it by its Host", target.name);
+            let detail = format!("{} is no TCP port: call it by its Host", target.name);
             return Err(Failure::new(Reason::NoRoute, detail));
         }
         let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");

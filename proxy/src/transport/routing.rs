@@ -89,7 +89,7 @@ impl Router {
     pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {
         let service = asked.service();
         if !self.wants.ask(service) {
-            let detail = format_args!("this workload has called {MOST_NAMES} names already");
+            let detail = format!("this workload has called {MOST_NAMES} names already");
             return Err(Failure::new(Reason::NoRoute, detail));
         }
         let mut states = self.states.clone();
@@ -106,7 +106,7 @@ impl Router {
             Answer::NotYet if state.knows(service) => Err(no_endpoints(service)),
             Answer::NotYet => Err(Failure::new(
                 Reason::NoRoute,
-                format_args!("the agent has not said yet whether {service} exists"),
+                format!("the agent has not said yet whether {service} exists"),
             )),
         }
     }
@@ -142,7 +142,7 @@ fn answer(state: &MeshState, asked: &Asked) -> Answer {
         None if state.knows(service) => Answer::Final(Err(no_port(state, service))),
         None if state.unknown.contains(service) => Answer::Final(Err(Failure::new(
             Reason::NoRoute,
-            format_args!("the mesh has no service {service}"),
+            format!("the mesh has no service {service}"),
         ))),
         None => Answer::NotYet,
     }
@@ -151,7 +151,7 @@ fn answer(state: &MeshState, asked: &Asked) -> Answer {
 fn no_endpoints(service: &QualifiedName) -> Failure {
     Failure::new(
         Reason::NoEndpoints,
-        format_args!("{service} has no endpoint at present"),
+        format!("{service} has no endpoint at present"),
     )
 }
 
@@ -165,6 +165,6 @@ fn no_port(state: &MeshState, service: &QualifiedName) -> Failure {
     let ports = ports.join(", ");
     Failure::new(
         Reason::NoRoute,
-        format_args!("{service} has no such port; it has {ports}"),
+        format!("{service} has no such port; it has {ports}"),
     )
 }

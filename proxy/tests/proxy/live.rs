@@ -1,0 +1,111 @@
+//! What a change does to what is going on.
+
+use std::time::Duration;
+
+use countersign_proxy::{Reason, Verdict};
+
+use crate::policies::{allowing, pair};
+use crate::wire::Wire;
+
+#[tokio::test]
+async fn a_change_takes_effect_on_a_kept_connection() {
+    let (mesh, application, _orders, checkout) = pair().await;
+    let mut wire = Wire::connect(checkout.outbound()).await;
+    assert_eq!(wire.get("/v1/a").await.status, 200);
+
+    let number = mesh.set_objects(&allowing("shop/nobody"));
+    mesh.applied("shop/orders", number).await;
+    let refused = wire.get("/v1/b").await;
+
+    assert_eq!((refused.status, application.heads().len()), (403, 1));
+    let number = mesh.set_objects(&allowing("shop/checkout"));
+    mesh.applied("shop/orders", number).await;
+    assert_eq!(wire.get("/v1/c").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_in_flight_is_cut_when_it_is_no_longer_permitted() {
+    let objects = allowing("shop/checkout").replace("/v1/{rest=**}", "/{rest=**}");
+    let (mesh, _application, mut orders, mut checkout) = pair().await;
+    let number = mesh.set_objects(&objects);
+    mesh.applied("shop/orders", number).await;
+    let mut wire = Wire::connect(checkout.outbound()).await;
+    wire.send("GET /stream HTTP/1.1\r\nhost: orders.shop.mesh.internal\r\n\r\n")
+        .await;
+    assert!(wire.head().await.starts_with("http/1.1 200"));
+    wire.at_least(5).await;
+
+    mesh.set_objects(&allowing("shop/nobody"));
+
+    assert_eq!(wire.rest().await, b"first");
+    for record in [orders.record().await, checkout.record().await] {
+        assert_eq!(record.reason, Some(Reason::PolicyDenied));
+        assert_eq!((record.verdict, record.bytes_out), (Verdict::Denied, 5));
+    }
+}
+
+#[tokio::test]
+async fn a_change_elsewhere_leaves_a_request_in_flight_alone() {
+    let objects = allowing("shop/checkout").replace("/v1/{rest=**}", "/{rest=**}");
+    let (mesh, _application, mut orders, checkout) = pair().await;
+    let number = mesh.set_objects(&objects);
+    mesh.applied("shop/orders", number).await;
+    let mut wire = Wire::connect(checkout.outbound()).await;
+    wire.send("GET /stream HTTP/1.1\r\nhost: orders.shop.mesh.internal\r\n\r\n")
+        .await;
+    wire.head().await;
+
+    let number = mesh.set_objects(&objects.replace("writers", "others"));
+    mesh.applied("shop/orders", number).await;
+
+    assert!(orders.calls.try_recv().is_err());
+    assert_eq!(
+        Wire::connect(checkout.outbound())
+            .await
+            .get("/v1/a")
+            .await
+            .status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn draining_withdraws_the_endpoint_finishes_and_then_forces() {
+    let objects = allowing("shop/checkout").replace("/v1/{rest=**}", "/{rest=**}");
+    let (mesh, _application, orders, checkout) = pair().await;
+    let number = mesh.set_objects(&objects);
+    mesh.applied("shop/orders", number).await;
+    let mut wire = Wire::connect(checkout.outbound()).await;
+    wire.send("GET /stream HTTP/1.1\r\nhost: orders.shop.mesh.internal\r\n\r\n")
+        .await;
+    wire.head().await;
+
+    let drained = orders.proxy.drain(Duration::from_millis(500)).await;
+
+    drained.unwrap();
+    assert_eq!(wire.rest().await, b"first");
+    assert!(
+        !mesh
+            .agent
+            .world
+            .borrow()
+            .announced
+            .contains_key("shop/orders")
+    );
+}
+
+#[tokio::test]
+async fn draining_without_calls_ends_before_its_deadline() {
+    let (_mesh, _application, orders, checkout) = pair().await;
+    assert_eq!(
+        Wire::connect(checkout.outbound())
+            .await
+            .get("/v1/a")
+            .await
+            .status,
+        200
+    );
+    let hour = Duration::from_secs(3600);
+    let drained = tokio::time::timeout(crate::mesh::DEADLINE, orders.proxy.drain(hour)).await;
+    drained.expect("ended in time").unwrap();
+}
