@@ -82,6 +82,7 @@ fn table(explanation: &Value) -> String {
         ("path", "/path"),
         ("decision", "/decisionId"),
         ("revision", "/revision"),
+        ("note", "/notes/0"),
     ] {
         if explanation
             .pointer(pointer)

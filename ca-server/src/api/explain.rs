@@ -23,7 +23,8 @@ pub(super) fn operations(registry: Registry) -> Documented {
 /// One call.
 #[derive(Debug, Deserialize, ToSchema)]
 struct ExplainRequest {
-    /// A registered workload (`shop/checkout`) or a SPIFFE ID.
+    /// A workload (`shop/checkout`) or a SPIFFE ID. A workload that is not registered is judged by
+    /// the ID that the template gives it, with a note.
     #[schema(example = "shop/checkout")]
     from: String,
     /// `namespace/service:port`.
@@ -57,6 +58,22 @@ struct ExplanationDocument {
     revision: String,
     evaluator: String,
     nearest_misses: Vec<NearMissDocument>,
+    /// What to know about the question itself.
+    notes: Vec<String>,
+}
+
+/// What is sent: the evaluator's answer, and notes.
+#[derive(Debug, Serialize)]
+struct Answer {
+    #[serde(flatten)]
+    explanation: policy::Explanation,
+    notes: Vec<String>,
+}
+
+/// Who calls, as far as it is known.
+struct Caller {
+    id: SpiffeId,
+    note: Option<String>,
 }
 
 /// A rule, by its object and its id there.
@@ -87,9 +104,9 @@ impl Fields for ExplainRequest {
 async fn explain(
     State(registry): State<Registry>,
     JsonBody(request): JsonBody<ExplainRequest>,
-) -> Result<Json<policy::Explanation>, Problem> {
+) -> Result<Json<Answer>, Problem> {
     let snapshot = registry.snapshot();
-    let source = source(&snapshot, &request.from)?;
+    let caller = caller(&snapshot, &request.from)?;
     let (service, port) = target(&request.to)?;
     let target = Target {
         service: &service,
@@ -111,27 +128,34 @@ async fn explain(
         },
     };
     let question = Question {
-        source: &source,
+        source: &caller.id,
         target,
         request,
     };
-    Ok(Json(snapshot.policy().explain(&question)))
+    Ok(Json(Answer {
+        explanation: snapshot.policy().explain(&question),
+        notes: caller.note.into_iter().collect(),
+    }))
 }
 
-fn source(snapshot: &RegistrySnapshot, text: &str) -> Result<SpiffeId, Problem> {
+fn caller(snapshot: &RegistrySnapshot, text: &str) -> Result<Caller, Problem> {
     let invalid = |detail: String| Problem::invalid("invalid-value", detail).at("/from");
     if text.starts_with("spiffe:") {
-        return text
-            .parse()
-            .map_err(|error: identity::SpiffeIdError| invalid(error.to_string()));
+        let id = text.parse();
+        let id = id.map_err(|error: identity::SpiffeIdError| invalid(error.to_string()))?;
+        return Ok(Caller { id, note: None });
     }
     let name: QualifiedName = text
         .parse()
         .map_err(|error: identity::QualifiedNameError| invalid(error.to_string()))?;
-    snapshot.identity_of(&name).ok_or_else(|| {
-        Problem::invalid("unknown-workload", format!("there is no Workload {name}"))
-            .at("/from")
-            .suggest("name a registered workload, or give a SPIFFE ID")
+    if let Some(id) = snapshot.identity_of(&name) {
+        return Ok(Caller { id, note: None });
+    }
+    let id = snapshot.id_template().id(snapshot.trust_domain(), &name);
+    let note = format!("there is no Workload {name} at present; judged as {id}");
+    Ok(Caller {
+        id,
+        note: Some(note),
     })
 }
 

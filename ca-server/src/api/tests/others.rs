@@ -122,6 +122,19 @@ async fn a_revision_is_pending_until_every_connected_agent_has_it() {
 }
 
 #[tokio::test]
+async fn explain_says_that_a_caller_is_not_registered() {
+    let api = TestApi::start().await.shop().await;
+    let call = json!({"from": "shop/nobody", "to": "shop/orders:http"});
+    let judged = api.post("/v1/explain", call).await.json();
+    assert_eq!(judged["verdict"], "deny");
+    let note = judged["notes"][0].as_str().unwrap_or_default();
+    assert!(
+        note.starts_with("there is no Workload shop/nobody"),
+        "{judged}"
+    );
+}
+
+#[tokio::test]
 async fn explain_names_the_rule_or_the_nearest_miss() {
     let api = TestApi::start().await.shop().await;
     let call =
@@ -140,8 +153,6 @@ async fn explain_names_the_rule_or_the_nearest_miss() {
         .await
         .json();
     assert_eq!(allowed["verdict"], "allow", "{allowed}");
-    let unknown = api.post("/v1/explain", call("shop/nobody", "/")).await;
-    unknown.problem(StatusCode::UNPROCESSABLE_ENTITY, "unknown-workload");
     let malformed = api
         .post(
             "/v1/explain",
