@@ -85,9 +85,15 @@ impl Applications {
         }
     }
 
-    /// Lets go of connections that were idle for too long.
+    /// Lets go of connections that were idle for too long, and while draining of each one; what is
+    /// in flight on them finishes.
     pub(crate) fn sweep(&self) {
         let mut pool = self.lock();
+        if self.tasks.shutdown().is_draining() {
+            pool.http1.clear();
+            pool.http2.clear();
+            return;
+        }
         pool.http1.retain(|_, idle| {
             idle.retain(Idle::is_usable);
             !idle.is_empty()

@@ -152,8 +152,13 @@ impl Peers {
         self.tls(&target.servers, endpoint, &[]).await
     }
 
-    /// Lets go of connections that no new call may use; what is in flight on them finishes.
+    /// Lets go of connections that no new call may use, which while draining is each one; what is
+    /// in flight on them finishes.
     pub(crate) fn sweep(&self) {
+        if self.tasks.shutdown().is_draining() {
+            lock(&self.groups).clear();
+            return;
+        }
         let generation = self
             .credentials
             .current()
