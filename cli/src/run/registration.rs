@@ -69,11 +69,11 @@ impl Registration {
     pub(super) async fn withdraw(self) {
         let path = format!("/v1/agents/{ATTESTOR}/{}", self.agent.name());
         match self.client.delete(&path).await {
-            Err(error) if error.status() != Some(404) => self.left("an agent of", &error),
+            Err(error) if error.status() != Some(404) => self.left("the agent", &error),
             _ => {}
         }
         if let Err(error) = self.leave_workload().await {
-            self.left("Workload", &error);
+            self.left("the Workload", &error);
         }
     }
 
