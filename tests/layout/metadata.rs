@@ -9,48 +9,48 @@ use serde::Deserialize;
 static METADATA: LazyLock<Metadata> = LazyLock::new(read);
 
 #[derive(Debug, Deserialize)]
-pub struct Metadata {
-    pub packages: Vec<Package>,
+pub(crate) struct Metadata {
+    pub(crate) packages: Vec<Package>,
     workspace_members: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Package {
+pub(crate) struct Package {
     id: String,
-    pub name: String,
-    pub license: Option<String>,
-    pub source: Option<String>,
-    pub dependencies: Vec<Dependency>,
+    pub(crate) name: String,
+    pub(crate) license: Option<String>,
+    pub(crate) source: Option<String>,
+    pub(crate) dependencies: Vec<Dependency>,
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Dependency {
-    pub name: String,
+pub(crate) struct Dependency {
+    pub(crate) name: String,
     /// `None` for a normal dependency; otherwise `dev` or `build`.
-    pub kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// Set for a dependency inside the workspace.
-    pub path: Option<PathBuf>,
+    pub(crate) path: Option<PathBuf>,
 }
 
 impl Metadata {
-    pub fn get() -> &'static Self {
+    pub(crate) fn get() -> &'static Self {
         &METADATA
     }
 
-    pub fn members(&self) -> impl Iterator<Item = &Package> {
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Package> {
         self.packages
             .iter()
             .filter(|package| self.workspace_members.contains(&package.id))
     }
 }
 
-pub fn workspace_root() -> &'static Path {
+pub(crate) fn workspace_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .expect("tests/ lies in the workspace root")
 }
 
-pub fn cargo(arguments: &[&str]) -> String {
+pub(crate) fn cargo(arguments: &[&str]) -> String {
     let output = Command::new(option_env!("CARGO").unwrap_or("cargo"))
         .args(arguments)
         .current_dir(workspace_root())

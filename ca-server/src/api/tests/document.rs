@@ -1,3 +1,5 @@
+//! Claims about the OpenAPI document: it names every route, and every route that it names answers.
+
 use std::collections::BTreeSet;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

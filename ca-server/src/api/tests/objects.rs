@@ -1,3 +1,5 @@
+//! Claims about configuration objects over REST: refusals, preconditions, changesets.
+
 use super::*;
 
 const ORDERS: &str = "/v1/workloads/shop/orders";

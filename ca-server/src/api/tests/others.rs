@@ -1,3 +1,5 @@
+//! Claims about everything over REST that is no configuration object.
+
 use identity::JoinToken;
 use policy::ENGINE_VERSION;
 

@@ -1,3 +1,5 @@
+//! Claims about revisions: whole or not at all, in order, without gaps.
+
 use policy::{ObjectKey, ObjectSet, Revision};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Claims about issuance records: durable, complete, pruned in time.
+
 use crypto::digest::Sha256;
 use crypto::random::SeededRandom;
 use identity::{SerialNumber, SpiffeId};

@@ -1,3 +1,5 @@
+//! Claims about redeeming: one key wins, once, in time, from where it may.
+
 use std::net::IpAddr;
 
 use crypto::digest::Sha256;

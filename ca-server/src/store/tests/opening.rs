@@ -1,3 +1,5 @@
+//! Claims about opening: what is not ours, newer than we read, or in use is left untouched.
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
