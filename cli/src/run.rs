@@ -51,7 +51,7 @@ pub(crate) struct Run {
     /// Whose identity the program has: namespace/name
     #[arg(long = "as", value_name = "WORKLOAD")]
     workload: QualifiedName,
-    /// A port the program serves on loopback: name=app[:port][/protocol]; may be repeated
+    /// A port the program serves on loopback: `name=app[:port][/protocol]`; may be repeated
     #[arg(long = "port", value_name = "PORT")]
     ports: Vec<PortSpec>,
     /// A TCP service to open a local port for: ns/service:port=local; may be repeated
