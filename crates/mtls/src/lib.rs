@@ -16,6 +16,7 @@ mod error;
 mod expected;
 mod peer;
 pub mod pinned;
+mod read_ahead;
 mod stream;
 mod verifier;
 pub mod web;

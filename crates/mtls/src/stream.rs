@@ -7,16 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::config::{ClientTlsConfig, ServerTlsConfig};
 use crate::error::{HandshakeError, Refusal};
 use crate::peer::PeerIdentity;
-
-/// rustls 0.23 asks for 4 KiB at a time; this is what one read of the socket takes instead, four
-/// full records. Writes pass through.
-const READ_AHEAD: usize = 64 * 1024;
+use crate::read_ahead::ReadAhead;
 
 /// Names are not part of the mesh's TLS: this one is neither sent (no SNI) nor verified.
 const UNUSED_NAME: &str = "peer.invalid";
@@ -27,7 +24,7 @@ pub async fn accept<S>(stream: S, config: ServerTlsConfig) -> Result<ServerTls<S
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let stream = BufReader::with_capacity(READ_AHEAD, stream);
+    let stream = ReadAhead::new(stream);
     let stream = TlsAcceptor::from(config.tls).accept(stream).await?;
     let peer = match config.judge {
         Some(judge) => {
@@ -48,7 +45,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let name = ServerName::try_from(UNUSED_NAME).expect("the constant is a DNS name");
-    let stream = BufReader::with_capacity(READ_AHEAD, stream);
+    let stream = ReadAhead::new(stream);
     let stream = TlsConnector::from(config.tls).connect(name, stream).await?;
     let certificates = stream.get_ref().1.peer_certificates();
     let evidence = config
@@ -65,7 +62,7 @@ where
 
 /// A connection that we accepted.
 pub struct ServerTls<S> {
-    stream: server::TlsStream<BufReader<S>>,
+    stream: server::TlsStream<ReadAhead<S>>,
     peer: Option<PeerIdentity>,
 }
 
@@ -102,7 +99,7 @@ impl<S: AsyncRead> ServerTls<S> {
 
 /// A connection that we opened.
 pub struct ClientTls<S> {
-    stream: client::TlsStream<BufReader<S>>,
+    stream: client::TlsStream<ReadAhead<S>>,
     peer: PeerIdentity,
     root: Option<CertificateDer<'static>>,
 }
