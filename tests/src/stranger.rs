@@ -69,6 +69,7 @@ impl Line {
 
     async fn open(agents: SocketAddr, config: ClientTlsConfig) -> Self {
         let socket = TcpStream::connect(agents).await.expect("the CA listens");
+        socket.set_nodelay(true).expect("a connected socket");
         let tls: ClientTls<TcpStream> = mtls::connect(socket, config).await.expect("it is the CA");
         let exporter = tls.export_keying_material(EXPORTER);
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
