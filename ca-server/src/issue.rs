@@ -22,4 +22,4 @@ pub(crate) use refusal::IssueError;
 pub(crate) use service::{IssueCalls, IssueDesk};
 pub use serving::ServingError;
 pub(crate) use serving::ServingRenewal;
-pub(crate) use sign::Issuer;
+pub(crate) use sign::{Issued, Issuer};

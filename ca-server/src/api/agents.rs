@@ -106,11 +106,13 @@ async fn forget_agent(
 ) -> Result<StatusCode, Problem> {
     let agent = AgentId::new(agents.store.trust_domain(), &attestor, &name)
         .map_err(|error| Problem::bad_request("invalid-value", error.to_string()))?;
-    if !agents.store.forget_agent(agent.spiffe_id()).await? {
-        return Err(Problem::not_found(format!("agent {agent}")));
-    }
+    let known = agents.store.forget_agent(agent.spiffe_id()).await;
+    // Whatever came of it: an earlier attempt may have ended between the two.
     agents.presence.disconnect(agent.spiffe_id());
-    Ok(StatusCode::NO_CONTENT)
+    match known? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(Problem::not_found(format!("agent {agent}"))),
+    }
 }
 
 fn workloads_of(snapshot: &RegistrySnapshot, agent: &SpiffeId) -> Vec<String> {

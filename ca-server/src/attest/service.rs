@@ -5,18 +5,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::AgentId;
 use proto::agent::v1 as wire;
 use proto::agent::v1::attestation_server::Attestation;
 use runtime::Clock;
+use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
 use super::evidence::{UnverifiedJoin, UnverifiedReturn};
-use super::judge::{Attested, Circumstances};
+use super::judge::{Attested, Attestor, Circumstances};
 use super::limits::AttestLimits;
 use super::possession::ChannelBinding;
 use super::refusal::Refusal;
 use crate::authority::Authority;
-use crate::issue::{AdmittedAgents, Authorized, Issuer};
+use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer};
 use crate::metrics::Metrics;
 use crate::status::unix_millis;
 use crate::store::{AgentRow, Store};
@@ -107,14 +109,7 @@ impl AttestDesk {
         let authorized = Authorized::first_of_agent(attested);
         let issued = self.issuer.issue_one(authorized).await?;
         let now = self.clock.now();
-        let row = AgentRow {
-            spiffe_id: agent.spiffe_id().clone(),
-            attested_at: now,
-            serial: issued.serial(),
-            not_after: issued.not_after(),
-        };
-        self.store.record_agent(row).await?;
-        self.admitted.admit(&agent);
+        self.record(&agent, by, &issued, now).await?;
         self.metrics.attestation(by.as_str());
         tracing::info!(agent = %agent, serial = %issued.serial(), by = by.as_str(), "agent attested");
         Ok(wire::AttestResponse {
@@ -122,6 +117,36 @@ impl AttestDesk {
             bundle: Some(self.authority.wire_bundle()),
             ca_time_unix_ms: unix_millis(now),
         })
+    }
+
+    /// A token makes an agent known. An expired SVID only continues one that is: it must not bring
+    /// back an agent that was forgotten since it was judged. An agent is admitted before its row is
+    /// written, so that forgetting in between leaves it refused, never admitted without a row.
+    async fn record(
+        &self,
+        agent: &AgentId,
+        by: Attestor,
+        issued: &Issued,
+        now: OffsetDateTime,
+    ) -> Result<(), Refusal> {
+        let (id, serial, not_after) = (agent.spiffe_id(), issued.serial(), issued.not_after());
+        if by == Attestor::ExpiredSvid {
+            let known =
+                self.admitted.contains(id) && self.store.renew_agent(id, serial, not_after).await?;
+            return if known {
+                Ok(())
+            } else {
+                Err(Refusal::Forgotten)
+            };
+        }
+        self.admitted.admit(agent);
+        let row = AgentRow {
+            spiffe_id: id.clone(),
+            attested_at: now,
+            serial,
+            not_after,
+        };
+        Ok(self.store.record_agent(row).await?)
     }
 }
 

@@ -61,7 +61,8 @@ impl Store {
         }
     }
 
-    /// Stops an agent's renewals. Answers whether there was such an agent.
+    /// Stops an agent's renewals, and deletes its join tokens: the one that it joined with is still
+    /// good for a repeated reply. Answers whether there was such an agent.
     ///
     /// # Errors
     /// The store is unavailable.

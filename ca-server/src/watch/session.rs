@@ -86,18 +86,15 @@ impl WatchSession {
         let hello = timeout(PATIENCE, self.hello(incoming))
             .await
             .map_err(|_| refused("hello-missing", "the first message must be `hello`"))??;
-        if !self.desk.admitted.contains(self.agent.spiffe_id()) {
-            let forgotten = "this agent has been forgotten; join with a new token";
-            return Err(
-                status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into(),
-            );
-        }
+        self.require_admitted()?;
         self.report_clock(&hello);
         let introduction = hello.introduction.clone();
         let session = self
             .desk
             .presence
             .connect(self.agent.spiffe_id(), introduction);
+        // Once more: who was forgotten before this stream could be found was not disconnected.
+        self.require_admitted()?;
         tracing::info!(
             agent = %self.agent.spiffe_id(),
             product = hello.introduction.product,
@@ -109,6 +106,14 @@ impl WatchSession {
             .closed(self.agent.spiffe_id(), session.stream())
             .await;
         result
+    }
+
+    fn require_admitted(&self) -> Result<(), End> {
+        if self.desk.admitted.contains(self.agent.spiffe_id()) {
+            return Ok(());
+        }
+        let forgotten = "this agent has been forgotten; join with a new token";
+        Err(status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into())
     }
 
     async fn hello(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<Hello, End> {

@@ -155,6 +155,41 @@ async fn a_forgotten_agent_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_forgotten_agent_does_not_come_back_with_the_token_that_it_joined_with() {
+    let ca = TestCa::start().await;
+    let (token, key) = (ca.token("web-7").await, SigningKey::generate());
+    ca.anonymous().await.attest(&token, &key).await.unwrap();
+    ca.forget("web-7").await;
+    let again = ca.anonymous().await.attest(&token, &key).await;
+    refused(again, Code::PermissionDenied, "unknown-token");
+}
+
+#[tokio::test]
+async fn a_forgotten_agent_comes_back_with_a_new_token() {
+    let ca = TestCa::start().await;
+    ca.agent("web-7").await;
+    ca.forget("web-7").await;
+    let back = ca.agent("web-7").await;
+    let renewed = ca.renew(&back, "web-7").await;
+    assert_eq!(renewed.chain.len(), 2);
+}
+
+#[tokio::test]
+async fn an_agent_that_is_not_admitted_is_not_admitted_again_by_an_expired_svid() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    // The store still knows it: the moment in which it is being forgotten.
+    ca.ca.presence.disconnect(&agent_id("web-7"));
+    ca.control.advance(HOUR * 2);
+    let result = ca
+        .anonymous()
+        .await
+        .reattest(&agent, &SigningKey::generate())
+        .await;
+    refused(result, Code::PermissionDenied, "agent-forgotten");
+}
+
+#[tokio::test]
 async fn a_renewal_whose_reply_was_lost_bricks_nobody() {
     let ca = TestCa::start().await;
     let agent = ca.agent("web-7").await;

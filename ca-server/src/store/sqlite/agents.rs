@@ -66,11 +66,20 @@ impl Sqlite {
     }
 
     pub(in crate::store) async fn forget_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        let mut transaction = self.begin().await?;
         let done = sqlx::query("DELETE FROM agents WHERE spiffe_id = $1")
             .bind(id.to_string())
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
-        Ok(done.rows_affected() == 1)
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM join_tokens WHERE agent_id = $1")
+            .bind(id.to_string())
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     pub(in crate::store) async fn note_seen_serial(
