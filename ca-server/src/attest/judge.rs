@@ -121,6 +121,18 @@ impl UnverifiedReturn {
         if store.agent(id).await?.is_none() {
             return Err(Refusal::Forgotten);
         }
+        // An intermediate that has ended could still sign a leaf that looks like this one.
+        let (serial, digest) = (expired.serial(), expired.leaf_digest());
+        if !store.is_recorded(id, serial, digest).await? {
+            tracing::error!(
+                alarm = "svid-not-recorded",
+                agent = %id,
+                %serial,
+                from = %here.from,
+                "an expired SVID that verifies was never issued here: who signed it?"
+            );
+            return Err(Refusal::NotRecorded);
+        }
         if store.newer_serial_seen(id, expired.serial()).await? {
             tracing::error!(
                 alarm = "newer-serial-seen",

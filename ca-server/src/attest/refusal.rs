@@ -32,6 +32,8 @@ pub(crate) enum Refusal {
     NotAnAgent(String),
     #[error("this agent has been forgotten; join with a new token")]
     Forgotten,
+    #[error("there is no record that this SVID was issued here; join with a new token")]
+    NotRecorded,
     #[error(
         "a newer SVID of this agent has been seen: this one is a copy; join with a new token \
          and find out who holds the other"
@@ -56,6 +58,7 @@ impl Refusal {
             Self::Svid(_) => "svid-not-admitted",
             Self::NotAnAgent(_) => "not-an-agent",
             Self::Forgotten => "agent-forgotten",
+            Self::NotRecorded => "svid-not-recorded",
             Self::NewerSerialSeen => "newer-serial-seen",
             Self::Busy(_) => "attestation-limit",
             Self::Store(_) => "store-unavailable",

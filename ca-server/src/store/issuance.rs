@@ -54,6 +54,21 @@ impl Store {
         }
     }
 
+    /// Whether this very certificate was issued here to this identity.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn is_recorded(
+        &self,
+        id: &SpiffeId,
+        serial: SerialNumber,
+        leaf_sha256: Sha256,
+    ) -> Result<bool, StoreError> {
+        match &self.backend {
+            Backend::Sqlite(sqlite) => sqlite.is_recorded(id, serial, leaf_sha256).await,
+        }
+    }
+
     /// The serial of the SVID that `agent` was last given for itself.
     ///
     /// # Errors

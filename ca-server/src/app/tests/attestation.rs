@@ -190,6 +190,21 @@ async fn an_agent_that_is_not_admitted_is_not_admitted_again_by_an_expired_svid(
 }
 
 #[tokio::test]
+async fn an_expired_svid_that_the_ca_has_no_record_of_is_refused() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    ca.control.advance(HOUR * 2);
+    // As a leaf would look that somebody signed with a stolen intermediate.
+    ca.ca.store.prune(ca.clock.now()).await.unwrap();
+    let result = ca
+        .anonymous()
+        .await
+        .reattest(&agent, &SigningKey::generate())
+        .await;
+    refused(result, Code::PermissionDenied, "svid-not-recorded");
+}
+
+#[tokio::test]
 async fn a_renewal_whose_reply_was_lost_bricks_nobody() {
     let ca = TestCa::start().await;
     let agent = ca.agent("web-7").await;

@@ -1,5 +1,6 @@
 //! Issuance records. A batch is one statement over `json_each`, hence one commit and one sync.
 
+use crypto::digest::Sha256;
 use identity::{SerialNumber, SpiffeId};
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
@@ -54,6 +55,24 @@ impl Sqlite {
         .iter()
         .map(issued)
         .collect()
+    }
+
+    pub(in crate::store) async fn is_recorded(
+        &self,
+        id: &SpiffeId,
+        serial: SerialNumber,
+        leaf_sha256: Sha256,
+    ) -> Result<bool, StoreError> {
+        let known = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM issued
+                            WHERE serial = $1 AND spiffe_id = $2 AND leaf_sha256 = $3)",
+        )
+        .bind(serial.to_string())
+        .bind(id.to_string())
+        .bind(leaf_sha256.as_bytes().to_vec())
+        .fetch_one(&self.readers)
+        .await?;
+        Ok(known)
     }
 
     pub(in crate::store) async fn latest_serial(
