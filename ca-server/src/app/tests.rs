@@ -4,5 +4,6 @@ mod agent;
 mod attestation;
 mod harness;
 mod issuance;
+mod listening;
 mod replica;
 mod watching;

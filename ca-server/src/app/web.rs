@@ -21,6 +21,7 @@ use tokio::time::timeout;
 
 use crate::accept::accept_until_drained;
 use crate::config::{Limits, WebConfig};
+use crate::sources::Sources;
 
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -29,6 +30,8 @@ const HEADERS: Duration = Duration::from_secs(10);
 const CONNECTION: Duration = Duration::from_secs(600);
 const ENDING: Duration = Duration::from_secs(5);
 const STREAMS: u32 = 64;
+/// One source holds at most this part of all connections.
+const SOURCES_SHARE: usize = 4;
 const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// What the listener answers with, before there is a certificate of our own.
@@ -70,6 +73,7 @@ pub(super) struct WebListener {
 struct WebConnections {
     tls: WebCredentials,
     router: Router,
+    by_source: Sources,
     handshakes: Semaphore,
     shutdown: Shutdown,
 }
@@ -115,6 +119,7 @@ impl WebListener {
         let connections = Arc::new(WebConnections {
             tls: self.tls,
             router: self.router,
+            by_source: Sources::sharing(self.limits.web_connections, SOURCES_SHARE),
             handshakes: Semaphore::new(self.limits.handshakes.get() as usize),
             shutdown: self.shutdown.clone(),
         });
@@ -128,6 +133,10 @@ impl WebListener {
 
 impl WebConnections {
     async fn serve(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let Some(_place) = self.by_source.try_enter(from.ip()) else {
+            tracing::debug!(%from, "web connection closed: its source holds too many already");
+            return;
+        };
         let Some(tls) = self.handshake(stream, from).await else {
             return;
         };

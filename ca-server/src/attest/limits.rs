@@ -8,6 +8,7 @@ use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLim
 
 use super::refusal::Refusal;
 use crate::config::Limits;
+use crate::sources::source;
 
 /// Rates of one replica.
 pub(crate) struct AttestLimits {
@@ -39,17 +40,6 @@ impl AttestLimits {
     /// Forgets addresses that have been quiet, so that memory follows the present load.
     pub(crate) fn forget_quiet(&self) {
         self.by_address.retain_recent();
-    }
-}
-
-/// One host has a whole IPv6 /64 to call from.
-fn source(from: IpAddr) -> IpAddr {
-    match from.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            IpAddr::V6(network.into())
-        }
-        v4 => v4,
     }
 }
 

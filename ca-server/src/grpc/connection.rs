@@ -19,6 +19,7 @@ use super::routes::{Caller, Desks, Routes};
 use super::seen::SeenSerials;
 use crate::attest::{ChannelBinding, EXPORTER_LABEL};
 use crate::peer::AgentPeer;
+use crate::sources::Sources;
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Who shows no agent's SVID has so long to attest.
@@ -28,6 +29,8 @@ const ENDING: Duration = Duration::from_secs(10);
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(20);
 const STREAMS: u32 = 128;
+/// Of who shows no agent's SVID: more than one attestation at once needs nobody.
+const STRANGERS_STREAMS: u32 = 4;
 const HEADER_BYTES: u32 = 16 * 1024;
 
 /// What every connection is served with.
@@ -36,6 +39,9 @@ pub(super) struct Connections {
     pub(super) credentials: Credentials,
     pub(super) desks: Desks,
     pub(super) seen: SeenSerials,
+    /// Connections that have shown no agent's SVID yet, or never will.
+    pub(super) strangers: Sources,
+    pub(super) handshakes_by_source: Sources,
     pub(super) handshakes: Semaphore,
     pub(super) trust_domain: TrustDomain,
     pub(super) clock: Clock,
@@ -44,10 +50,18 @@ pub(super) struct Connections {
 
 impl Connections {
     pub(super) async fn serve(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let Some(stranger) = self.strangers.try_enter(from.ip()) else {
+            tracing::debug!(%from, "connection closed: its source holds too many already");
+            return;
+        };
         let Some(tls) = self.handshake(stream, from).await else {
             return;
         };
         let caller = self.caller(&tls).await;
+        let (streams, _stranger) = match &caller {
+            Caller::Agent(_) => (STREAMS, None),
+            Caller::Anonymous | Caller::Other(_) => (STRANGERS_STREAMS, Some(stranger)),
+        };
         let channel = ChannelBinding::new(tls.export_keying_material(EXPORTER_LABEL));
         let end = End::of(&caller);
         let routes = Routes::of(&self.desks, caller, channel, from.ip());
@@ -59,7 +73,7 @@ impl Connections {
         http.timer(TokioTimer::new())
             .keep_alive_interval(PING_EVERY)
             .keep_alive_timeout(PING_ANSWER)
-            .max_concurrent_streams(STREAMS)
+            .max_concurrent_streams(streams)
             .max_header_list_size(HEADER_BYTES);
         let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
 
@@ -87,6 +101,9 @@ impl Connections {
     async fn handshake(&self, stream: TcpStream, from: SocketAddr) -> Option<ServerTls<TcpStream>> {
         // Fails only on a socket that is already dead, which the handshake will tell.
         drop(stream.set_nodelay(true));
+        // Its own turn first: who says nothing keeps no other source waiting.
+        let turn = timeout(HANDSHAKE, self.handshakes_by_source.enter(from.ip()));
+        let _of_source = turn.await.ok()??;
         let _turn = self.handshakes.acquire().await.ok()?;
         let config = match self.credentials.optional_client_server_config(&[b"h2"]) {
             Ok(config) => config,

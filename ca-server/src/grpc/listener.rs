@@ -15,6 +15,12 @@ use super::routes::Desks;
 use super::seen::SeenSerials;
 use crate::accept::accept_until_drained;
 use crate::config::Limits;
+use crate::sources::Sources;
+
+/// One source holds at most this part of all connections without showing an agent's SVID …
+const STRANGERS_SHARE: usize = 16;
+/// … and this part of the handshakes that are under way.
+const HANDSHAKES_SHARE: usize = 4;
 
 /// A bound listener with all that its connections need.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ impl AgentListener {
                 credentials,
                 desks,
                 seen,
+                strangers: Sources::sharing(limits.agent_connections, STRANGERS_SHARE),
+                handshakes_by_source: Sources::sharing(limits.handshakes, HANDSHAKES_SHARE),
                 handshakes: Semaphore::new(limits.handshakes.get() as usize),
                 trust_domain,
                 clock,
