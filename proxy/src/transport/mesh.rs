@@ -171,15 +171,15 @@ impl Inbound {
         }
     }
 
-    /// Before the earlier end of the two leaves, with a tenth of our leaf's life to spare.
+    /// After nine tenths of the time that both leaves have left. Not by a share of a leaf's whole
+    /// life: a certificate begins before it is issued, and one that is short and half spent would
+    /// be turned away at once.
     fn retire_at(&self, peer: &Peer) -> OffsetDateTime {
-        match self.credentials.current() {
-            Some(current) => {
-                let own = current.svid().svid().validity();
-                own.not_after().min(peer.not_after()) - own.life() / 10
-            }
-            None => peer.not_after(),
-        }
+        let now = self.clock.now();
+        let current = self.credentials.current();
+        let own = current.map(|current| current.svid().svid().validity().not_after());
+        let end = own.map_or_else(|| peer.not_after(), |own| own.min(peer.not_after()));
+        now + (end - now) * 0.9
     }
 }
 

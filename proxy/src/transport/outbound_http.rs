@@ -98,10 +98,10 @@ impl Outbound {
         let has_body = !body.is_end_stream();
         let mut request = outgoing(head, Upload::new(body, Arc::clone(stream)))?;
         let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
-        for (attempt, endpoint) in target.balancer.attempts().take(MOST_ATTEMPTS).enumerate() {
-            if attempt > 0 {
-                call.retried();
-            }
+        let mut endpoints = target.balancer.attempts().take(MOST_ATTEMPTS);
+        let mut next = endpoints.next();
+        let mut turned_away = false;
+        while let Some(endpoint) = next.take() {
             match self.peers.send(target, &endpoint, request).await {
                 Ok(answered) => return Ok(answered),
                 Err(Attempt::Unsent(unsent, why)) => {
@@ -111,8 +111,15 @@ impl Outbound {
                 Err(Attempt::Unprocessed(why)) if !has_body => {
                     request = outgoing(head, Upload::empty(Arc::clone(stream)))?;
                     failure = why;
+                    // A server that leaves a connection takes the call on the next one.
+                    next = (!turned_away).then_some(endpoint);
+                    turned_away = true;
                 }
                 Err(Attempt::Unprocessed(why) | Attempt::Broken(why)) => return Err(why),
+            }
+            next = next.or_else(|| endpoints.next());
+            if next.is_some() {
+                call.retried();
             }
         }
         Err(failure)

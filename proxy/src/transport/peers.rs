@@ -226,7 +226,7 @@ impl Peers {
             let detail = format!("{endpoint} does not speak HTTP/2 between proxies");
             return Err(Failure::new(Reason::TlsHandshake, detail));
         }
-        let retire_at = retire_at(current, tls.peer().not_after());
+        let retire_at = retire_at(current, tls.peer().not_after(), self.clock.now());
         let (sender, connection) = http2::Builder::new(self.tasks.clone())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
@@ -317,10 +317,14 @@ impl Attempt {
     }
 }
 
-/// Earlier than the server would: with three twentieths of our leaf's life to spare.
-fn retire_at(current: &Current, peer_not_after: OffsetDateTime) -> OffsetDateTime {
-    let own = current.svid().svid().validity();
-    own.not_after().min(peer_not_after) - own.life().mul_f64(0.15)
+/// After three quarters of the time that both leaves have left: earlier than the server would.
+fn retire_at(
+    current: &Current,
+    peer_not_after: OffsetDateTime,
+    now: OffsetDateTime,
+) -> OffsetDateTime {
+    let end = current.svid().svid().validity().not_after();
+    now + (end.min(peer_not_after) - now) * 0.75
 }
 
 fn handshake_failure(address: &str, error: &HandshakeError) -> Failure {
