@@ -55,7 +55,7 @@ impl CallerGuard {
     /// If it is not a live socket of an allowed user.
     pub(crate) fn check(&self, peer: SocketAddr, local: SocketAddr) -> Result<u32, NotLocal> {
         let answer = {
-            let kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut kernel = self.kernel.lock().unwrap_or_else(PoisonError::into_inner);
             kernel.ask(peer, local).map_err(NotLocal::Unknown)?
         };
         match answer {
@@ -83,6 +83,9 @@ impl CallerGuard {
 #[derive(Debug)]
 struct Kernel {
     socket: Socket,
+    /// Of the last question. An answer carries its question's, so that one which was left unread
+    /// is never taken for the answer about somebody else.
+    sequence: u32,
 }
 
 struct Owner {
@@ -96,14 +99,25 @@ impl Kernel {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
         socket.connect(&KernelAddress::new(0, 0))?;
-        Ok(Self { socket })
+        socket.set_non_blocking(true)?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+        })
     }
 
     /// The socket whose own address is `source` and whose peer is `destination`.
-    fn ask(&self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Owner>> {
+    fn ask(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Owner>> {
+        self.send(source, destination)?;
+        self.answer()
+    }
+
+    fn send(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
         let (source, destination) = (plain(source), plain(destination));
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST;
+        header.sequence_number = self.sequence;
         let family = if source.is_ipv4() { AF_INET } else { AF_INET6 };
         let request = SockDiagMessage::InetRequest(InetRequest {
             family,
@@ -123,17 +137,25 @@ impl Kernel {
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0)?;
-        let mut answer = Vec::with_capacity(ANSWER);
-        self.socket.recv(&mut answer, 0)?;
-        owner(&answer)
+        self.socket.send(&bytes, 0).map(drop)
+    }
+
+    /// The kernel answers before `send` returns, so nothing is waited for: no answer is an error.
+    fn answer(&self) -> io::Result<Option<Owner>> {
+        loop {
+            let mut answer = Vec::with_capacity(ANSWER);
+            self.socket.recv(&mut answer, 0)?;
+            let message = NetlinkMessage::<SockDiagMessage>::deserialize(&answer)
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            if message.header.sequence_number == self.sequence {
+                return owner(message.payload);
+            }
+        }
     }
 }
 
-fn owner(answer: &[u8]) -> io::Result<Option<Owner>> {
-    let message = NetlinkMessage::<SockDiagMessage>::deserialize(answer)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-    match message.payload {
+fn owner(answer: NetlinkPayload<SockDiagMessage>) -> io::Result<Option<Owner>> {
+    match answer {
         NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => Ok(Some(Owner {
             state: response.header.state,
             uid: response.header.uid,
@@ -192,6 +214,15 @@ mod tests {
         let (_client, _server, _, local) = pair();
         let nobody = "127.0.0.1:1".parse().unwrap();
         assert!(matches!(guard.check(nobody, local), Err(NotLocal::Gone)));
+    }
+
+    #[test]
+    fn an_answer_that_was_left_unread_is_not_taken_for_the_next_caller() {
+        let mut kernel = Kernel::open().unwrap();
+        let (_client, _server, peer, local) = pair();
+        kernel.send(peer, local).unwrap();
+        let nobody = "127.0.0.1:1".parse().unwrap();
+        assert!(kernel.ask(nobody, local).unwrap().is_none());
     }
 
     #[test]
