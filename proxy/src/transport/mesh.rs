@@ -32,7 +32,7 @@ use crate::telemetry::Journal;
 const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How long accepting pauses when the system is out of descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything that a mesh connection needs. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::body::Download;
 use super::call::Call;
 use super::http_server::{Wire, serve};
-use super::mesh::accept;
+use super::mesh::{ACCEPT_PAUSE, accept};
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
@@ -81,9 +81,17 @@ impl Outbound {
         let draining = self.tasks.shutdown().clone();
         loop {
             let place = Arc::clone(&room).acquire_owned().await.ok();
-            let stream = tokio::select! {
+            let accepted = tokio::select! {
                 () = draining.draining() => return Ok(()),
-                accepted = listener.accept() => accepted?.0,
+                accepted = listener.accept() => accepted,
+            };
+            let stream = match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
             };
             let this = self.clone();
             self.tasks.spawn(async move {
