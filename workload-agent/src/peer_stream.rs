@@ -8,11 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tonic::transport::server::Connected;
 
+use crate::workload_api::ConnectionPlace;
+
 /// A connection with its peer.
 #[derive(Debug)]
 pub(crate) struct PeerStream<P> {
     pub(crate) inner: UnixStream,
     pub(crate) peer: P,
+    /// Among the connections of its uid, where these are counted.
+    pub(crate) _place: Option<ConnectionPlace>,
 }
 
 impl<P: Clone + Send + Sync + 'static> Connected for PeerStream<P> {

@@ -9,6 +9,6 @@ mod listener;
 mod response;
 mod service;
 
-pub(crate) use limiter::CallerLimits;
+pub(crate) use limiter::{CallerLimits, ConnectionPlace};
 pub(crate) use listener::serve;
 pub(crate) use service::WorkloadDesk;

@@ -78,6 +78,7 @@ impl InProcess {
         let stream = FeedStream {
             inner: ours,
             peer: FeedPeer::InProcess(workload.clone()),
+            _place: None,
         };
         let sent = self.0.try_send(stream);
         sent.map_err(|_| {
@@ -217,7 +218,12 @@ async fn accept(listener: UnixListener) -> Option<(io::Result<FeedStream>, UnixL
         {
             Ok((Ok(caller), inner)) => {
                 let peer = FeedPeer::Process(Arc::new(caller));
-                return Some((Ok(FeedStream { inner, peer }), listener));
+                let stream = FeedStream {
+                    inner,
+                    peer,
+                    _place: None,
+                };
+                return Some((Ok(stream), listener));
             }
             Ok((Err(error), _)) => tracing::warn!(%error, "feed connection refused"),
             Err(error) => {

@@ -10,6 +10,7 @@ use runtime::Shutdown;
 use tokio::net::UnixListener;
 use tonic::transport::Server;
 
+use super::limiter::ConnectionLimits;
 use super::service::WorkloadDesk;
 use crate::caller::Caller;
 use crate::peer_stream::PeerStream;
@@ -27,33 +28,51 @@ pub(crate) async fn serve(
     let served = Server::builder()
         .max_concurrent_streams(Some(STREAMS_PER_CONNECTION))
         .add_service(SpiffeWorkloadApiServer::new(desk))
-        .serve_with_incoming_shutdown(unfold(listener, accept), async move {
-            shutdown.draining().await;
-        })
+        .serve_with_incoming_shutdown(
+            unfold((listener, ConnectionLimits::default()), accept),
+            async move {
+                shutdown.draining().await;
+            },
+        )
         .await;
     drop(file);
     served
 }
 
+type Accepting = (UnixListener, ConnectionLimits);
+
 async fn accept(
-    listener: UnixListener,
-) -> Option<(io::Result<PeerStream<Arc<Caller>>>, UnixListener)> {
+    (listener, limits): Accepting,
+) -> Option<(io::Result<PeerStream<Arc<Caller>>>, Accepting)> {
     loop {
-        match listener
-            .accept()
-            .await
-            .map(|(stream, _)| (Caller::of(&stream), stream))
-        {
-            Ok((Ok(caller), inner)) => {
-                let peer = Arc::new(caller);
-                return Some((Ok(PeerStream { inner, peer }), listener));
-            }
-            Ok((Err(error), _)) => tracing::warn!(%error, "workload connection refused"),
+        let (inner, _) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept on the workload socket");
                 // Out of descriptors: accepting again at once would spin.
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
-        }
+        };
+        let caller = match Caller::of(&inner) {
+            Ok(caller) => caller,
+            Err(error) => {
+                tracing::warn!(%error, "workload connection refused");
+                continue;
+            }
+        };
+        let Some(place) = limits.enter(caller.uid) else {
+            tracing::warn!(
+                uid = caller.uid,
+                "workload connection refused: its user holds too many"
+            );
+            continue;
+        };
+        let stream = PeerStream {
+            inner,
+            peer: Arc::new(caller),
+            _place: Some(place),
+        };
+        return Some((Ok(stream), (listener, limits)));
     }
 }
