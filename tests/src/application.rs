@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 
 /// What an application saw of a request, and sends back as its body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,29 +38,54 @@ impl Seen {
     }
 }
 
+/// What `/v1/flood` sends to a reader that takes it all.
+pub const FLOOD: usize = 256 * 1024 * 1024;
+const FLOOD_CHUNK: Bytes = Bytes::from_static(&[7; 64 * 1024]);
+
 /// Ends with its last handle.
 #[derive(Debug)]
 pub struct Application {
     address: SocketAddr,
+    tally: Arc<Tally>,
     _tasks: JoinSet<()>,
 }
 
+#[derive(Debug, Default)]
+struct Tally {
+    requests: AtomicUsize,
+    flooded: AtomicUsize,
+}
+
 impl Application {
-    /// Answers `/stream` with a chunk every 20 ms until the reader goes away, everything else
-    /// with what it [`Seen`]. Speaks HTTP/1.1 and HTTP/2 with prior knowledge.
+    /// Answers `/stream` with a chunk every 20 ms until the reader goes away, `/v1/echo` with the
+    /// body as it arrives, `/v1/flood` with [`FLOOD`] bytes, everything else with what it
+    /// [`Seen`]. Speaks HTTP/1.1 and HTTP/2 with prior knowledge.
     pub async fn http() -> Self {
-        Self::serve(|socket| async move {
+        Self::serve(|socket, tally| async move {
             let io = TokioIo::new(socket);
             let server = auto::Builder::new(TokioExecutor::new());
+            let service = service_fn(move |request| answer(request, Arc::clone(&tally)));
             // A caller that goes away is what several tests are about.
-            let _ended = server.serve_connection(io, service_fn(answer)).await;
+            let _ended = server.serve_connection(io, service).await;
         })
         .await
     }
 
+    /// [`crate::echo`] over gRPC.
+    pub async fn grpc() -> Self {
+        let (listener, address) = bind().await;
+        let mut tasks = JoinSet::new();
+        tasks.spawn(crate::echo::serve(TcpListenerStream::new(listener)));
+        Self {
+            address,
+            tally: Arc::default(),
+            _tasks: tasks,
+        }
+    }
+
     /// Sends back what it gets.
     pub async fn tcp_echo() -> Self {
-        Self::serve(|mut socket| async move {
+        Self::serve(|mut socket, _tally| async move {
             let mut buffer = vec![0; 4096];
             while let Ok(count @ 1..) = socket.read(&mut buffer).await {
                 if socket.write_all(&buffer[..count]).await.is_err() {
@@ -69,6 +96,30 @@ impl Application {
         .await
     }
 
+    /// Greets with one byte, listens until the caller has finished, then says what it was told,
+    /// and finishes itself.
+    pub async fn tcp_after_the_end() -> Self {
+        Self::serve(|mut socket, _tally| async move {
+            let mut told = Vec::new();
+            drop(socket.write_all(b"?").await);
+            if socket.read_to_end(&mut told).await.is_ok() {
+                // A caller that goes away is seen by the caller.
+                drop(socket.write_all(&told).await);
+            }
+        })
+        .await
+    }
+
+    /// How many HTTP requests reached it.
+    pub fn requests(&self) -> usize {
+        self.tally.requests.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes `/v1/flood` has let go of.
+    pub fn flooded(&self) -> usize {
+        self.tally.flooded.load(Ordering::Relaxed)
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -77,33 +128,48 @@ impl Application {
         self.address.port()
     }
 
-    async fn serve<F>(handle: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    async fn serve<F>(handle: impl Fn(TcpStream, Arc<Tally>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener
-            .local_addr()
-            .expect("a bound listener has an address");
+        let (listener, address) = bind().await;
+        let tally = Arc::<Tally>::default();
+        let shared = Arc::clone(&tally);
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((socket, _)) = listener.accept().await {
-                connections.spawn(handle(socket));
+                connections.spawn(handle(socket, Arc::clone(&shared)));
             }
         });
         Self {
             address,
+            tally,
             _tasks: tasks,
         }
     }
 }
 
-type Body = BoxBody<Bytes, Infallible>;
+async fn bind() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener
+        .local_addr()
+        .expect("a bound listener has an address");
+    (listener, address)
+}
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-    if request.uri().path() == "/stream" {
-        return Ok(Response::new(endless()));
+type Body = BoxBody<Bytes, hyper::Error>;
+
+async fn answer(
+    request: Request<Incoming>,
+    tally: Arc<Tally>,
+) -> Result<Response<Body>, Infallible> {
+    tally.requests.fetch_add(1, Ordering::Relaxed);
+    match request.uri().path() {
+        "/stream" => return Ok(Response::new(endless())),
+        "/v1/echo" => return Ok(Response::new(request.into_body().boxed())),
+        "/v1/flood" => return Ok(Response::new(flood(tally))),
+        _ => {}
     }
     let (head, body) = request.into_parts();
     let body_bytes = body.collect().await.map_or(0, |body| body.to_bytes().len());
@@ -122,7 +188,21 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         body_bytes,
     };
     let json = serde_json::to_vec(&seen).expect("strings serialize");
-    Ok(Response::new(Full::new(json.into()).boxed()))
+    Ok(Response::new(Full::new(json.into()).map_err(never).boxed()))
+}
+
+fn flood(tally: Arc<Tally>) -> Body {
+    let chunks = tokio_stream::iter(0..FLOOD / FLOOD_CHUNK.len()).map(move |_| {
+        tally
+            .flooded
+            .fetch_add(FLOOD_CHUNK.len(), Ordering::Relaxed);
+        Ok(Frame::data(FLOOD_CHUNK))
+    });
+    StreamBody::new(chunks).boxed()
+}
+
+fn never(never: Infallible) -> hyper::Error {
+    match never {}
 }
 
 fn endless() -> Body {

@@ -1,5 +1,5 @@
-//! A workload's HTTP client, as `http_proxy` makes it: it speaks to its own proxy's outbound
-//! listener and names the service in an absolute-form target.
+//! A workload's HTTP client. Over HTTP/1.1 it calls as `http_proxy` makes it, with an
+//! absolute-form target; over HTTP/2 with prior knowledge (RFC 9113 section 3.3).
 
 use std::net::SocketAddr;
 
@@ -7,18 +7,24 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use crate::application::Seen;
 
-/// One keep-alive HTTP/1.1 connection.
+/// One connection that is kept alive.
 #[derive(Debug)]
 pub struct Caller {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
     _connection: JoinSet<()>,
+}
+
+#[derive(Debug)]
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 /// A whole answer.
@@ -32,7 +38,37 @@ pub struct Answer {
 impl Caller {
     pub async fn connect(proxy: SocketAddr) -> Self {
         let socket = TcpStream::connect(proxy).await.expect("the proxy listens");
-        let (sender, connection) = handshake(TokioIo::new(socket)).await.expect("HTTP/1.1");
+        let handshake = http1::handshake(TokioIo::new(socket)).await;
+        let (sender, connection) = handshake.expect("HTTP/1.1");
+        Self::over(Sender::Http1(sender), connection)
+    }
+
+    /// Calls of one connection that can run at the same time: see [`Caller::another`].
+    pub async fn connect_h2(proxy: SocketAddr) -> Self {
+        let socket = TcpStream::connect(proxy).await.expect("the proxy listens");
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
+        let (sender, connection) = handshake.expect("HTTP/2");
+        Self::over(Sender::Http2(sender), connection)
+    }
+
+    /// The same HTTP/2 connection, for as long as the first handle lives.
+    ///
+    /// # Panics
+    /// Over HTTP/1.1, where calls follow one another.
+    pub fn another(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else {
+            panic!("HTTP/1.1 has one call at a time")
+        };
+        Self {
+            sender: Sender::Http2(sender.clone()),
+            _connection: JoinSet::new(),
+        }
+    }
+
+    fn over(
+        sender: Sender,
+        connection: impl Future<Output = hyper::Result<()>> + Send + 'static,
+    ) -> Self {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What a broken connection means is seen by the request that it breaks.
@@ -64,14 +100,17 @@ impl Caller {
 
     /// The head of the answer, with its body still to come.
     pub async fn start(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
-        self.sender
-            .ready()
-            .await
-            .expect("the connection is kept alive");
-        self.sender
-            .send_request(request)
-            .await
-            .expect("the proxy answers")
+        match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.expect("the connection is kept alive");
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await.expect("the connection is kept alive");
+                sender.send_request(request).await
+            }
+        }
+        .expect("the proxy answers")
     }
 }
 
@@ -105,4 +144,9 @@ pub fn request(method: Method, url: &str) -> Request<Full<Bytes>> {
     let builder = Request::builder().method(method).uri(url);
     let builder = builder.header("host", authority.expect("an http:// URL"));
     builder.body(Full::default()).expect("a valid request")
+}
+
+/// A POST with this body.
+pub fn post(url: &str, body: Bytes) -> Request<Full<Bytes>> {
+    request(Method::POST, url).map(|_| Full::new(body))
 }

@@ -4,8 +4,13 @@
 
 pub mod application;
 pub mod caller;
+pub mod database;
+pub mod echo;
 pub mod mesh;
+pub mod operator;
+pub mod other_user;
 pub mod processes;
+pub mod raw;
 pub mod shop;
 pub mod stranger;
 pub mod waiting;

@@ -120,12 +120,15 @@ impl Mesh {
     /// A token that lets one agent join and hold the workloads.
     pub async fn join_token(&self, agent: &str, workloads: &[&str]) -> String {
         let request = json!({"agent": agent, "workloads": workloads});
-        let answer = self
-            .admin
-            .post("/v1/join-tokens", &request)
-            .await
-            .expect("a token");
-        text(&answer["tokens"][0], "token")
+        self.join_tokens(&request).await.remove(0)
+    }
+
+    /// What `POST /v1/join-tokens` makes of the request.
+    pub async fn join_tokens(&self, request: &Value) -> Vec<String> {
+        let answer = self.admin.post("/v1/join-tokens", request).await;
+        let answer = answer.expect("tokens");
+        let tokens = answer["tokens"].as_array().expect("a list");
+        tokens.iter().map(|token| text(token, "token")).collect()
     }
 
     pub async fn delete(&self, path: &str) {

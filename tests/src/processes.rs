@@ -38,7 +38,10 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap_or_else(|error| {
-                panic!("{}: {error}; build --workspace --bins", path.display())
+                panic!(
+                    "{}: {error}; build it with: cargo build --workspace --bins",
+                    path.display()
+                )
             });
         Self { child, log }
     }

@@ -18,7 +18,7 @@ use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::issuance_client::IssuanceClient;
 use proto::agent::v1::{
     AttestRequest, AttestResponse, CertificateRequest, IssueRequest, IssueResult,
-    JoinTokenEvidence, Possession, Svid, issue_result,
+    JoinTokenEvidence, Possession, ReattestRequest, Svid, issue_result,
 };
 use proto::mesh::v1::PROTOCOL;
 use runtime::Clock;
@@ -29,8 +29,11 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::service_fn;
 
+use crate::waiting::eventually;
+
 const EXPORTER: &str = "EXPORTER-countersign-attest";
 const PROOF: &[u8] = b"countersign-attest-v1\0";
+const RETURN_PROOF: &[u8] = b"countersign-reattest-v1\0";
 
 /// A gRPC connection to the CA's agent listener, and what is known of its TLS session.
 #[derive(Debug)]
@@ -68,9 +71,13 @@ impl Line {
     }
 
     async fn open(agents: SocketAddr, config: ClientTlsConfig) -> Self {
-        let socket = TcpStream::connect(agents).await.expect("the CA listens");
-        socket.set_nodelay(true).expect("a connected socket");
-        let tls: ClientTls<TcpStream> = mtls::connect(socket, config).await.expect("it is the CA");
+        // Just after a leap in time the CA has its own certificate still to renew.
+        let tls = eventually("the CA proves itself", || async {
+            let socket = TcpStream::connect(agents).await.expect("the CA listens");
+            socket.set_nodelay(true).expect("a TCP option");
+            mtls::connect(socket, config.clone()).await.ok()
+        });
+        let tls: ClientTls<TcpStream> = tls.await;
         let exporter = tls.export_keying_material(EXPORTER);
         let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
         let (sender, connection) = handshake.expect("HTTP/2");
@@ -89,13 +96,35 @@ impl Line {
 
     /// A proof for this connection that `key` is ours.
     pub fn possession(&self, key: &SigningKey) -> Possession {
-        let public_key = key.public_key().spki().to_vec();
-        let digest = Sha256::of(&public_key);
-        let signed = [PROOF, &self.exporter, digest.as_bytes()].concat();
         Possession {
-            public_key,
-            signature: key.sign(&signed),
+            public_key: key.public_key().spki().to_vec(),
+            signature: key.sign(&self.statement(PROOF, key)),
         }
+    }
+
+    fn statement(&self, prefix: &[u8], new_key: &SigningKey) -> Vec<u8> {
+        let digest = Sha256::of(new_key.public_key().spki());
+        [prefix, &self.exporter, digest.as_bytes()].concat()
+    }
+
+    /// Comes back with an SVID that has expired, for one of `key`.
+    pub async fn reattest(
+        &self,
+        expired: &X509Svid,
+        key: &SigningKey,
+    ) -> Result<AttestResponse, Code> {
+        let chain = expired.svid().chain().iter();
+        let request = ReattestRequest {
+            version: Some(PROTOCOL),
+            possession: Some(self.possession(key)),
+            expired_chain: chain.map(|certificate| certificate.to_vec()).collect(),
+            expired_signature: expired.key().sign(&self.statement(RETURN_PROOF, key)),
+        };
+        let mut client = AttestationClient::with_origin(self.service(), self.origin());
+        let answer = client.reattest(request).await;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| status.code())
     }
 
     pub async fn attest(

@@ -3,15 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
-use proxy::config::{AccessLogFormat, Outbound, Reach};
+use proxy::config::{AccessLogFormat, Limits, Outbound, Reach};
 use proxy::{FeedSource, Proxy};
 use serde_json::json;
 use tokio::time::timeout;
-use workload_agent::Agent;
+use workload_agent::config::{Feed, ProxyEntry};
+use workload_agent::{Agent, AgentStatus};
 
 use crate::caller::Caller;
 use crate::mesh::{DRAIN, Mesh, trust_domain};
@@ -25,6 +26,16 @@ pub struct WorkloadBuilder<'a> {
     applications: BTreeMap<String, SocketAddr>,
     reach: Vec<Reach>,
     any_process: bool,
+    host: Option<String>,
+    limits: Limits,
+    sockets: Option<Sockets>,
+}
+
+/// Sockets of the agent outside its private directory.
+#[derive(Debug)]
+struct Sockets {
+    directory: PathBuf,
+    proxies: Vec<ProxyEntry>,
 }
 
 /// A running workload's agent and proxy.
@@ -46,7 +57,36 @@ impl<'a> WorkloadBuilder<'a> {
             applications: BTreeMap::new(),
             reach: Vec::new(),
             any_process: false,
+            host: None,
+            limits: Limits::default(),
+            sockets: None,
         }
+    }
+
+    /// Another agent for the same workload, as on a second host.
+    pub fn on(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
+        self
+    }
+
+    /// Of the proxy.
+    pub fn limited(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// The Workload API and a feed for programs of `uid`, in a directory that every user may
+    /// enter.
+    pub fn with_sockets_in(mut self, directory: &Path, uid: u32) -> Self {
+        self.sockets = Some(Sockets {
+            directory: directory.to_owned(),
+            proxies: vec![ProxyEntry {
+                uid,
+                path: None,
+                workloads: vec![self.name.clone()],
+            }],
+        });
+        self
     }
 
     /// The application behind `port` of the service that has the workload's own name.
@@ -124,7 +164,8 @@ impl<'a> WorkloadBuilder<'a> {
     pub async fn join(&self) -> workload_agent::Config {
         self.register().await;
         let QualifiedName { namespace, name } = &self.name;
-        let agent = format!("{namespace}-{name}");
+        let host = self.host.iter().map(|host| format!("-{host}"));
+        let agent = format!("{namespace}-{name}{}", host.collect::<String>());
         let token = self
             .mesh
             .join_token(&agent, &[&self.name.to_string()])
@@ -136,6 +177,14 @@ impl<'a> WorkloadBuilder<'a> {
         let mut config = workload_agent::Config::for_directory(&directory);
         config.workload_api.spawned_only = !self.any_process;
         config.applications = self.local_applications();
+        if let Some(Sockets { directory, proxies }) = &self.sockets {
+            config.workload_api.socket = directory.join("workload.sock");
+            config.feed = Some(Feed {
+                socket: directory.join("feed.sock"),
+                group: None,
+            });
+            config.proxies.clone_from(proxies);
+        }
         config
     }
 
@@ -158,6 +207,7 @@ impl<'a> WorkloadBuilder<'a> {
             unix_socket: None,
         });
         config.reach.clone_from(&self.reach);
+        config.limits.clone_from(&self.limits);
         config.access_log.format = AccessLogFormat::Off;
         config
     }
@@ -173,6 +223,46 @@ impl Workload {
         self.proxy
             .outbound_address()
             .expect("an outbound listener was configured")
+    }
+
+    /// A client of this workload over HTTP/2 with prior knowledge.
+    pub async fn h2_caller(&self) -> Caller {
+        Caller::connect_h2(self.outbound()).await
+    }
+
+    /// The one local port of [`reaching`](WorkloadBuilder::reaching).
+    pub fn reach(&self) -> SocketAddr {
+        let addresses = self.proxy.reach_addresses();
+        *addresses
+            .values()
+            .next()
+            .expect("a local port was configured")
+    }
+
+    /// Where its proxy takes calls.
+    pub fn mesh_listener(&self) -> SocketAddr {
+        let addresses = self.proxy.mesh_addresses();
+        *addresses.values().next().expect("a mesh listener")
+    }
+
+    /// Returns once the workload's certificate was replaced so often.
+    pub async fn renewals(&self, count: u64) {
+        let enough = |status: &AgentStatus| {
+            let held = status.identity(&self.spiffe_id);
+            held.is_some_and(|held| held.renewals >= count)
+        };
+        let mut status = self.agent.status();
+        let renewed = timeout(DEADLINE, status.wait_for(enough)).await;
+        renewed
+            .expect("it is renewed in time")
+            .expect("the agent lives");
+    }
+
+    /// Of the certificate that it holds.
+    pub fn serial(&self) -> String {
+        let status = self.agent.status().borrow().clone();
+        let held = status.identity(&self.spiffe_id);
+        held.expect("it holds its identity").serial.to_string()
     }
 
     pub fn workload_api(&self) -> PathBuf {

@@ -1,0 +1,130 @@
+//! The CA as a process of its own, that can be killed as the kernel would, and its operator.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use cli::admin::{AdminFile, Client};
+use identity::JoinToken;
+use nix::unistd::getuid;
+use runtime::Clock;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::processes::{Process, free_address};
+use crate::waiting::eventually;
+
+pub const TRUST_DOMAIN: &str = "mesh.test";
+
+/// A running `countersign-ca`.
+#[derive(Debug)]
+pub struct CaProcess {
+    process: Process,
+    admin: Client,
+    agents: SocketAddr,
+    config: String,
+    directory: TempDir,
+}
+
+impl CaProcess {
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let agents = free_address();
+        let config = configuration(directory.path(), agents);
+        Self::launch(directory, agents, config).await
+    }
+
+    /// kill -9, and the same program on the same store and ports.
+    pub async fn crash_and_restart(self) -> Self {
+        let Self {
+            process,
+            agents,
+            config,
+            directory,
+            ..
+        } = self;
+        process.kill().await;
+        Self::launch(directory, agents, config).await
+    }
+
+    /// kill -9. The directory stays.
+    pub async fn crash(self) -> TempDir {
+        self.process.kill().await;
+        self.directory
+    }
+
+    async fn launch(directory: TempDir, agents: SocketAddr, config: String) -> Self {
+        let process = Process::start("countersign-ca", directory.path(), "ca", &config);
+        let clock = Clock::system();
+        let credential = directory.path().join("admin.toml");
+        let admin = eventually("the CA answers", || async {
+            let file = AdminFile::load(&credential, clock.now()).ok()?;
+            let admin = Client::new(file, clock.clone());
+            admin.get("/v1/about").await.ok().map(|_| admin)
+        });
+        Self {
+            admin: admin.await,
+            process,
+            agents,
+            config,
+            directory,
+        }
+    }
+
+    /// A workload of this uid.
+    pub async fn register(&self, namespace: &str, name: &str) {
+        let workload = json!({
+            "apiVersion": "countersign.dev/v1",
+            "kind": "Workload",
+            "metadata": {"namespace": namespace, "name": name},
+            "spec": {"selectors": {"unix": {"uid": getuid().as_raw()}}},
+        });
+        let changeset = json!({"reason": "test", "apply": [workload]});
+        let applied = self.admin.post("/v1/changesets", &changeset).await;
+        applied.expect("the workload is valid");
+    }
+
+    pub async fn join_token(&self, agent: &str, workloads: &[&str]) -> JoinToken {
+        let request = json!({"agent": agent, "workloads": workloads});
+        let answer = self.admin.post("/v1/join-tokens", &request).await;
+        let answer = answer.expect("a token");
+        let token = answer["tokens"][0]["token"].as_str().expect("text");
+        token.parse().expect("the CA's tokens parse")
+    }
+
+    pub fn admin(&self) -> &Client {
+        &self.admin
+    }
+
+    pub fn agents_address(&self) -> SocketAddr {
+        self.agents
+    }
+
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+}
+
+fn configuration(directory: &Path, agents: SocketAddr) -> String {
+    let directory = directory.display();
+    let web = free_address();
+    format!(
+        r#"trust_domain = "{TRUST_DOMAIN}"
+
+[store]
+sqlite = "{directory}/data/ca.sqlite"
+
+[keys]
+kek_file = "{directory}/keys/kek"
+
+[listen]
+web = "{web}"
+agents = "{agents}"
+
+[admin]
+credential_file = "{directory}/admin.toml"
+
+[log]
+level = "warn"
+"#
+    )
+}
