@@ -8,5 +8,8 @@ mod judges;
 mod live_connections;
 mod outage;
 mod policy;
+mod pressure;
+mod protocols;
 mod renewal;
 mod smoke;
+mod tcp;
