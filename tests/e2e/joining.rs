@@ -1,9 +1,12 @@
 //! Who may join, with what, how often.
 
+use std::time::Duration;
+
 use crypto::signing::SigningKey;
 use identity::JoinToken;
 use mesh_tests::mesh::Mesh;
-use mesh_tests::stranger::{Line, join, joined};
+use mesh_tests::stranger::{Line, join, joined, key_and_csr};
+use serde_json::json;
 use tonic::Code;
 
 #[tokio::test]
@@ -76,7 +79,7 @@ async fn an_expired_token_is_refused() {
     let mesh = Mesh::start().await;
     let token = token(&mesh).await;
     let line = Line::pinned(&token, &mesh.time()).await;
-    mesh.clock.advance(std::time::Duration::from_secs(11 * 60));
+    mesh.clock.advance(Duration::from_secs(11 * 60));
     let refused = line
         .attest(&token, line.possession(&SigningKey::generate()))
         .await;
@@ -86,9 +89,69 @@ async fn an_expired_token_is_refused() {
     );
 }
 
+#[tokio::test]
+async fn a_token_is_refused_from_outside_its_network() {
+    let mesh = Mesh::start().await;
+    let request = json!({"agent": "web-7", "cidr": "10.0.0.0/8"});
+    let token = parse(&mesh.join_tokens(&request).await[0]);
+    let line = Line::pinned(&token, &mesh.time()).await;
+    let key = SigningKey::generate();
+    let refused = line.attest(&token, line.possession(&key)).await;
+    let code = refused.expect_err("we call from 127.0.0.1");
+    assert_eq!(code, Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn each_of_several_tokens_makes_an_agent_of_its_own() {
+    let mesh = Mesh::start().await;
+    let request = json!({"agent": "web", "count": 3, "cidr": "127.0.0.0/8"});
+    let mut agents = Vec::new();
+    for token in mesh.join_tokens(&request).await {
+        let joined = join(&parse(&token), &mesh.time()).await;
+        agents.push(joined.svid.spiffe_id().to_string());
+    }
+    let expected = [1, 2, 3]
+        .map(|number| format!("spiffe://mesh.test/countersign/agent/join-token/web-{number}"));
+    assert_eq!(agents, expected);
+}
+
+#[tokio::test]
+async fn a_forgotten_agent_gets_nothing_and_does_not_come_back() {
+    let mesh = Mesh::start().await;
+    let token = token(&mesh).await;
+    let agent = join(&token, &mesh.time()).await;
+    let line = Line::mutual(mesh.ca.agents_address(), &agent, &mesh.time()).await;
+    let forget = mesh.admin().delete("/v1/agents/join-token/web-7").await;
+    forget.expect("the agent is known");
+    let id = agent.svid.spiffe_id().to_string();
+    let renewal = line.issue(&id, key_and_csr().1).await;
+    mesh.clock.advance(Duration::from_secs(2 * 60 * 60));
+    let line = Line::pinned(&token, &mesh.time()).await;
+    let comeback = line.reattest(&agent.svid, &SigningKey::generate()).await;
+    let codes = (
+        renewal.expect_err("forgotten"),
+        comeback.expect_err("forgotten"),
+    );
+    assert_eq!(codes, (Code::PermissionDenied, Code::PermissionDenied));
+}
+
+#[tokio::test]
+async fn an_agent_that_nobody_forgot_comes_back_after_expiry() {
+    let mesh = Mesh::start().await;
+    let token = token(&mesh).await;
+    let agent = join(&token, &mesh.time()).await;
+    mesh.clock.advance(Duration::from_secs(2 * 60 * 60));
+    let line = Line::pinned(&token, &mesh.time()).await;
+    let key = SigningKey::generate();
+    let answer = line.reattest(&agent.svid, &key).await;
+    let returned = joined(answer.expect("within a day"), key, &mesh.time());
+    assert_eq!(returned.svid.spiffe_id(), agent.svid.spiffe_id());
+}
+
 async fn token(mesh: &Mesh) -> JoinToken {
-    mesh.join_token("web-7", &[])
-        .await
-        .parse()
-        .expect("the CA's tokens parse")
+    parse(&mesh.join_token("web-7", &[]).await)
+}
+
+fn parse(token: &str) -> JoinToken {
+    token.parse().expect("the CA's tokens parse")
 }

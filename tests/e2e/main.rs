@@ -1,5 +1,6 @@
 //! End-to-end claims about a real mesh: one binary, one module for each topic.
 
+mod crashes;
 mod drain;
 mod impostors;
 mod issuance;

@@ -1,10 +1,14 @@
 //! What goes on while a part is missing.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use mesh_tests::caller::Caller;
-use mesh_tests::shop::{NOBODY_MAY_CALL, ORDERS, Shop};
-use mesh_tests::waiting::eventually;
+use mesh_tests::mesh::Mesh;
+use mesh_tests::shop::{CHECKOUT_MAY_CALL, NOBODY_MAY_CALL, ORDERS, Shop};
+use mesh_tests::waiting::{DEADLINE, eventually};
 use proxy::{FeedSource, Proxy};
+use tokio::time::timeout;
 use workload_agent::Agent;
 
 #[tokio::test]
@@ -57,9 +61,12 @@ async fn an_agent_that_restarts_without_a_ca_serves_from_its_cache() {
         .await
         .get(&format!("{ORDERS}/v1/orders"))
         .await;
-    let serial = serial_of(&checkout);
+    let serial = checkout.serial();
+    // What is acknowledged is in the cache, with all that came before.
+    mesh.apply(&CHECKOUT_MAY_CALL.replace("id: checkout", "id: cached"))
+        .await;
     let down = mesh.crash_ca();
-    checkout.proxy.kill();
+    checkout.proxy.kill().await;
     checkout.agent.kill().await;
     let agent = Agent::start(checkout.agent_config, down.time())
         .await
@@ -83,10 +90,77 @@ async fn an_agent_that_restarts_without_a_ca_serves_from_its_cache() {
     drop((application, orders));
 }
 
-fn serial_of(workload: &mesh_tests::workload::Workload) -> String {
-    let status = workload.agent.status().borrow().clone();
-    let held = status
-        .identity(&workload.spiffe_id)
-        .expect("it holds its identity");
-    held.serial.to_string()
+#[tokio::test]
+async fn no_call_fails_while_the_ca_restarts() {
+    let Shop {
+        checkout,
+        orders,
+        application,
+        mesh,
+    } = Shop::open().await;
+    let mut caller = checkout.caller().await;
+    caller.get(&format!("{ORDERS}/v1/orders")).await;
+    let restart = async {
+        let down = mesh.crash_ca();
+        connected(&checkout.agent, false).await;
+        connected(&orders.agent, false).await;
+        let mesh = down.restart().await;
+        connected(&checkout.agent, true).await;
+        connected(&orders.agent, true).await;
+        mesh
+    };
+    let mut restart = std::pin::pin!(restart);
+    let _mesh = loop {
+        tokio::select! {
+            mesh = &mut restart => break mesh,
+            answer = caller.get("http://orders.shop.mesh.internal/v1/orders") => {
+                assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+            }
+        }
+    };
+    assert!(application.requests() > 1, "nobody called meanwhile");
+}
+
+#[tokio::test]
+async fn a_workload_that_comes_after_the_restart_finds_the_endpoints() {
+    let shop = Shop::open().await;
+    let (orders, checkout) = (shop.orders, shop.checkout);
+    let down = shop.mesh.crash_ca();
+    connected(&orders.agent, false).await;
+    let mesh = down.restart().await;
+    checkout.drain().await;
+    let second = mesh.workload("shop/checkout").on("second").start().await;
+    let mut caller = second.caller().await;
+    let answer = caller.get(&format!("{ORDERS}/v1/orders")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_agent_whose_certificate_expired_while_it_was_down_comes_back() {
+    let mesh = Mesh::start().await;
+    let orders = mesh.workload("shop/orders").start().await;
+    let before = (
+        orders.agent.status().borrow().agent_id.clone(),
+        orders.serial(),
+    );
+    orders.proxy.kill().await;
+    orders.agent.kill().await;
+    mesh.clock.advance(Duration::from_secs(2 * 60 * 60));
+    let agent = Agent::start(orders.agent_config, mesh.time()).await;
+    let agent = agent.expect("it starts");
+    let after = eventually("it holds a live certificate", || async {
+        let status = agent.status().borrow().clone();
+        let held = status.identity(&orders.spiffe_id)?;
+        Some((status.agent_id.clone(), held.serial.to_string()))
+    });
+    let after = after.await;
+    assert_eq!(before.0, after.0);
+    assert_ne!(before.1, after.1);
+}
+
+async fn connected(agent: &Agent, expected: bool) {
+    let mut status = agent.status();
+    let as_expected = status.wait_for(|status| status.connected == expected);
+    let as_expected = timeout(DEADLINE, as_expected).await.expect("in time");
+    drop(as_expected.expect("the agent lives"));
 }
