@@ -27,8 +27,7 @@ async fn openssl_verifies_what_the_workload_api_hands_out() {
     let bundle = bundle
         .bundle_set()
         .get(domain)
-        .expect("the own domain's bundle")
-        .clone();
+        .expect("the own domain's bundle");
     let roots: Vec<_> = bundle
         .authorities()
         .iter()
@@ -81,7 +80,7 @@ fn openssl_verify(mesh: &Mesh, roots: &[&[u8]], chain: &[&[u8]], purpose: &str) 
             &path,
             certificates.iter().map(|der| pem(der)).collect::<String>(),
         )
-        .unwrap();
+        .expect("the test's directory is writable");
         path
     };
     let output = Command::new("openssl")

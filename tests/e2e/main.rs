@@ -1,12 +1,16 @@
 //! End-to-end claims about a real mesh: one binary, one module for each topic.
 
+mod bad_frames;
+mod bad_http;
 mod crashes;
 mod drain;
+mod handshakes;
 mod impostors;
 mod issuance;
 mod joining;
 mod judges;
 mod live_connections;
+mod other_users;
 mod outage;
 mod policy;
 mod pressure;
