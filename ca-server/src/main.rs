@@ -45,8 +45,15 @@ enum AdminCommand {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    exit::report(run(&arguments))
+    match Arguments::try_parse() {
+        Ok(arguments) => exit::report(run(&arguments)),
+        Err(error) if error.use_stderr() => exit::misuse(&error.render().to_string()),
+        // Help and version are no errors; where nobody reads them, nothing is lost.
+        Err(help) => {
+            drop(help.print());
+            ExitCode::SUCCESS
+        }
+    }
 }
 
 /// The cryptographic backend differs between builds, and with it what they can do.

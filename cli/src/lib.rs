@@ -47,19 +47,16 @@ where
 
 /// Help and version are asked for; the rest is a wrong invocation, told on one line.
 fn explain_usage(answer: &clap::Error) -> ExitCode {
-    if !answer.use_stderr() {
-        return exit::report(output::print_text(&answer.render().to_string()));
-    }
     let text = answer.render().to_string();
-    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        output::remark(&text);
-    } else {
-        let paragraphs = text
-            .split("\n\n")
-            .map(|paragraph| paragraph.split_whitespace().collect::<Vec<_>>().join(" "));
-        output::remark(&paragraphs.collect::<Vec<_>>().join("; "));
+    let text = text.trim_end();
+    if !answer.use_stderr() {
+        return exit::report(output::print_text(&format!("{text}\n")));
     }
-    ExitCode::from(exit::USAGE)
+    if answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        output::remark(text);
+        return ExitCode::from(exit::USAGE);
+    }
+    exit::misuse(text)
 }
 
 fn dispatch(command: Command) -> ExitCode {

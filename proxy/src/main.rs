@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use countersign_proxy::{Config, FeedSource, Proxy};
-use runtime::exit::{Usage, report};
+use runtime::exit::{self, Usage};
 use runtime::{Clock, telemetry};
 
 /// Carries a connection only between identities that policy permits.
@@ -23,18 +23,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) if error.use_stderr() => {
-            return report(Err(Usage(error.render().to_string()).into()));
-        }
+    match Arguments::try_parse() {
+        Ok(arguments) => exit::report(run(&arguments)),
+        Err(error) if error.use_stderr() => exit::misuse(&error.render().to_string()),
         // Help and version are no errors; where nobody reads them, nothing is lost.
         Err(help) => {
             drop(help.print());
-            return ExitCode::SUCCESS;
+            ExitCode::SUCCESS
         }
-    };
-    report(run(&arguments))
+    }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

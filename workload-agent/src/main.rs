@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use runtime::exit::Usage;
+use runtime::exit::{self, Usage};
 use runtime::{Clock, LogLevelHandle, Shutdown, telemetry};
 use workload_agent::{Agent, Config};
 
@@ -26,8 +26,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    runtime::exit::report(run(&arguments))
+    match Arguments::try_parse() {
+        Ok(arguments) => exit::report(run(&arguments)),
+        Err(error) if error.use_stderr() => exit::misuse(&error.render().to_string()),
+        // Help and version are no errors; where nobody reads them, nothing is lost.
+        Err(help) => {
+            drop(help.print());
+            ExitCode::SUCCESS
+        }
+    }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -26,6 +26,13 @@ pub fn report(result: anyhow::Result<()>) -> ExitCode {
     code(&error)
 }
 
+/// Prints a wrong invocation, as the parser of arguments put it in paragraphs, on one line, and says
+/// how to exit.
+pub fn misuse(text: &str) -> ExitCode {
+    drop(writeln!(io::stderr(), "{}", one_paragraph(text)));
+    ExitCode::from(USAGE)
+}
+
 /// An error and its causes, joined by `: `, without line breaks.
 pub fn one_line(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| {
@@ -39,6 +46,12 @@ pub fn one_line(error: &(dyn Error + 'static)) -> String {
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct Usage(pub String);
+
+fn one_paragraph(text: &str) -> String {
+    let paragraph = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let paragraphs: Vec<String> = text.split("\n\n").map(paragraph).collect();
+    paragraphs.join("; ")
+}
 
 fn code(error: &anyhow::Error) -> ExitCode {
     let usage = |cause: &(dyn Error + 'static)| cause.is::<ConfigError>() || cause.is::<Usage>();
@@ -66,6 +79,14 @@ mod tests {
     fn other_errors_exit_with_1() {
         let result = Err(io::Error::other("disk full")).context("cannot start");
         assert_eq!(report(result), ExitCode::FAILURE);
+    }
+
+    #[test]
+    fn paragraphs_of_a_wrong_invocation_are_one_line() {
+        let text = "error: no such thing\n\n  tip: another thing\n\nUsage: x\n";
+        let line = "error: no such thing; tip: another thing; Usage: x";
+        assert_eq!(one_paragraph(text), line);
+        assert_eq!(misuse(text), ExitCode::from(64));
     }
 
     #[test]
