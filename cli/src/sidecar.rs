@@ -18,6 +18,7 @@ use rustix::process::geteuid;
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 use workload_agent::config::Application;
+use workload_agent::status::Problem;
 use workload_agent::{Agent, AgentStatus};
 use zeroize::Zeroizing;
 
@@ -65,33 +66,24 @@ impl Sidecar {
         })
     }
 
-    /// Waits until credentials and policy are live and other proxies can be told where this one is.
+    /// Waits until credentials and policy are live and other proxies can be told where this one is;
+    /// not longer than until the agent knows of a problem that only a person can solve.
     pub(crate) async fn ready(&mut self, limit: Duration) -> anyhow::Result<()> {
-        let status = self.agent.status();
+        let mut status = self.agent.status();
         let live = tokio::select! {
             live = timeout(limit, self.proxy.ready()) => live.is_ok(),
             failed = self.agent.failed() => return Err(failed.into()),
+            Ok(_) = status.wait_for(needs_a_person) => false,
         };
         if live {
             return Ok(());
         }
-        let workload = &self.workload;
-        let waited = Span::new(limit);
-        match status.borrow().problem.clone() {
-            Some(problem) => {
-                let next = problem
-                    .next_step
-                    .map(|step| format!("; {step}"))
-                    .unwrap_or_default();
-                anyhow::bail!(
-                    "{workload} has no credentials after {waited}: {}{next}",
-                    problem.message
-                )
-            }
-            None => anyhow::bail!(
-                "{workload} has no credentials after {waited}; look at the Workload with `countersign get workload {workload}`"
-            ),
-        }
+        let problem = status.borrow().problem.clone();
+        Err(anyhow::anyhow!(no_credentials(
+            &self.workload,
+            limit,
+            problem
+        )))
     }
 
     /// What the program's environment needs in order to use the mesh.
@@ -142,6 +134,25 @@ impl Sidecar {
         let proxy = self.proxy.drain(DRAIN).await;
         let agent = self.agent.drain(DRAIN).await;
         proxy.and(agent)
+    }
+}
+
+fn needs_a_person(status: &AgentStatus) -> bool {
+    let problem = status.problem.as_ref();
+    problem.is_some_and(|problem| problem.next_step.is_some())
+}
+
+fn no_credentials(workload: &QualifiedName, limit: Duration, problem: Option<Problem>) -> String {
+    match problem {
+        Some(problem) => {
+            let next = problem.next_step.map(|step| format!("; {step}"));
+            let next = next.unwrap_or_default();
+            format!("{workload} has no credentials: {}{next}", problem.message)
+        }
+        None => format!(
+            "{workload} has no credentials after {}; look at the Workload with `countersign get workload {workload}`",
+            Span::new(limit)
+        ),
     }
 }
 
