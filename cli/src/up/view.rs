@@ -4,7 +4,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use humantime::format_duration;
+use identity::SpiffeId;
 use proxy::CallRecord;
+use rustix::termios::tcgetwinsize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use workload_agent::status::IdentityStatus;
@@ -78,14 +80,14 @@ impl Scene<'_> {
     }
 
     fn identity_table(&self) -> String {
-        let mut table = Table::new(&["IDENTITY", "SERIAL", "LIFE LEFT", "RENEWS IN", "RENEWED"]);
+        let mut table = Table::new(&["IDENTITY", "LIFE LEFT", "RENEWS IN", "RENEWED", "SERIAL"]);
         for identity in self.identities {
             table.row([
                 identity.spiffe_id.to_string(),
-                identity.serial.to_string(),
                 left(identity.not_after, self.now),
                 left(identity.renews_at, self.now),
                 identity.renewals.to_string(),
+                identity.serial.to_string(),
             ]);
         }
         table.render()
@@ -95,28 +97,28 @@ impl Scene<'_> {
         let clock = format_description!("[hour]:[minute]:[second].[subsecond digits:3]");
         let mut table = Table::new(&[
             "LAST DECISIONS",
-            "CALLER",
-            "REQUEST",
             "VERDICT",
+            "CALLER",
             "BY",
             "DECISION",
+            "REQUEST",
         ]);
         for call in self.decisions {
             let reason = || call.reason.map(|reason| reason.code().to_owned());
             table.row([
                 call.at.format(clock).unwrap_or_default(),
-                call.source.clone(),
-                format!(
-                    "{} {}",
-                    text(call.method.as_ref()),
-                    text(call.path.as_ref())
-                ),
                 call.verdict.as_str().to_owned(),
+                path(&call.source).to_owned(),
                 call.rule
                     .clone()
                     .or_else(reason)
                     .unwrap_or_else(|| "-".to_owned()),
                 text(call.decision_id.as_ref()),
+                format!(
+                    "{} {}",
+                    text(call.method.as_ref()),
+                    text(call.path.as_ref())
+                ),
             ]);
         }
         table.render()
@@ -154,9 +156,13 @@ impl Display {
     pub(super) fn show(self, scene: &Scene<'_>) -> io::Result<()> {
         match self {
             Self::Screen => {
-                // Home, then each line with the rest of it erased, then the rest of the screen.
-                let text = scene.screen().replace('\n', "\x1b[K\n");
                 let mut stdout = io::stdout().lock();
+                let text = match tcgetwinsize(&stdout) {
+                    Ok(size) => fit(&scene.screen(), size.ws_col.into(), size.ws_row.into()),
+                    Err(_) => scene.screen(),
+                };
+                // Home, then each line with the rest of it erased, then the rest of the screen.
+                let text = text.replace('\n', "\x1b[K\n");
                 stdout.write_all(format!("\x1b[H{text}\x1b[J").as_bytes())?;
                 stdout.flush()
             }
@@ -174,6 +180,24 @@ impl Display {
             Self::Lines => Ok(()),
         }
     }
+}
+
+/// What of the text a terminal of this size shows without wrapping or scrolling. Some say that they
+/// have no size; they get all of it.
+fn fit(text: &str, columns: usize, rows: usize) -> String {
+    if columns == 0 || rows == 0 {
+        return text.to_owned();
+    }
+    let cut = |line: &str| line.chars().take(columns).chain(['\n']).collect::<String>();
+    text.lines().take(rows - 1).map(cut).collect()
+}
+
+/// All callers are of one trust domain, so it is left out.
+fn path(spiffe_id: &str) -> &str {
+    let id: Option<SpiffeId> = spiffe_id.parse().ok();
+    id.map_or(spiffe_id, |id| {
+        &spiffe_id[spiffe_id.len() - id.path().len()..]
+    })
 }
 
 fn text(value: Option<&String>) -> String {
@@ -209,6 +233,18 @@ mod tests {
     }
 
     #[test]
+    fn small_terminal_shows_the_first_columns_and_lines() {
+        assert_eq!(fit("heading\nläßt\nlast\n", 3, 3), "hea\nläß\n");
+        assert_eq!(fit("heading\n", 0, 0), "heading\n");
+    }
+
+    #[test]
+    fn caller_is_shown_by_its_path() {
+        assert_eq!(path("spiffe://a.example/ns/shop/sa/web"), "/ns/shop/sa/web");
+        assert_eq!(path(""), "");
+    }
+
+    #[test]
     fn screen_shows_identity_serial_and_counts() {
         let identity = IdentityStatus {
             spiffe_id: "spiffe://demo.example/ns/shop/sa/orders".parse().unwrap(),
@@ -234,7 +270,7 @@ mod tests {
         };
         let screen = scene.screen();
         assert!(screen.contains(
-            "spiffe://demo.example/ns/shop/sa/orders  70112233445566778899aabbccddeeff  9.0 s      4.0 s      3\n"
+            "spiffe://demo.example/ns/shop/sa/orders  9.0 s      4.0 s      3        70112233445566778899aabbccddeeff\n"
         ), "{screen}");
         assert!(screen.contains("allowed 7  denied 5  failed 0"));
         assert!(
