@@ -4,6 +4,7 @@
 
 use std::io;
 
+use time::format_description::well_known::Rfc3339;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -54,12 +55,16 @@ fn line(record: &CallRecord, format: AccessLogFormat) -> String {
 
 fn text(record: &CallRecord) -> String {
     let or_dash = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let source = match record.source.as_str() {
+        "" => "-",
+        known => known,
+    };
     let line = format!(
         "{} {} {} {} -> {} {} {} {} rule={} reason={} decision={} us={} in={} out={} retries={}",
-        record.at,
+        record.at.format(&Rfc3339).unwrap_or_default(),
         record.direction.as_str(),
         record.verdict.as_str(),
-        record.source,
+        source,
         record.target,
         or_dash(&record.method),
         or_dash(&record.path),

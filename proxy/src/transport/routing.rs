@@ -106,7 +106,7 @@ impl Router {
             Answer::NotYet if state.knows(service) => Err(no_endpoints(service)),
             Answer::NotYet => Err(Failure::new(
                 Reason::NoRoute,
-                format!("the agent has not said yet whether {service} exists"),
+                format!("the agent has not said whether {service} exists; is it connected?"),
             )),
         }
     }
