@@ -11,6 +11,7 @@ use mtls::Credentials;
 use prometheus_client::registry::Registry as MetricsRegistry;
 use runtime::{AdminSource, Clock, FileError, LogLevelHandle, Shutdown, Supervisor, serve_metrics};
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -391,7 +392,7 @@ impl Foundation {
                     "id": id.to_string(),
                     "revision": registry.snapshot().revision().to_string(),
                     "connectedAgents": presence.connected().len(),
-                    "intermediateEnds": authority.intermediate().validity().not_after().to_string(),
+                    "intermediateEnds": rfc3339(authority.intermediate().validity().not_after()),
                     "rootSha256": authority.root().digest().to_string(),
                 })
             }),
@@ -399,6 +400,10 @@ impl Foundation {
             trigger: supervisor.trigger(),
         }
     }
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
 }
 
 /// What `countersign-ca admin reset` does: every credential is revoked, a new one is written.
