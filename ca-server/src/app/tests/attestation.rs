@@ -155,6 +155,29 @@ async fn a_forgotten_agent_does_not_come_back() {
 }
 
 #[tokio::test]
+async fn a_forgotten_agent_does_not_come_back_while_its_svid_lives_either() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    ca.forget("web-7").await;
+    let result = ca
+        .anonymous()
+        .await
+        .reattest(&agent, &SigningKey::generate())
+        .await;
+    refused(result, Code::PermissionDenied, "agent-forgotten");
+}
+
+#[tokio::test]
+async fn an_agent_whose_clock_is_ahead_comes_back_before_its_svid_has_ended() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    let key = SigningKey::generate();
+    let response = ca.anonymous().await.reattest(&agent, &key).await.unwrap();
+    let chain = response.svid.unwrap().chain;
+    assert_eq!(ca.svid(&chain, &key).spiffe_id(), &agent_id("web-7"));
+}
+
+#[tokio::test]
 async fn a_forgotten_agent_does_not_come_back_with_the_token_that_it_joined_with() {
     let ca = TestCa::start().await;
     let (token, key) = (ca.token("web-7").await, SigningKey::generate());
