@@ -43,9 +43,10 @@ pub(crate) async fn serve<I, S>(
     S: Service<Request<Incoming>, Response = Response<Download>, Error = Infallible> + Send,
     S::Future: Send + 'static,
 {
+    // On the heap, so that a connection has room for its own version alone.
     let ended = match wire {
-        Wire::Http1 => serve_http1(io, service, limits, leave).await,
-        Wire::Http2 => serve_http2(io, service, limits, tasks, leave).await,
+        Wire::Http1 => Box::pin(serve_http1(io, service, limits, leave)).await,
+        Wire::Http2 => Box::pin(serve_http2(io, service, limits, tasks, leave)).await,
     };
     if let Err(error) = ended {
         tracing::debug!(error = %runtime::exit::one_line(&error), "connection ended");

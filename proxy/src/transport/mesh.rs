@@ -98,15 +98,17 @@ impl Inbound {
         &self,
         stream: TcpStream,
         alpn: &[&[u8]],
-    ) -> Option<(ServerTls<TcpStream>, Peer)> {
+    ) -> Option<(Box<ServerTls<TcpStream>>, Peer)> {
         let Ok(config) = self.credentials.server_config(alpn) else {
             self.journal
                 .handshake_failed(Direction::Inbound, Reason::NotReady);
             return None;
         };
         let limit = self.limits.handshake.duration();
-        let tls = match timeout(limit, mtls::accept(stream, config)).await {
-            Ok(Ok(tls)) => tls,
+        // On the heap, or a connection's task would have room for both as long as it lives.
+        let accepting = Box::pin(mtls::accept(stream, config));
+        let tls = match timeout(limit, accepting).await {
+            Ok(Ok(tls)) => Box::new(tls),
             Ok(Err(error)) => {
                 let error = runtime::exit::one_line(&error);
                 tracing::debug!(error, "mesh handshake failed");
@@ -148,7 +150,7 @@ impl Inbound {
         serve(io, wire, service, &limits, &tasks, leave).await;
     }
 
-    async fn tcp(self, tls: ServerTls<TcpStream>, peer: &Peer, target: &ServicePort) {
+    async fn tcp(self, tls: Box<ServerTls<TcpStream>>, peer: &Peer, target: &ServicePort) {
         let mut call = Call::begin(&self.journal, Direction::Inbound, self.clock.now(), "tcp");
         call.between(peer.spiffe_id().to_string(), target.to_string());
         let permit = match self.gate.connection(peer, target) {
