@@ -42,10 +42,14 @@ impl Restored {
             .parse()
             .map_err(StartError::CachedTrustDomain)?;
         let configuration = cache.load::<StoredConfiguration>().unwrap_or_default();
-        let known = configuration
+        let mut known: Vec<CaAddress> = configuration
             .replicas
             .iter()
-            .filter_map(|address| address.parse().ok());
+            .filter_map(|address| address.parse().ok())
+            .collect();
+        if known.is_empty() {
+            known = addresses_of_token(config);
+        }
         Ok(Self {
             holdings: keeper::restore(&trust_domain, &credentials, now),
             view: view(&trust_domain, &configuration),
@@ -54,7 +58,7 @@ impl Restored {
                 .into_iter()
                 .filter_map(time_of)
                 .collect(),
-            addresses: Self::addresses(config, known),
+            addresses: Self::addresses(config, known.into_iter()),
             trust_domain,
         })
     }
@@ -84,6 +88,17 @@ impl Restored {
             Addresses::new(config.ca.addresses.iter().cloned())
         }
     }
+}
+
+/// An agent that ended before it had cached its first configuration has credentials, and knows
+/// where the CA is only from the token that it joined with. What answers there is judged by the
+/// cached bundle.
+fn addresses_of_token(config: &Config) -> Vec<CaAddress> {
+    let token = config.join.token_file.as_ref().map(|path| read_token(path));
+    token
+        .and_then(Result::ok)
+        .map(|token| token.addresses().to_vec())
+        .unwrap_or_default()
 }
 
 fn view(trust_domain: &TrustDomain, stored: &StoredConfiguration) -> Option<View> {

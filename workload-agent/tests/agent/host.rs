@@ -43,6 +43,12 @@ impl Host {
         runtime::files::write_private(path, token.to_string().as_bytes()).unwrap();
     }
 
+    /// As if the agent had ended before it could cache one.
+    pub(crate) fn forget_configuration(&self) {
+        let path = self.directory.path().join("agent/configuration.sealed");
+        drop(std::fs::remove_file(path));
+    }
+
     /// This test's process is the workload.
     pub(crate) async fn start(&self) -> Agent {
         let agent = self.start_without_workload().await;

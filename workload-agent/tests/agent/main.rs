@@ -134,6 +134,23 @@ async fn restarted_agent_serves_from_its_cache_while_the_ca_is_down() {
 }
 
 #[tokio::test]
+async fn agent_that_ended_before_its_first_configuration_was_cached_finds_the_ca_again() {
+    let (clock, control) = Clock::adjustable();
+    let (ca, _serving, host) = mesh_of(clock).await;
+    let agent = host.start().await;
+    ready(&agent).await;
+    agent.kill().await;
+    host.forget_configuration();
+    control.advance(Duration::from_secs(2 * 3600));
+    let agent = host.start().await;
+    until(&mut ca.heard(), "a re-attestation", |heard| {
+        heard.reattested == 1
+    })
+    .await;
+    ready(&agent).await;
+}
+
+#[tokio::test]
 async fn expired_agent_is_taken_back_by_reattestation() {
     let (clock, control) = Clock::adjustable();
     let (ca, _serving, host) = mesh_of(clock).await;
