@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use identity::x509::{
@@ -85,7 +86,7 @@ impl Publisher {
                 published = Generation(*last + 1);
             }
             let clock = self.shared.clock.clone();
-            let current = Current::new(svid, bundles, root, published, clock);
+            let current = Current::new(svid, bundles, root, published, clock, now);
             self.shared.current.store(Some(Arc::new(current)));
             *generation = Some(published);
         });
@@ -211,6 +212,7 @@ pub struct Current {
     svid: X509Svid,
     bundles: BundleSet,
     generation: Generation,
+    life: Duration,
     clock: WallClock,
     chain: Arc<CertifiedKey>,
     chain_and_root: Arc<CertifiedKey>,
@@ -225,6 +227,7 @@ impl Current {
         root: CertificateDer<'static>,
         generation: Generation,
         clock: WallClock,
+        now: OffsetDateTime,
     ) -> Self {
         let key = svid.key().rustls_key();
         let chain = svid.svid().chain().to_vec();
@@ -232,6 +235,7 @@ impl Current {
         Self {
             chain: Arc::new(CertifiedKey::new(chain, Arc::clone(&key))),
             chain_and_root: Arc::new(CertifiedKey::new(chain_and_root, key)),
+            life: svid.svid().validity().remaining(now),
             svid,
             bundles,
             generation,
@@ -257,6 +261,13 @@ impl Current {
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// What was left of our leaf when it was published: its life from the time of issue, and less
+    /// for one that waited in a cache. The certificate alone does not say how far it is back-dated.
+    #[must_use]
+    pub fn life(&self) -> Duration {
+        self.life
     }
 
     fn server(&self, audience: Audience, alpn: &Alpn) -> ServerTlsConfig {

@@ -81,7 +81,7 @@ impl Housekeeping {
         let leaf_life = self
             .credentials
             .current()
-            .map_or(Duration::ZERO, |it| it.svid().svid().validity().life());
+            .map_or(Duration::ZERO, |current| current.life());
         let ended = self.live.sweep(&Sweep {
             now: self.clock.now(),
             feed_age: self.freshness.age(),

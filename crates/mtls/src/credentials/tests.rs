@@ -56,6 +56,15 @@ fn a_certificate_of_another_root_is_not_published_and_readers_keep_what_they_hav
     assert!(Arc::ptr_eq(&before, &credentials.current().unwrap()));
 }
 
+#[test]
+fn back_dating_is_no_part_of_a_leafs_life() {
+    let mesh = Mesh::new("mesh.test");
+    let (publisher, credentials) = channel(Clock::default().reader());
+    let svid = mesh.leaf("/a").lasting(NOW - HOUR, NOW + HOUR).svid();
+    publisher.publish(svid, mesh.bundles()).unwrap();
+    assert_eq!(credentials.current().unwrap().life(), HOUR);
+}
+
 #[tokio::test]
 async fn readers_of_a_publisher_that_is_gone_are_told() {
     let (publisher, mut credentials) = channel(Clock::default().reader());
