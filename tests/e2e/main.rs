@@ -15,6 +15,7 @@ mod outage;
 mod policy;
 mod pressure;
 mod protocols;
+mod refused_starts;
 mod renewal;
 mod smoke;
 mod tcp;

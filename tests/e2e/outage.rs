@@ -2,14 +2,22 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-use mesh_tests::caller::Caller;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt;
+use mesh_tests::application::Application;
+use mesh_tests::caller::{Caller, request};
+use mesh_tests::database::Database;
 use mesh_tests::mesh::Mesh;
 use mesh_tests::shop::{CHECKOUT_MAY_CALL, NOBODY_MAY_CALL, ORDERS, Shop};
 use mesh_tests::waiting::{DEADLINE, eventually};
 use proxy::{FeedSource, Proxy};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use workload_agent::Agent;
+
+/// Of a leaf, where a test waits for its end.
+const LIFE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn calls_go_on_while_the_ca_is_down() {
@@ -156,6 +164,39 @@ async fn an_agent_whose_certificate_expired_while_it_was_down_comes_back() {
     let after = after.await;
     assert_eq!(before.0, after.0);
     assert_ne!(before.1, after.1);
+}
+
+#[tokio::test]
+async fn what_is_in_flight_ends_when_the_ca_was_silent_for_longer_than_a_leaf_lives() {
+    let shop = Shop::open_with_leaves_of(LIFE).await;
+    let database = Database::open_in(&shop.mesh, Application::tcp_echo().await).await;
+    let mut caller = shop.checkout.caller().await;
+    let stream = request(Method::GET, &format!("{ORDERS}/stream"));
+    let mut body = caller.start(stream).await.into_body();
+    let socket = TcpStream::connect(database.cashier.reach()).await;
+    let mut socket = socket.expect("the proxy listens");
+    socket.write_all(b"ping").await.expect("writable");
+    let mut echoed = [0; 4];
+    socket.read_exact(&mut echoed).await.expect("it is carried");
+    let _down = shop.mesh.crash_ca();
+    let stream_ended = async { while let Some(Ok(_)) = body.frame().await {} };
+    let both = async { tokio::join!(stream_ended, socket.read(&mut echoed)) };
+    let ((), read) = timeout(DEADLINE, both).await.expect("both end");
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+}
+
+#[tokio::test]
+async fn without_a_ca_calls_pass_until_the_certificates_end_and_not_longer() {
+    let shop = Shop::open_with_leaves_of(LIFE).await;
+    let url = format!("{ORDERS}/v1/orders");
+    let before = shop.checkout.caller().await.get(&url).await;
+    assert_eq!(before.status, StatusCode::OK);
+    let down = shop.mesh.crash_ca();
+    let expiry = shop.checkout.not_after().max(shop.orders.not_after());
+    down.time().sleep_until(expiry).await;
+    let after = shop.checkout.caller().await.get(&url).await;
+    assert_ne!(after.status, StatusCode::OK);
+    assert!(after.reason().is_some(), "{after:?}");
 }
 
 async fn connected(agent: &Agent, expected: bool) {

@@ -46,6 +46,16 @@ impl CaProcess {
         Self::launch(directory, agents, config).await
     }
 
+    /// The program on what another one left.
+    pub async fn restart_in(directory: TempDir, config: &str) -> Self {
+        let agents = config
+            .lines()
+            .find_map(|line| line.strip_prefix("agents = "));
+        let agents = agents.and_then(|text| text.trim_matches('"').parse().ok());
+        let agents = agents.expect("our own configuration");
+        Self::launch(directory, agents, config.to_owned()).await
+    }
+
     /// kill -9. The directory stays.
     pub async fn crash(self) -> TempDir {
         self.process.kill().await;
@@ -95,6 +105,11 @@ impl CaProcess {
         &self.admin
     }
 
+    /// Its TOML file.
+    pub fn config(&self) -> &str {
+        &self.config
+    }
+
     pub fn agents_address(&self) -> SocketAddr {
         self.agents
     }
@@ -104,7 +119,8 @@ impl CaProcess {
     }
 }
 
-fn configuration(directory: &Path, agents: SocketAddr) -> String {
+/// The TOML file of a CA below `directory`.
+pub fn configuration(directory: &Path, agents: SocketAddr) -> String {
     let directory = directory.display();
     let web = free_address();
     format!(

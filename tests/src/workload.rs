@@ -10,6 +10,7 @@ use nix::unistd::getuid;
 use proxy::config::{AccessLogFormat, Limits, Outbound, Reach};
 use proxy::{FeedSource, Proxy};
 use serde_json::json;
+use time::OffsetDateTime;
 use tokio::time::timeout;
 use workload_agent::config::{Feed, ProxyEntry};
 use workload_agent::{Agent, AgentStatus};
@@ -263,6 +264,13 @@ impl Workload {
         let status = self.agent.status().borrow().clone();
         let held = status.identity(&self.spiffe_id);
         held.expect("it holds its identity").serial.to_string()
+    }
+
+    /// The end of the certificate that it holds.
+    pub fn not_after(&self) -> OffsetDateTime {
+        let status = self.agent.status().borrow().clone();
+        let held = status.identity(&self.spiffe_id);
+        held.expect("it holds its identity").not_after
     }
 
     pub fn workload_api(&self) -> PathBuf {
