@@ -84,8 +84,12 @@ impl Session {
             tokio::select! {
                 message = stream.inbound.message() => {
                     let message = message.map_err(WatchError::Refused)?.ok_or(WatchError::Closed)?;
+                    let had_greeted = stream.greeted;
                     self.take(&mut stream, message).await?;
-                    backoff.reset();
+                    // A CA that greets, and then says what must be refused, is not asked at once.
+                    if had_greeted {
+                        backoff.reset();
+                    }
                 }
                 Ok(()) = attendance.changed() => {}
                 Ok(()) = holdings.changed() => {
