@@ -55,8 +55,8 @@ impl Sidecar {
         let agent = Agent::start(plan.agent(), clock.clone())
             .await
             .with_context(|| format!("cannot start the agent of {}", plan.workload))?;
-        let feed = agent.feed_connection(&plan.workload)?;
-        let proxy = Proxy::start(plan.proxy(), FeedSource::Connected(feed), clock.clone())
+        let feed = FeedSource::in_process(agent.feed_connector(&plan.workload));
+        let proxy = Proxy::start(plan.proxy(), feed, clock.clone())
             .await
             .with_context(|| format!("cannot start the proxy of {}", plan.workload))?;
         Ok(Self {

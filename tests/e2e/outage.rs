@@ -79,8 +79,7 @@ async fn an_agent_that_restarts_without_a_ca_serves_from_its_cache() {
     let agent = Agent::start(checkout.agent_config, down.time())
         .await
         .expect("it starts");
-    let feed = agent.feed_connection(&checkout.name).expect("a feed");
-    let feed = FeedSource::Connected(feed);
+    let feed = FeedSource::in_process(agent.feed_connector(&checkout.name));
     let proxy = Proxy::start(checkout.proxy_config, feed, down.time())
         .await
         .expect("it starts");

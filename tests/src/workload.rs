@@ -117,10 +117,8 @@ impl<'a> WorkloadBuilder<'a> {
         let agent_config = self.join().await;
         let agent = self.start_agent(&agent_config).await;
         let proxy_config = self.proxy_config();
-        let feed = agent
-            .feed_connection(&self.name)
-            .expect("the agent feeds its own process");
-        let proxy = start_proxy(&proxy_config, FeedSource::Connected(feed), self.mesh).await;
+        let feed = FeedSource::in_process(agent.feed_connector(&self.name));
+        let proxy = start_proxy(&proxy_config, feed, self.mesh).await;
         let spiffe_id = spiffe_id(&self.name);
         Workload {
             name: self.name,

@@ -122,13 +122,15 @@ impl Agent {
         self.status.clone()
     }
 
-    /// A mesh feed for the proxy of `workload` that runs in this process: the client's half of a
-    /// socket pair.
-    ///
-    /// # Errors
-    /// When the agent is stopping, or no descriptor is left.
-    pub fn feed_connection(&self, workload: &QualifiedName) -> io::Result<UnixStream> {
-        self.in_process.connect(workload)
+    /// Connects the proxy of `workload` that runs in this process to the mesh feed, as often as it
+    /// is called: each time with the client's half of a new socket pair. It fails when the agent
+    /// is stopping, or no descriptor is left.
+    pub fn feed_connector(
+        &self,
+        workload: &QualifiedName,
+    ) -> impl Fn() -> io::Result<UnixStream> + Send + Sync + 'static + use<> {
+        let (feed, workload) = (self.in_process.clone(), workload.clone());
+        move || feed.connect(&workload)
     }
 
     /// From now on the process `pid` and its descendants, and no others, may be `workload`, where

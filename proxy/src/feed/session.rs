@@ -203,12 +203,15 @@ impl<'a> Session<'a> {
         self.feed.board.update(|status| status.revision = revision);
     }
 
+    /// Nothing is applied before the first configuration, be it that credentials came first.
     async fn applied(&mut self) -> Result<(), SessionError> {
-        let revision = self.feed.states.borrow().revision;
+        let Some(revision) = self.feed.states.borrow().revision else {
+            return Ok(());
+        };
         let applied = v1::Applied {
-            revision: revision.map(|it| v1::Revision {
-                epoch: it.epoch,
-                number: it.number,
+            revision: Some(v1::Revision {
+                epoch: revision.epoch,
+                number: revision.number,
             }),
             leaf_serial: self.feed.board.current().serial.unwrap_or_default(),
         };

@@ -106,9 +106,7 @@ pub(crate) async fn next<M>(stream: &mut Streaming<M>) -> M {
 
 impl Proxy {
     pub(crate) async fn subscribe(agent: &Agent, workload: &str) -> Result<Self, Status> {
-        let stream = agent
-            .feed_connection(&"shop/orders".parse().unwrap())
-            .unwrap();
+        let stream = agent.feed_connector(&"shop/orders".parse().unwrap())().unwrap();
         let mut stream = Some(stream);
         let channel = channel(move || std::future::ready(Ok(stream.take().unwrap()))).await;
         let (say, said) = mpsc::channel(8);
