@@ -113,7 +113,6 @@ CREATE TABLE issued (
     leaf_sha256 BLOB NOT NULL CHECK (length(leaf_sha256) = 32)
 ) STRICT;
 CREATE INDEX issued_by_identity ON issued (spiffe_id, sequence);
-CREATE INDEX issued_by_agent ON issued (agent_id, sequence);
 CREATE INDEX issued_by_end ON issued (not_after);
 
 CREATE TABLE admin_credentials (

@@ -1,6 +1,7 @@
 //! How the agent stands with the CA, published as one value.
 
 use identity::join_token::CaAddress;
+use policy::Revision;
 use tokio::sync::watch;
 
 use crate::ca::CaChannel;
@@ -18,6 +19,8 @@ pub(crate) struct Contact {
     /// The CA's clock minus this host's, in milliseconds.
     pub(crate) clock_offset_ms: Option<i64>,
     pub(crate) problem: Option<Problem>,
+    /// The revision that the cache holds on disk; none other is acknowledged.
+    pub(crate) cached: Option<Revision>,
 }
 
 /// Notes what a reply says of the CA's clock.

@@ -24,7 +24,7 @@ pub struct AgentStatus {
     pub ca_address: Option<String>,
     /// The revision that the agent holds.
     pub revision: Option<String>,
-    /// The revision that every counted proxy decides by.
+    /// The revision that is cached, and that every counted proxy decides by.
     pub acknowledged: Option<String>,
     pub identities: Vec<IdentityStatus>,
     /// How long the mesh goes on here without the CA: the shortest remaining life of a workload's
@@ -102,7 +102,9 @@ impl StatusSource {
         let revision = self.view.borrow().as_ref().map(|view| view.revision());
         let contact = self.contact.borrow().clone();
         let attendance = self.roster.attendance();
-        let acknowledged = revision.and_then(|held| attendance.acknowledged(held));
+        let acknowledged = contact
+            .cached
+            .and_then(|held| attendance.acknowledged(held));
         AgentStatus {
             agent_id: holdings.own_id().cloned(),
             connected: contact.channel.is_some(),

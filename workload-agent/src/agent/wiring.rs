@@ -56,6 +56,10 @@ pub(super) struct Running {
 
 impl Wiring {
     pub(super) fn new(config: Config, clock: Clock, cache: Cache, restored: Restored) -> Self {
+        let contact = Contact {
+            cached: restored.view.as_ref().map(View::revision),
+            ..Contact::default()
+        };
         Self {
             spawned: Spawned::new(config.workload_api.spawned_only),
             supervisor: Supervisor::new(),
@@ -63,7 +67,7 @@ impl Wiring {
             addresses: restored.addresses,
             holdings: watch::Sender::new(Arc::new(restored.holdings)),
             view: watch::Sender::new(restored.view.map(Arc::new)),
-            contact: watch::Sender::new(Contact::default()),
+            contact: watch::Sender::new(contact),
             heard: Heard::default(),
             roster: Roster::new(restored.wanted),
             config,

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use identity::SerialNumber;
 use identity::join_token::CaAddress;
-use policy::Revision;
 use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::{self as wire, agent_message, ca_message};
 use proto::mesh::v1::PROTOCOL;
@@ -57,7 +56,6 @@ struct Stream {
     outbound: mpsc::Sender<wire::AgentMessage>,
     greeted: bool,
     said: Said,
-    persisted: Option<Revision>,
 }
 
 impl Session {
@@ -139,7 +137,6 @@ impl Session {
             outbound,
             greeted: false,
             said,
-            persisted: resume,
         })
     }
 
@@ -154,17 +151,17 @@ impl Session {
             Some(ca_message::Message::Snapshot(snapshot)) => {
                 let held = self.view.borrow().clone();
                 let view = View::from_snapshot(&self.trust_domain, snapshot, held.as_deref())?;
-                self.publish(stream, view).await;
+                self.publish(view).await;
                 Ok(())
             }
             Some(ca_message::Message::Delta(delta)) => {
                 let view = self.held_view()?.with_delta(&self.trust_domain, delta)?;
-                self.publish(stream, view).await;
+                self.publish(view).await;
                 Ok(())
             }
             Some(ca_message::Message::Endpoints(endpoints)) => {
                 let view = self.held_view()?.with_endpoints(endpoints);
-                self.publish(stream, view).await;
+                self.publish(view).await;
                 Ok(())
             }
             // A newer CA's message; nothing it holds may be guessed at.
@@ -196,13 +193,14 @@ impl Session {
     }
 
     /// Proxies first, for the sake of time-to-enforce; the acknowledgement waits for the disk.
-    async fn publish(&self, stream: &mut Stream, view: View) {
+    async fn publish(&self, view: View) {
         let revision = view.revision();
         tracing::debug!(%revision, "configuration received");
         let view = Arc::new(view);
         self.view.send_replace(Some(Arc::clone(&view)));
         if self.persist(&view).await {
-            stream.persisted = Some(revision);
+            self.contact
+                .send_modify(|contact| contact.cached = Some(revision));
         }
     }
 
@@ -230,9 +228,8 @@ impl Session {
 
     async fn speak(&self, stream: &mut Stream) -> Result<(), WatchError> {
         let attendance = self.roster.attendance();
-        let acknowledged = stream
-            .persisted
-            .and_then(|held| attendance.acknowledged(held));
+        let cached = self.contact.borrow().cached;
+        let acknowledged = cached.and_then(|held| attendance.acknowledged(held));
         let subscribed = stream.said.subscriptions(&attendance);
         let view = self.view.borrow().clone();
         if let (Some(_), Some(view)) = (&subscribed, view) {
