@@ -8,6 +8,8 @@
     reason = "generated code"
 )]
 
+mod secrets;
+
 /// The SPIFFE Workload API (SPIFFE_Workload_API.md).
 pub mod spiffe {
     tonic::include_proto!("_");

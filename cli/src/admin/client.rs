@@ -112,7 +112,11 @@ impl Client {
         let mut failure = None;
         for url in &self.file.urls {
             match timeout(CONNECT_TIMEOUT, TcpStream::connect(url.address())).await {
-                Ok(Ok(stream)) => return Ok((url, self.secure(url, stream).await?)),
+                Ok(Ok(stream)) => {
+                    // Latency only: without it a body waits for the acknowledgement of its head.
+                    drop(stream.set_nodelay(true));
+                    return Ok((url, self.secure(url, stream).await?));
+                }
                 Ok(Err(source)) => {
                     failure = Some(ClientError::Unreachable {
                         url: url.clone(),
