@@ -52,8 +52,8 @@ fn an_unknown_key_is_refused_with_the_nearest_known_one() {
 #[test]
 fn a_kek_in_the_data_directory_is_refused() {
     breaks(
-        "/etc/countersign/kek",
-        "/var/lib/countersign/keys/kek",
+        "/var/lib/countersign-ca/keys/kek",
+        "/var/lib/countersign-ca/data/keys/kek",
         "keys.kek_file",
     );
 }
