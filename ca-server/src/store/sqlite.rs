@@ -102,9 +102,6 @@ impl Sqlite {
     }
 }
 
-/// 32 MiB of WAL: a checkpoint writes and syncs the database file too, and a commit a few pages.
-const CHECKPOINT_PAGES: &str = "8000";
-
 async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePool, sqlx::Error> {
     let options = SqliteConnectOptions::new()
         .filename(path)
@@ -117,7 +114,6 @@ async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePo
         options
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES)
     };
     SqlitePoolOptions::new()
         .max_connections(connections)
