@@ -15,6 +15,8 @@ mod failure;
 mod feed;
 mod guard;
 mod head;
+#[doc(hidden)]
+pub mod http1;
 mod live;
 mod record;
 mod route;
