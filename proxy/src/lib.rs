@@ -21,6 +21,8 @@ mod live;
 mod record;
 mod route;
 mod service_port;
+#[expect(dead_code, reason = "wired in with the takeover")]
+mod sockets;
 mod state;
 mod status;
 mod telemetry;
