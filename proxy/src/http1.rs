@@ -51,7 +51,8 @@ pub use write::{RequestLine, write_informational, write_request_head, write_resp
 /// How much of a message is read before it is refused. Bodies are not limited here: they stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A head, from its first byte to its empty line; also all trailers of a body.
+    /// A head, from its first byte to its empty line. The trailers of a body have at most as
+    /// many bytes, and at most 8 KiB.
     pub head_bytes: usize,
     /// A request target.
     pub target_bytes: usize,

@@ -16,6 +16,8 @@ use super::{Limits, Malformed, Piece, diagnosis};
 /// Bytes of chunk extensions in one body. Nobody needs any (RFC 9112 section 7.1.1 asks for a
 /// limit of the whole).
 const MOST_EXTENSIONS: usize = 4096;
+/// Bytes of trailers, if the limit of a head allows so many.
+const MOST_TRAILERS: usize = 8192;
 /// As many as a `u64` has.
 const MOST_DIGITS: usize = 16;
 
@@ -163,10 +165,11 @@ fn section(
     buffer: &mut BytesMut,
     limits: &Limits,
 ) -> Result<Option<Bytes>, Malformed> {
-    let within = &buffer[..buffer.len().min(limits.head_bytes)];
+    let most = limits.head_bytes.min(MOST_TRAILERS);
+    let within = &buffer[..buffer.len().min(most)];
     let Some(end) = lines.end(within)? else {
         return match buffer.len() {
-            few if few < limits.head_bytes => Ok(None),
+            few if few < most => Ok(None),
             _ => Err(Malformed::TrailersTooLarge),
         };
     };
