@@ -71,7 +71,11 @@ impl Assignments {
                         services.or_default().insert(service.name.clone());
                     }
                 }
-                Resource::Policy(_) | Resource::Baseline(_) => {}
+                Resource::Policy(_)
+                | Resource::Baseline(_)
+                | Resource::Route(_)
+                | Resource::Gateway(_)
+                | Resource::External(_) => {}
             }
         }
         assignments

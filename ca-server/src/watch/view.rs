@@ -183,6 +183,7 @@ impl<'a> Concern<'a> {
             }
             Resource::Policy(policy) => self.covers_policy(policy),
             Resource::Baseline(baseline) => self.covers_baseline(baseline),
+            Resource::Route(_) | Resource::Gateway(_) | Resource::External(_) => false,
         }
     }
 

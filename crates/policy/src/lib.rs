@@ -8,6 +8,7 @@ pub mod path;
 pub mod resource;
 
 mod decision;
+mod enforced;
 mod explain;
 mod parse;
 mod question;
@@ -23,9 +24,13 @@ pub use parse::{ParseCode, ParseError, parse_documents, parse_json};
 pub use path::{CanonicalPath, PathAmbiguous, PathTemplate, split_target};
 pub use question::{HeaderLookup, HeaderValues, Question, Request, RequestPath, Target};
 pub use resource::{
-    API_VERSION, AllowRule, Baseline, DenyRule, HttpMatch, InvalidName, KeyType, Kind, KindError,
-    ObjectKey, Policy, Port, PortName, Protocol, Resource, RuleId, Scope, Selectors, Service,
-    Source, StaticEndpoint, TargetRef, UnixSelector, Workload,
+    API_VERSION, AllowRule, Backend, Backoff, Balance, Baseline, Breaker, Bulkhead,
+    CertificateFiles, DenyRule, External, ExternalTls, Fault, FaultAbort, FaultDelay, Fraction,
+    Gateway, GatewayListener, GatewayRoute, GrpcMethod, HeaderChanges, HealthCheck, Hedge,
+    HttpMatch, InvalidName, KeyType, Kind, KindError, Mirror, ObjectKey, Policy, Port, PortName,
+    Protocol, Rate, RateLimit, Resource, Retry, RetryBudget, RetryMethods, RetryOn, Roots, Route,
+    RouteRule, RuleId, Scope, Selectors, Service, Source, StaticEndpoint, SuccessRate, TargetRef,
+    Timeouts, Traffic, UnixSelector, Workload,
 };
 pub use revision::{InvalidRevision, Revision};
 pub use snapshot::{ENGINE_VERSION, PolicySnapshot};

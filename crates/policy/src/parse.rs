@@ -8,14 +8,18 @@ use std::fmt;
 
 use serde_json::Value;
 
+use crate::enforced;
 use crate::resource::{
-    API_VERSION, Baseline, Kind, KindError, Policy, Resource, Service, Workload,
+    API_VERSION, Baseline, External, Gateway, Kind, KindError, Policy, Resource, Route, Service,
+    Workload,
 };
 
 mod node;
+mod quantity;
 mod yaml;
 
 pub(crate) use node::{Fields, Node, Shape};
+pub(crate) use quantity::shown;
 
 /// Why a text is no object. Exactly one place is named: the first that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +80,7 @@ impl fmt::Display for ParseCode {
 }
 
 impl ParseError {
-    fn new(code: ParseCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ParseCode, message: impl Into<String>) -> Self {
         Self {
             document: 0,
             pointer: String::new(),
@@ -142,6 +146,13 @@ const OBJECT: Shape = Shape {
 
 /// Reads one object.
 pub fn parse_json(value: &Value) -> Result<Resource, ParseError> {
+    let resource = read(value)?;
+    enforced::check(&resource)?;
+    Ok(resource)
+}
+
+/// Reads one object, be it obeyed or not.
+pub(crate) fn read(value: &Value) -> Result<Resource, ParseError> {
     let fields = Node::root(value).fields(&OBJECT)?;
     let version = fields.required("apiVersion")?;
     if version.text()? != API_VERSION {
@@ -156,18 +167,18 @@ pub fn parse_json(value: &Value) -> Result<Resource, ParseError> {
         Kind::Service => Resource::Service(Service::read(metadata.qualified_name()?, &spec)?),
         Kind::Policy => Resource::Policy(Policy::read(metadata.qualified_name()?, &spec)?),
         Kind::Baseline => Resource::Baseline(Baseline::read(metadata.bare_name()?, &spec)?),
+        Kind::Route => Resource::Route(Route::read(metadata.qualified_name()?, &spec)?),
+        Kind::Gateway => Resource::Gateway(Gateway::read(metadata.qualified_name()?, &spec)?),
+        Kind::External => Resource::External(External::read(metadata.qualified_name()?, &spec)?),
     })
 }
 
 fn read_kind(node: &Node<'_>) -> Result<Kind, ParseError> {
     let text = node.text()?;
-    text.parse().map_err(|error: KindError| match &error {
-        KindError::NotYetSupported(_) => node.not_yet(error.to_string()),
-        KindError::Unknown(_) => {
-            let known = Kind::ALL.map(Kind::as_str);
-            node.refuse(ParseCode::UnknownKind, error.to_string())
-                .suggest_nearest(text, &known)
-        }
+    text.parse().map_err(|error: KindError| {
+        let known = Kind::ALL.map(Kind::as_str);
+        node.refuse(ParseCode::UnknownKind, error.to_string())
+            .suggest_nearest(text, &known)
     })
 }
 

@@ -1,4 +1,5 @@
-//! The objects that people write: workloads, services, policies and baselines.
+//! The objects that people write: workloads, services, policies and baselines, and how traffic
+//! between them travels: routes, gateways and externals.
 //!
 //! A value of these types has been through the parser, so each of its fields is well-formed by
 //! itself. What depends on other objects, or on the mesh's names, is judged by
@@ -11,19 +12,32 @@ use identity::{Name, Namespace, QualifiedName};
 use serde_json::{Value, json};
 
 mod baseline;
+mod external;
+mod fraction;
+mod gateway;
 mod http_match;
 mod names;
 mod policy;
+mod route;
 mod service;
 mod source;
+mod traffic;
 mod workload;
 
 pub use baseline::{Baseline, DenyRule, Scope};
+pub use external::{External, ExternalTls, Roots};
+pub use fraction::Fraction;
+pub use gateway::{CertificateFiles, Gateway, GatewayListener, GatewayRoute};
 pub use http_match::{HeaderName, HeaderValue, HttpMatch, Method};
 pub use names::{InvalidName, PortName, RuleId};
 pub use policy::{AllowRule, Policy, TargetRef};
+pub use route::{
+    Backend, Backoff, Fault, FaultAbort, FaultDelay, GrpcMethod, HeaderChanges, Hedge, Mirror,
+    Retry, RetryBudget, RetryMethods, RetryOn, Route, RouteRule, Timeouts,
+};
 pub use service::{Port, Protocol, Service, StaticEndpoint};
 pub use source::Source;
+pub use traffic::{Balance, Breaker, Bulkhead, HealthCheck, Rate, RateLimit, SuccessRate, Traffic};
 pub use workload::{KeyType, Selectors, UnixSelector, Workload};
 
 /// The `apiVersion` of every object.
@@ -40,18 +54,20 @@ pub enum Kind {
     Policy,
     /// What holds across services; it belongs to the platform's administrators.
     Baseline,
+    /// How callers carry calls to a service; it belongs to the service's owner.
+    Route,
+    /// A way into the mesh.
+    Gateway,
+    /// A way out of the mesh.
+    External,
 }
 
-/// Why a text names no kind.
+/// A text that names no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum KindError {
-    /// The design has this kind; this version does not.
-    #[error("kind {0} is not yet supported")]
-    NotYetSupported(&'static str),
-    /// No such kind.
-    #[error("unknown kind {0:?}; kinds are Workload, Service, Policy and Baseline")]
-    Unknown(String),
-}
+#[error(
+    "unknown kind {0:?}; kinds are Workload, Service, Policy, Baseline, Route, Gateway and External"
+)]
+pub struct KindError(String);
 
 /// Names one object: its kind, its namespace (a Baseline has none) and its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,11 +91,25 @@ pub enum Resource {
     Policy(Policy),
     /// The administrators' rules.
     Baseline(Baseline),
+    /// How calls are carried.
+    Route(Route),
+    /// A way in.
+    Gateway(Gateway),
+    /// A way out.
+    External(External),
 }
 
 impl Kind {
     /// All kinds, in the order in which they are listed to people.
-    pub const ALL: [Self; 4] = [Self::Workload, Self::Service, Self::Policy, Self::Baseline];
+    pub const ALL: [Self; 7] = [
+        Self::Workload,
+        Self::Service,
+        Self::Policy,
+        Self::Baseline,
+        Self::Route,
+        Self::Gateway,
+        Self::External,
+    ];
 
     /// The `kind` as written in an object.
     pub fn as_str(self) -> &'static str {
@@ -88,6 +118,9 @@ impl Kind {
             Self::Service => "Service",
             Self::Policy => "Policy",
             Self::Baseline => "Baseline",
+            Self::Route => "Route",
+            Self::Gateway => "Gateway",
+            Self::External => "External",
         }
     }
 
@@ -98,6 +131,9 @@ impl Kind {
             Self::Service => "services",
             Self::Policy => "policies",
             Self::Baseline => "baselines",
+            Self::Route => "routes",
+            Self::Gateway => "gateways",
+            Self::External => "externals",
         }
     }
 
@@ -117,20 +153,15 @@ impl FromStr for Kind {
     type Err = KindError;
 
     fn from_str(text: &str) -> Result<Self, KindError> {
-        match text {
-            "Route" => Err(KindError::NotYetSupported("Route")),
-            "Gateway" => Err(KindError::NotYetSupported("Gateway")),
-            "External" => Err(KindError::NotYetSupported("External")),
-            _ => Self::ALL
-                .into_iter()
-                .find(|kind| kind.as_str() == text)
-                .ok_or_else(|| KindError::Unknown(text.to_owned())),
-        }
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| KindError(text.to_owned()))
     }
 }
 
 impl ObjectKey {
-    /// The key of a Workload, Service or Policy.
+    /// The key of an object of any kind but Baseline.
     pub fn namespaced(kind: Kind, name: &QualifiedName) -> Self {
         Self {
             kind,
@@ -174,6 +205,9 @@ impl Resource {
             Self::Service(service) => ObjectKey::namespaced(Kind::Service, &service.name),
             Self::Policy(policy) => policy.key(),
             Self::Baseline(baseline) => baseline.key(),
+            Self::Route(route) => route.key(),
+            Self::Gateway(gateway) => gateway.key(),
+            Self::External(external) => external.key(),
         }
     }
 
@@ -186,6 +220,9 @@ impl Resource {
             Self::Service(service) => service.spec(),
             Self::Policy(policy) => policy.spec(),
             Self::Baseline(baseline) => baseline.spec(),
+            Self::Route(route) => route.spec(),
+            Self::Gateway(gateway) => gateway.spec(),
+            Self::External(external) => external.spec(),
         };
         let metadata = match &key.namespace {
             Some(namespace) => {

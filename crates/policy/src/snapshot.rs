@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::decision::{Decision, DecisionClass, DecisionId, DenyReason, Indeterminate, Verdict};
 use crate::parse::parse_json;
 use crate::question::{Question, Request, RequestPath};
-use crate::resource::Service;
+use crate::resource::{External, Gateway, Route, Service, Source};
 use crate::revision::Revision;
 use crate::world::{MeshNames, ObjectSet};
 
@@ -123,6 +123,31 @@ impl PolicySnapshot {
     /// The service of this name.
     pub fn service(&self, name: &QualifiedName) -> Option<&Service> {
         self.0.world.as_ref().ok()?.service(name)
+    }
+
+    /// How calls are carried, by Service and port. None when the snapshot is indeterminate.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.0.world.iter().flat_map(World::routes)
+    }
+
+    /// Ways into the mesh.
+    pub fn gateways(&self) -> impl Iterator<Item = &Arc<Gateway>> {
+        self.0.world.iter().flat_map(World::gateways)
+    }
+
+    /// Ways out of the mesh.
+    pub fn externals(&self) -> impl Iterator<Item = &Arc<External>> {
+        self.0.world.iter().flat_map(World::externals)
+    }
+
+    /// Whether one of the sources is this caller.
+    pub fn names_caller(&self, sources: &[Source], id: &SpiffeId) -> bool {
+        self.0.world.as_ref().is_ok_and(|world| {
+            let caller = world.caller(id);
+            sources
+                .iter()
+                .any(|source| rules::speaks_of(source, &caller))
+        })
     }
 
     /// The identities that may serve a service: what a caller verifies. Empty, so nobody, for a

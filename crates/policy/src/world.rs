@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
 
-use crate::resource::{Baseline, ObjectKey, Policy, Resource, Service, Workload};
+use crate::resource::{
+    Baseline, External, Gateway, Kind, ObjectKey, Policy, Resource, Route, Service, Workload,
+};
 
 mod validate;
 
@@ -150,6 +152,38 @@ impl ObjectSet {
             Resource::Baseline(baseline) => Some(baseline),
             _ => None,
         })
+    }
+
+    /// How calls are carried.
+    pub fn routes(&self) -> impl Iterator<Item = &Route> {
+        self.objects.values().filter_map(|object| match &**object {
+            Resource::Route(route) => Some(route),
+            _ => None,
+        })
+    }
+
+    /// Ways in.
+    pub fn gateways(&self) -> impl Iterator<Item = &Gateway> {
+        self.objects.values().filter_map(|object| match &**object {
+            Resource::Gateway(gateway) => Some(gateway),
+            _ => None,
+        })
+    }
+
+    /// Ways out.
+    pub fn externals(&self) -> impl Iterator<Item = &External> {
+        self.objects.values().filter_map(|object| match &**object {
+            Resource::External(external) => Some(external),
+            _ => None,
+        })
+    }
+
+    /// The Service of this name.
+    pub fn service(&self, name: &QualifiedName) -> Option<&Service> {
+        match &**self.get(&ObjectKey::namespaced(Kind::Service, name))? {
+            Resource::Service(service) => Some(service),
+            _ => None,
+        }
     }
 
     /// Registered IDs that do not come from the template. They travel with every snapshot, so

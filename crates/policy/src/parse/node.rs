@@ -101,6 +101,23 @@ impl<'a> Node<'a> {
         Ok(items)
     }
 
+    /// A list that is not empty and has nothing twice.
+    pub(crate) fn distinct<T: PartialEq>(
+        &self,
+        rule: &str,
+        read: impl Fn(&Self) -> Result<T, ParseError>,
+    ) -> Result<Vec<T>, ParseError> {
+        let mut values = Vec::new();
+        for at in self.non_empty_list(rule)? {
+            let value = read(&at)?;
+            if values.contains(&value) {
+                return Err(at.duplicate("this entry is already in the list"));
+            }
+            values.push(value);
+        }
+        Ok(values)
+    }
+
     pub(crate) fn text(&self) -> Result<&'a str, ParseError> {
         match self.value {
             Value::String(text) => Ok(text),
@@ -209,7 +226,11 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn wrong_type(&self, expected: &str) -> ParseError {
+    pub(super) fn decimal(&self) -> Option<f64> {
+        self.value.as_f64()
+    }
+
+    pub(super) fn wrong_type(&self, expected: &str) -> ParseError {
         let message = format!(
             "`{}` must be {expected}, not {}",
             self.label(),
@@ -226,7 +247,7 @@ impl<'a> Node<'a> {
     }
 
     /// The field's own name: the last step of the pointer that is no index.
-    fn label(&self) -> &str {
+    pub(crate) fn label(&self) -> &str {
         let is_index = |step: &&str| step.bytes().all(|byte| byte.is_ascii_digit());
         let named = self.pointer.rsplit('/').find(|step| !is_index(step));
         named.unwrap_or("the document")

@@ -60,13 +60,6 @@ fn envelope_is_checked_field_by_field() {
 }
 
 #[test]
-fn kinds_of_the_design_that_are_not_there_yet_are_refused_as_such() {
-    for kind in ["Route", "Gateway", "External"] {
-        refused(&object(kind, "{}"), "/kind", "not-yet-supported", None);
-    }
-}
-
-#[test]
 fn fields_of_the_design_that_are_not_there_yet_are_refused_as_such() {
     let rule =
         |more: &str| format!("{{{TARGETS}, allow: [{{id: r, from: [{{namespace: a}}], {more}}}]}}");
@@ -90,16 +83,7 @@ fn fields_of_the_design_that_are_not_there_yet_are_refused_as_such() {
     );
     let anyone = format!("{{{TARGETS}, allow: [{{id: r, from: [{{any: unauthenticated}}]}}]}}");
     later("Policy", &anyone, "/allow/0/from/0/any");
-    for field in [
-        "balance",
-        "breaker",
-        "bulkhead",
-        "rateLimit",
-        "health",
-        "pathProfile",
-    ] {
-        later("Service", &port(field), &format!("/ports/0/{field}"));
-    }
+    later("Service", &port("pathProfile"), "/ports/0/pathProfile");
     later(
         "Workload",
         "{selectors: {systemd: {}}}",

@@ -98,6 +98,25 @@ impl PathTemplate {
         given.next().is_none()
     }
 
+    /// How many segments are literal: more of them make a template more specific.
+    pub fn literal_segments(&self) -> usize {
+        let literals = self.segments.iter();
+        literals
+            .filter(|segment| matches!(segment, Segment::Literal(_)))
+            .count()
+    }
+
+    /// The template without the names of its placeholders: two with the same shape fit the same
+    /// paths.
+    pub fn shape(&self) -> String {
+        let segment = |segment: &Segment| match segment {
+            Segment::Literal(literal) => format!("/{literal}"),
+            Segment::One => "/{}".to_owned(),
+            Segment::Rest => "/{=**}".to_owned(),
+        };
+        self.segments.iter().map(segment).collect()
+    }
+
     pub(crate) fn shared_text(&self) -> Arc<str> {
         Arc::clone(&self.text)
     }

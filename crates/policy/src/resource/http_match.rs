@@ -1,4 +1,4 @@
-//! `to.http` entries: which requests a rule speaks of.
+//! Which requests a rule speaks of: `to.http` of a Policy, `match` of a Route, routes of a Gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use super::texts;
 use crate::parse::{Fields, Node, ParseError, Shape};
 use crate::path::PathTemplate;
 
-/// One entry of `to.http`; all that it states must hold.
+/// One entry; all that it states must hold.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpMatch {
     /// Any method when empty.
@@ -53,12 +53,6 @@ pub enum InvalidHttp {
     HeaderValue,
 }
 
-const ENTRY: Shape = Shape {
-    what: "an entry of `to.http`",
-    known: &["methods", "path", "headers"],
-    later: &[],
-};
-
 const TO: Shape = Shape {
     what: "`to`",
     known: &["http"],
@@ -78,20 +72,22 @@ const CONNECTION_HEADERS: [&str; 9] = [
 ];
 
 impl HttpMatch {
-    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
-        let fields = node.fields(&ENTRY)?;
-        if fields.keys().next().is_none() {
-            let rule = "an entry of `to.http` must state methods, path or headers; \
-                        for every request, leave `to` out";
-            return Err(node.invalid(rule));
-        }
+    /// Whether the two fit exactly the same requests.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let shape = |entry: &Self| entry.path.as_ref().map(PathTemplate::shape);
+        self.methods == other.methods
+            && self.headers == other.headers
+            && shape(self) == shape(other)
+    }
+
+    fn read(fields: &Fields<'_>) -> Result<Self, ParseError> {
         Ok(Self {
-            methods: read_methods(&fields)?,
+            methods: read_methods(fields)?,
             path: fields
                 .optional("path")
                 .map(|at| read_path(&at))
                 .transpose()?,
-            headers: read_headers(&fields)?,
+            headers: read_headers(fields)?,
         })
     }
 
@@ -119,12 +115,41 @@ pub(super) fn read_to(rule: &Fields<'_>) -> Result<Vec<HttpMatch>, ParseError> {
     let Some(to) = rule.optional("to") else {
         return Ok(Vec::new());
     };
-    to.fields(&TO)?
-        .required("http")?
-        .non_empty_list("state at least one match, or leave `to` out")?
-        .iter()
-        .map(HttpMatch::read)
-        .collect()
+    let list = to.fields(&TO)?.required("http")?;
+    read_list(&list, "an entry of `to.http`", "`to`")
+}
+
+/// Entries that each state something; `optional` is the field to leave out for every request.
+pub(super) fn read_list(
+    list: &Node<'_>,
+    what: &'static str,
+    optional: &str,
+) -> Result<Vec<HttpMatch>, ParseError> {
+    let shape = Shape {
+        what,
+        known: &["methods", "path", "headers"],
+        later: &[],
+    };
+    let rule = format!("state at least one match, or leave {optional} out");
+    let read = |node: &Node<'_>| {
+        let fields = node.fields(&shape)?;
+        if fields.keys().next().is_none() {
+            let rule = format!(
+                "{what} must state methods, path or headers; for every request, leave {optional} out"
+            );
+            return Err(node.invalid(rule));
+        }
+        HttpMatch::read(&fields)
+    };
+    list.non_empty_list(&rule)?.iter().map(read).collect()
+}
+
+/// The match among other fields of a mapping, if it states one.
+pub(super) fn read_stated(fields: &Fields<'_>) -> Result<Option<HttpMatch>, ParseError> {
+    let stated = HttpMatch::read(fields)?;
+    let keys = ["methods", "path", "headers"];
+    let is_stated = keys.iter().any(|key| fields.optional(key).is_some());
+    Ok(is_stated.then_some(stated))
 }
 
 pub(super) fn to_json(matches: &[HttpMatch]) -> Value {

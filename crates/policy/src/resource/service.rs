@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use identity::QualifiedName;
 use serde_json::{Value, json};
 
+use super::traffic::Traffic;
 use super::{PortName, texts};
 use crate::parse::{Node, ParseCode, ParseError, Shape};
 
@@ -33,6 +34,8 @@ pub struct Port {
     pub protocol: Protocol,
     /// Default of the application's own port; an agent's local value wins.
     pub app: Option<u16>,
+    /// How calls to it are spread, limited and checked.
+    pub traffic: Traffic,
 }
 
 /// What is spoken on a port.
@@ -67,15 +70,18 @@ const SPEC: Shape = Shape {
 
 const PORT: Shape = Shape {
     what: "a port",
-    known: &["name", "port", "protocol", "app"],
-    later: &[
+    known: &[
+        "name",
+        "port",
+        "protocol",
+        "app",
         "balance",
         "breaker",
         "bulkhead",
         "rateLimit",
         "health",
-        "pathProfile",
     ],
+    later: &["pathProfile"],
 };
 
 const ENDPOINT: Shape = Shape {
@@ -129,11 +135,13 @@ impl Service {
 impl Port {
     fn read(node: &Node<'_>) -> Result<Self, ParseError> {
         let fields = node.fields(&PORT)?;
+        let protocol = Protocol::read(&fields.required("protocol")?)?;
         Ok(Self {
             name: fields.required("name")?.parsed()?,
             port: fields.required("port")?.number(1)?,
-            protocol: Protocol::read(&fields.required("protocol")?)?,
+            protocol,
             app: fields.optional("app").map(|at| at.number(1)).transpose()?,
+            traffic: Traffic::read(&fields, protocol)?,
         })
     }
 
@@ -146,6 +154,7 @@ impl Port {
         if let Some(app) = self.app {
             port["app"] = json!(app);
         }
+        self.traffic.write(&mut port);
         port
     }
 }
@@ -235,6 +244,17 @@ fn read_zone(node: &Node<'_>) -> Result<String, ParseError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     if text.is_empty() || text.len() > 63 || !text.bytes().all(legal) {
         let rule = "`zone` must have 1 to 63 letters, digits, `-`, `_` or `.`";
+        return Err(node.invalid(rule));
+    }
+    Ok(text.to_owned())
+}
+
+/// An absolute path on the host of whoever obeys the object.
+pub(super) fn read_file_path(node: &Node<'_>) -> Result<String, ParseError> {
+    let text = node.text()?;
+    let dots = text.split('/').any(|step| step == "." || step == "..");
+    if !text.starts_with('/') || dots || text.contains('\0') || text.len() > 4095 {
+        let rule = format!("`{}` must be absolute, without `.` and `..`", node.label());
         return Err(node.invalid(rule));
     }
     Ok(text.to_owned())

@@ -6,7 +6,7 @@ use crypto::digest::Sha256;
 use identity::{AgentId, QualifiedName, SpiffeId};
 use serde_json::{Value, json};
 
-use super::service::is_host_name;
+use super::service::{is_host_name, read_file_path};
 use super::texts;
 use crate::parse::{Node, ParseError, Shape};
 
@@ -160,7 +160,7 @@ impl UnixSelector {
             gid: fields.optional("gid").map(|at| at.number(0)).transpose()?,
             path: fields
                 .optional("path")
-                .map(|at| read_path(&at))
+                .map(|at| read_file_path(&at))
                 .transpose()?,
             sha256: fields
                 .optional("sha256")
@@ -259,15 +259,6 @@ fn read_hint(node: &Node<'_>) -> Result<String, ParseError> {
     let text = node.text()?;
     if text.is_empty() || text.len() > 255 || text.chars().any(char::is_control) {
         return Err(node.invalid("`hint` must have 1 to 255 bytes and no control characters"));
-    }
-    Ok(text.to_owned())
-}
-
-fn read_path(node: &Node<'_>) -> Result<String, ParseError> {
-    let text = node.text()?;
-    let dots = text.split('/').any(|step| step == "." || step == "..");
-    if !text.starts_with('/') || dots || text.contains('\0') || text.len() > 4095 {
-        return Err(node.invalid("`path` must be absolute, without `.` and `..`"));
     }
     Ok(text.to_owned())
 }

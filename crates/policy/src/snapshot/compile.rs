@@ -12,7 +12,8 @@ use super::rules::{Caller, CompiledRule, RuleSet};
 use crate::decision::{Indeterminate, Rule};
 use crate::question::Target;
 use crate::resource::{
-    AllowRule, Baseline, DenyRule, ObjectKey, Policy, Port, PortName, Protocol, Service, Source,
+    AllowRule, Baseline, DenyRule, External, Gateway, ObjectKey, Policy, Port, PortName, Protocol,
+    Route, Service, Source,
 };
 use crate::world::{MeshNames, ObjectSet};
 
@@ -22,6 +23,16 @@ pub(crate) struct World {
     /// Owner's namespace and name of each registered ID outside the template.
     custom: HashMap<SpiffeId, (Box<str>, Box<str>)>,
     services: BTreeMap<QualifiedName, CompiledService>,
+    traffic: Traffic,
+}
+
+/// How calls travel, as written. Nothing of it permits anything.
+#[derive(Default)]
+struct Traffic {
+    /// By Service and port.
+    routes: BTreeMap<(QualifiedName, PortName), Arc<Route>>,
+    gateways: Vec<Arc<Gateway>>,
+    externals: Vec<Arc<External>>,
 }
 
 struct CompiledService {
@@ -71,6 +82,7 @@ impl World {
             mesh: mesh.clone(),
             custom: HashMap::new(),
             services: BTreeMap::new(),
+            traffic: Traffic::of(objects)?,
         };
         let name_pair =
             |name: &QualifiedName| (name.namespace.as_str().into(), name.name.as_str().into());
@@ -98,6 +110,18 @@ impl World {
 
     pub(super) fn service(&self, name: &QualifiedName) -> Option<&Service> {
         self.services.get(name).map(|compiled| &compiled.service)
+    }
+
+    pub(super) fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.traffic.routes.values()
+    }
+
+    pub(super) fn gateways(&self) -> &[Arc<Gateway>] {
+        &self.traffic.gateways
+    }
+
+    pub(super) fn externals(&self) -> &[Arc<External>] {
+        &self.traffic.externals
     }
 
     pub(super) fn expected_servers(&self, name: &QualifiedName) -> Arc<BTreeSet<SpiffeId>> {
@@ -167,6 +191,24 @@ impl World {
             deny: RuleSet::new(deny, &self.mesh, &self.custom),
             allow: RuleSet::new(allow, &self.mesh, &self.custom),
         }
+    }
+}
+
+impl Traffic {
+    fn of(objects: &ObjectSet) -> Result<Self, Indeterminate> {
+        let mut routes = BTreeMap::new();
+        for route in objects.routes() {
+            let at = (route.target(), route.port.clone());
+            if routes.insert(at, Arc::new(route.clone())).is_some() {
+                let message = format!("{} is for a port that has a Route", route.key());
+                return Err(Indeterminate::Contradiction(message.into()));
+            }
+        }
+        Ok(Self {
+            routes,
+            gateways: objects.gateways().cloned().map(Arc::new).collect(),
+            externals: objects.externals().cloned().map(Arc::new).collect(),
+        })
     }
 }
 

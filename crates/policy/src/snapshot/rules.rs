@@ -202,7 +202,7 @@ impl CompiledRule {
     }
 }
 
-fn speaks_of(source: &Source, caller: &Caller<'_>) -> bool {
+pub(super) fn speaks_of(source: &Source, caller: &Caller<'_>) -> bool {
     if let Source::Identity(id) = source {
         return id == caller.id;
     }
@@ -225,6 +225,14 @@ fn speaks_of(source: &Source, caller: &Caller<'_>) -> bool {
 
 fn fits(entry: &HttpMatch, request: &Request<'_>) -> bool {
     conditions(entry).all(|condition| condition.holds(entry, request))
+}
+
+impl HttpMatch {
+    /// Whether all that is stated holds of the request. A path that has more than one reading
+    /// fits no template.
+    pub fn fits(&self, request: &Request<'_>) -> bool {
+        fits(self, request)
+    }
 }
 
 /// The conditions that an entry states.

@@ -10,6 +10,7 @@ use crate::resource::{ObjectKey, Resource};
 
 mod registry;
 mod rules;
+mod traffic;
 
 /// Why a whole is refused: one place in one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,14 @@ pub enum RefusalCode {
     TakenIdentity,
     /// A DNS name that this workload must not have.
     DnsNameNotOwn,
+    /// A Route or Gateway names a service or port that is not there.
+    UnknownBackend,
+    /// A Route or Gateway names a port of another protocol than it needs.
+    ProtocolMismatch,
+    /// Two Routes for one port, two listeners for one host and port, two Externals for one host.
+    Overlapping,
+    /// A host that the mesh answers for itself.
+    MeshHost,
 }
 
 impl RefusalCode {
@@ -68,6 +77,10 @@ impl RefusalCode {
             Self::ReservedIdentity => "reserved-identity",
             Self::TakenIdentity => "taken-identity",
             Self::DnsNameNotOwn => "dns-name-not-own",
+            Self::UnknownBackend => "unknown-backend",
+            Self::ProtocolMismatch => "protocol-mismatch",
+            Self::Overlapping => "overlapping",
+            Self::MeshHost => "mesh-host",
         }
     }
 }
@@ -109,10 +122,16 @@ impl ObjectSet {
                 Resource::Service(service) => registry::service(service, self, &mut report),
                 Resource::Policy(policy) => rules::policy(policy, self, mesh, &mut report),
                 Resource::Baseline(baseline) => rules::baseline(baseline, mesh, &mut report),
+                Resource::Route(route) => traffic::route(route, self, &mut report),
+                Resource::Gateway(gateway) => traffic::gateway(gateway, self, &mut report),
+                Resource::External(external) => traffic::external(external, mesh, &mut report),
             }
         }
         rules::overlapping_targets(self, &mut refusals);
         registry::taken_identities(self, &mut refusals);
+        traffic::overlapping_routes(self, &mut refusals);
+        traffic::overlapping_listeners(self, &mut refusals);
+        traffic::overlapping_hosts(self, &mut refusals);
         if refusals.is_empty() {
             Ok(())
         } else {

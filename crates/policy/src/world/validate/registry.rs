@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use identity::{QualifiedName, SpiffeId};
 
 use super::{Refusal, RefusalCode, Report};
-use crate::resource::{Kind, ObjectKey, Resource, Service, Workload};
+use crate::resource::{Kind, ObjectKey, Service, Workload};
 use crate::world::{MeshNames, ObjectSet};
 
 /// Names under this are given out by the mesh.
@@ -33,22 +33,27 @@ pub(super) fn service(service: &Service, objects: &ObjectSet, report: &mut Repor
         |name| format!("{name} is listed twice"),
         "remove one of them",
     );
-    for (index, name) in service.workloads.iter().enumerate() {
-        if objects
-            .get(&ObjectKey::namespaced(Kind::Workload, name))
-            .is_none()
-        {
+    known_workloads(&service.workloads, objects, report);
+    endpoints(service, report);
+}
+
+/// Those of `/spec/workloads` must be registered.
+pub(super) fn known_workloads(
+    names: &[QualifiedName],
+    objects: &ObjectSet,
+    report: &mut Report<'_>,
+) {
+    for (index, name) in names.iter().enumerate() {
+        let key = ObjectKey::namespaced(Kind::Workload, name);
+        if objects.get(&key).is_none() {
             report.refuse(
                 RefusalCode::UnknownWorkload,
                 format!("/spec/workloads/{index}"),
                 format!("there is no Workload {name}"),
-                format!(
-                    "create Workload {name} in the same changeset, or take it off this Service"
-                ),
+                format!("create Workload {name} in the same changeset, or take it off the list"),
             );
         }
     }
-    endpoints(service, report);
 }
 
 pub(super) fn workload(
@@ -199,9 +204,6 @@ fn serves(workload: &Workload, label: &str, objects: &ObjectSet) -> bool {
     let (Ok(name), Ok(namespace)) = (name.parse(), namespace.parse()) else {
         return false;
     };
-    let key = ObjectKey::namespaced(Kind::Service, &QualifiedName { namespace, name });
-    match objects.get(&key).map(|object| &**object) {
-        Some(Resource::Service(service)) => service.workloads.contains(&workload.name),
-        _ => false,
-    }
+    let service = objects.service(&QualifiedName { namespace, name });
+    service.is_some_and(|service| service.workloads.contains(&workload.name))
 }

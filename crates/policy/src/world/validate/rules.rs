@@ -5,10 +5,7 @@ use std::collections::BTreeMap;
 use identity::QualifiedName;
 
 use super::{Refusal, RefusalCode, Report};
-use crate::resource::{
-    AllowRule, Baseline, Kind, ObjectKey, Policy, PortName, Protocol, Resource, RuleId, Service,
-    Source,
-};
+use crate::resource::{AllowRule, Baseline, Policy, PortName, Protocol, RuleId, Service, Source};
 use crate::world::{MeshNames, ObjectSet};
 
 pub(super) fn policy(
@@ -20,7 +17,7 @@ pub(super) fn policy(
     let mut opaque = None;
     for (index, target) in policy.targets.iter().enumerate() {
         let name = policy.service_of(target);
-        let Some(service) = service_of(objects, &name) else {
+        let Some(service) = objects.service(&name) else {
             report.refuse(
                 RefusalCode::UnknownTarget,
                 format!("/spec/targets/{index}/service"),
@@ -131,7 +128,7 @@ fn refuse_http_matches(rules: &[AllowRule], port: &PortName, report: &mut Report
 
 /// A name in another trust domain needs the template recorded with its federation, which there
 /// is not yet. `identity`, `under` and `trustDomain` alone need no template and are obeyed.
-fn sources(from: &[Source], rule: &str, mesh: &MeshNames, report: &mut Report<'_>) {
+pub(super) fn sources(from: &[Source], rule: &str, mesh: &MeshNames, report: &mut Report<'_>) {
     for (index, source) in from.iter().enumerate() {
         let (Source::Workload(_, Some(domain)) | Source::Namespace(_, Some(domain))) = source
         else {
@@ -150,14 +147,7 @@ fn sources(from: &[Source], rule: &str, mesh: &MeshNames, report: &mut Report<'_
     }
 }
 
-fn service_of<'a>(objects: &'a ObjectSet, name: &QualifiedName) -> Option<&'a Service> {
-    match &**objects.get(&ObjectKey::namespaced(Kind::Service, name))? {
-        Resource::Service(service) => Some(service),
-        _ => None,
-    }
-}
-
-fn ports_of(service: &Service) -> String {
+pub(super) fn ports_of(service: &Service) -> String {
     let names: Vec<&str> = service
         .ports
         .iter()

@@ -1,0 +1,122 @@
+//! What of the traffic objects the proxy does so far. The rest is read and checked in full, and
+//! then refused as not yet supported, so that nothing is accepted and ignored.
+//!
+//! A row is turned to `true` in the commit that makes the proxy do it.
+
+use crate::parse::{ParseCode, ParseError};
+use crate::resource::{Balance, Resource, Route, RouteRule, Service};
+
+/// Kinds and fields, and whether the proxy obeys them.
+const ENFORCED: [(&str, bool); 17] = [
+    ("Route", false),
+    ("Gateway", false),
+    ("External", false),
+    ("balance", false),
+    ("breaker", false),
+    ("bulkhead", false),
+    ("rateLimit", false),
+    ("health", false),
+    ("match", false),
+    ("weight", false),
+    ("timeout", false),
+    ("retry", false),
+    ("hedge", false),
+    ("fault", false),
+    ("mirror", false),
+    ("headers", false),
+    ("zone", true),
+];
+
+/// # Errors
+/// The first kind or field that the proxy does not do yet.
+pub(crate) fn check(resource: &Resource) -> Result<(), ParseError> {
+    check_against(resource, |feature| {
+        ENFORCED
+            .iter()
+            .any(|(name, enforced)| *name == feature && *enforced)
+    })
+}
+
+fn check_against(resource: &Resource, enforced: impl Fn(&str) -> bool) -> Result<(), ParseError> {
+    let kind = resource.key().kind.as_str();
+    let stated = match resource {
+        Resource::Service(service) => stated_by_service(service),
+        Resource::Route(route) => stated_by_route(route),
+        Resource::Gateway(_) | Resource::External(_) => Vec::new(),
+        Resource::Workload(_) | Resource::Policy(_) | Resource::Baseline(_) => return Ok(()),
+    };
+    let is_new = !matches!(resource, Resource::Service(_));
+    if is_new && !enforced(kind) {
+        return Err(refuse("/kind", format!("kind {kind} is not yet supported")));
+    }
+    match stated.into_iter().find(|(feature, _)| !enforced(feature)) {
+        Some((feature, pointer)) => Err(refuse(
+            &pointer,
+            format!("`{feature}` of a {kind} is not yet supported"),
+        )),
+        None => Ok(()),
+    }
+}
+
+fn refuse(pointer: &str, message: String) -> ParseError {
+    ParseError::new(ParseCode::NotYetSupported, message).at(pointer)
+}
+
+fn stated_by_service(service: &Service) -> Vec<(&'static str, String)> {
+    let mut stated = Vec::new();
+    for (index, port) in service.ports.iter().enumerate() {
+        let traffic = &port.traffic;
+        let features = [
+            ("balance", traffic.balance != Balance::default()),
+            ("breaker", traffic.breaker.is_some()),
+            ("bulkhead", traffic.bulkhead.is_some()),
+            ("rateLimit", traffic.rate_limit.is_some()),
+            ("health", traffic.health.is_some()),
+        ];
+        let pointer = |feature| format!("/spec/ports/{index}/{feature}");
+        stated.extend(present(features, pointer));
+    }
+    for (index, endpoint) in service.endpoints.iter().enumerate() {
+        let features = [("zone", endpoint.zone.is_some())];
+        stated.extend(present(features, |feature| {
+            format!("/spec/endpoints/{index}/{feature}")
+        }));
+    }
+    stated
+}
+
+fn stated_by_route(route: &Route) -> Vec<(&'static str, String)> {
+    let mut stated = Vec::new();
+    for (index, rule) in route.rules.iter().enumerate() {
+        let pointer = |feature| match feature {
+            "weight" => format!("/spec/rules/{index}/backends"),
+            _ => format!("/spec/rules/{index}/{feature}"),
+        };
+        stated.extend(present(features_of(rule), pointer));
+    }
+    stated
+}
+
+fn features_of(rule: &RouteRule) -> [(&'static str, bool); 8] {
+    [
+        ("match", !rule.matches.is_empty()),
+        ("weight", rule.backends.len() > 1),
+        ("timeout", rule.timeouts != Default::default()),
+        ("retry", rule.retry.is_some()),
+        ("hedge", rule.hedge.is_some()),
+        ("fault", rule.fault.is_some()),
+        ("mirror", rule.mirror.is_some()),
+        ("headers", rule.headers != Default::default()),
+    ]
+}
+
+fn present<const N: usize>(
+    features: [(&'static str, bool); N],
+    pointer: impl Fn(&'static str) -> String,
+) -> impl Iterator<Item = (&'static str, String)> {
+    let stated = features.into_iter().filter(|(_, stated)| *stated);
+    stated.map(move |(feature, _)| (feature, pointer(feature)))
+}
+
+#[cfg(test)]
+mod tests;
