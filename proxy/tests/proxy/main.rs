@@ -9,6 +9,9 @@
 mod application;
 mod feed;
 mod guards;
+mod http1_by_codec;
+mod http1_by_hyper;
+mod http1_differential;
 mod hygiene;
 mod identities;
 mod live;
