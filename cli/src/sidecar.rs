@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -117,7 +118,7 @@ impl Sidecar {
         self.proxy.status()
     }
 
-    pub(crate) fn calls(&self) -> broadcast::Receiver<CallRecord> {
+    pub(crate) fn calls(&self) -> broadcast::Receiver<Arc<CallRecord>> {
         self.proxy.calls()
     }
 

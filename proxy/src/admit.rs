@@ -10,7 +10,7 @@ use http::{HeaderMap, Method};
 use identity::SpiffeId;
 use policy::{
     CanonicalPath, DecisionId, HeaderLookup, HeaderValues, PolicySnapshot, Question, RequestPath,
-    Verdict,
+    Rule, Verdict,
 };
 use runtime::Clock;
 use time::OffsetDateTime;
@@ -62,7 +62,7 @@ pub(crate) struct Peer {
 #[derive(Debug)]
 pub(crate) struct Permit {
     ticket: Ticket,
-    rule: String,
+    rule: Arc<Rule>,
     decision: DecisionId,
     path: JudgedPath,
 }
@@ -207,8 +207,8 @@ impl Permit {
         self.ticket.stream()
     }
 
-    /// The rule that said yes, as `Policy ns/name#id`.
-    pub(crate) fn rule(&self) -> &str {
+    /// The rule that said yes.
+    pub(crate) fn rule(&self) -> &Arc<Rule> {
         &self.rule
     }
 
@@ -260,7 +260,7 @@ fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
     }
 }
 
-fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(String, DecisionId), Denied> {
+fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(Arc<Rule>, DecisionId), Denied> {
     let request = match &inputs.request {
         JudgedRequest::Connection => policy::Request::Connection,
         JudgedRequest::Http {
@@ -282,7 +282,7 @@ fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(String, Decision
         request,
     });
     match decision.verdict {
-        Verdict::Allow(rule) => Ok((rule.to_string(), decision.id)),
+        Verdict::Allow(rule) => Ok((rule, decision.id)),
         Verdict::Deny(why) => Err(Denied {
             reason: Reason::PolicyDenied,
             detail: format!(

@@ -151,7 +151,7 @@ impl Proxy {
     }
 
     /// Every call, when it has ended. A reader that is too slow loses the oldest.
-    pub fn calls(&self) -> broadcast::Receiver<CallRecord> {
+    pub fn calls(&self) -> broadcast::Receiver<Arc<CallRecord>> {
         self.journal.subscribe()
     }
 

@@ -15,6 +15,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::service_port::ServicePort;
 
+mod telemetry;
+
+pub use telemetry::{Label, Metrics};
+
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -33,6 +37,8 @@ pub struct Config {
     pub listen: Listen,
     #[serde(default)]
     pub access_log: AccessLog,
+    #[serde(default)]
+    pub metrics: Metrics,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -145,6 +151,8 @@ pub enum InvalidConfig {
     },
     #[error("must not be zero")]
     ZeroLimit { field: &'static str },
+    #[error("must not be zero: calls are counted in one series at least")]
+    NoSeries,
     #[error("is empty, so nobody could call; leave it out for the proxy's own uid")]
     NobodyMayCall,
     #[error("port {port} is given to {first} and to {second}")]
@@ -179,6 +187,7 @@ impl Config {
             reach: Vec::new(),
             listen: Listen::default(),
             access_log: AccessLog::default(),
+            metrics: Metrics::default(),
             limits: Limits::default(),
             drain: Drain::default(),
             log: TelemetryOptions::default(),
@@ -197,6 +206,9 @@ impl Config {
                 .is_some_and(BTreeSet::is_empty)
         {
             return Err(InvalidConfig::NobodyMayCall);
+        }
+        if self.metrics.series == 0 {
+            return Err(InvalidConfig::NoSeries);
         }
         self.limits.check()
     }
@@ -242,6 +254,7 @@ impl InvalidConfig {
                 (*field).to_owned()
             }
             Self::ZeroLimit { field } => format!("limits.{field}"),
+            Self::NoSeries => "metrics.series".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
             Self::DuplicatePort { .. } => "mesh.ports".to_owned(),
         }
@@ -361,6 +374,7 @@ mod tests {
     fn limits_of_zero_are_refused() {
         refused("[limits]\nstreams = 0", "limits.streams");
         refused("[limits]\nidle = \"0s\"", "limits.idle");
+        refused("[metrics]\nseries = 0", "metrics.series");
     }
 
     #[test]

@@ -192,4 +192,10 @@ mod tests {
             assert_eq!(reason.code().parse(), Ok(reason));
         }
     }
+
+    #[test]
+    fn reasons_are_listed_in_their_order_for_they_are_counted_by_place() {
+        let places = Reason::ALL.map(|reason| reason as usize);
+        assert!(places.into_iter().eq(0..Reason::ALL.len()));
+    }
 }

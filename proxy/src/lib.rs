@@ -31,6 +31,6 @@ mod transport;
 pub use app::{FeedSource, Proxy, StartError};
 pub use config::Config;
 pub use failure::Reason;
-pub use record::{CallRecord, Direction, Verdict};
+pub use record::{CallRecord, Direction, NetworkProtocol, Verdict};
 pub use service_port::ServicePort;
 pub use status::{BypassablePort, ProxyStatus, Reachable};

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::admit::Inputs;
+use crate::admit::{Inputs, JudgedRequest};
 use crate::failure::Reason;
 
 /// The table of live streams. Cheap to clone.
@@ -163,6 +163,14 @@ impl Stream {
         self.touch();
     }
 
+    /// The canonical path that it was judged by, if it is an HTTP request that was judged.
+    pub(crate) fn judged_path(&self) -> Option<&str> {
+        match &self.judged.as_ref()?.inputs.request {
+            JudgedRequest::Http { path, .. } => Some(path.as_str()),
+            JudgedRequest::Connection => None,
+        }
+    }
+
     /// Why it was ended, if it was.
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()
@@ -219,7 +227,6 @@ mod tests {
     use time::macros::datetime;
 
     use super::*;
-    use crate::admit::JudgedRequest;
 
     const NOT_AFTER: OffsetDateTime = datetime!(2030-01-01 00:00 UTC);
 

@@ -1,29 +1,37 @@
-//! What is remembered of one call or connection, written when it has ended.
+//! What is remembered of one call or connection, told when it has ended.
 //!
 //! Identities appear only where mutual TLS proved them. A record holds no header value, no
-//! query and no body.
+//! query and no body. It is built only if somebody listens; counts are kept in any case.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
+use http::Method;
+use policy::DecisionId;
 use time::OffsetDateTime;
 
 use crate::failure::Reason;
 
-/// One HTTP request or TCP connection, as the access log and `Proxy::calls` have it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+mod fields;
+
+/// One HTTP request or TCP connection, as the access log, a tap and `Proxy::calls` have it.
+///
+/// Serialized, its fields have the names of OpenTelemetry's semantic conventions where there is
+/// one; `docs/observability.md` lists them.
+#[derive(Clone, Debug, PartialEq)]
 pub struct CallRecord {
     /// When it began.
-    #[serde(with = "time::serde::rfc3339")]
     pub at: OffsetDateTime,
     pub direction: Direction,
-    /// SPIFFE ID of the caller.
-    pub source: String,
-    /// `namespace/service:port`.
-    pub target: String,
+    /// SPIFFE ID of the caller; empty before the first credentials.
+    pub source: Arc<str>,
+    /// `namespace/service:port`, or `unknown` for a call that names no Service.
+    pub target: Arc<str>,
+    pub protocol: NetworkProtocol,
     /// Absent for TCP.
-    pub method: Option<String>,
-    /// The canonical path where one was judged, else as received; without the query.
+    pub method: Option<Method>,
+    /// The canonical path where one was judged, else as received; without the query. Absent for a
+    /// call that began before anybody listened, and was not judged here.
     pub path: Option<String>,
     /// HTTP status sent to the caller.
     pub status: Option<u16>,
@@ -33,37 +41,35 @@ pub struct CallRecord {
     pub reason: Option<Reason>,
     /// What exactly was wrong, for people.
     pub detail: Option<String>,
-    pub decision_id: Option<String>,
-    #[serde(serialize_with = "seconds")]
+    pub decision_id: Option<DecisionId>,
+    /// To the last byte.
     pub duration: Duration,
+    /// Of it, from the first attempt to reach the upstream to the head of its answer.
+    pub upstream_duration: Option<Duration>,
     /// Body bytes from the caller.
     pub bytes_in: u64,
     /// Body bytes to the caller.
     pub bytes_out: u64,
-    pub protocol: &'static str,
-    /// Further endpoints that were tried before this outcome.
+    /// Further attempts that were made before this outcome.
     pub retries: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
     Inbound,
     Outbound,
 }
 
-impl Direction {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Inbound => "inbound",
-            Self::Outbound => "outbound",
-        }
-    }
+/// What the caller spoke with this proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NetworkProtocol {
+    Http1,
+    Http2,
+    Tcp,
 }
 
 /// What became of the call in the eyes of the mesh.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Verdict {
     Allowed,
     /// Policy said no, here or at the peer.
@@ -72,7 +78,39 @@ pub enum Verdict {
     Failed,
 }
 
+impl Direction {
+    pub const ALL: [Self; 2] = [Self::Inbound, Self::Outbound];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+impl NetworkProtocol {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "http/2",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// `network.protocol.name` and `network.protocol.version` of the semantic conventions.
+    pub(crate) fn name_and_version(self) -> (&'static str, Option<&'static str>) {
+        match self {
+            Self::Http1 => ("http", Some("1.1")),
+            Self::Http2 => ("http", Some("2")),
+            Self::Tcp => ("tcp", None),
+        }
+    }
+}
+
 impl Verdict {
+    pub(crate) const ALL: [Self; 3] = [Self::Allowed, Self::Denied, Self::Failed];
+
     /// The verdict that a reason implies; none is success.
     pub fn of(reason: Option<Reason>) -> Self {
         match reason {
@@ -91,8 +129,4 @@ impl Verdict {
             Self::Failed => "failed",
         }
     }
-}
-
-fn seconds<S: serde::Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64(value.as_secs_f64())
 }

@@ -41,6 +41,8 @@ pub(crate) struct Served {
 #[derive(Debug)]
 pub(crate) struct Target {
     pub name: ServicePort,
+    /// The name as text, for records and labels.
+    pub label: Arc<str>,
     pub protocol: Protocol,
     /// The identities that may answer.
     pub servers: Arc<BTreeSet<SpiffeId>>,

@@ -9,6 +9,7 @@ mod registration;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{join_all, select_all, try_join_all};
@@ -42,7 +43,7 @@ pub(super) struct Demo {
     members: Vec<Member>,
     reports: Reports,
     tally: Tally,
-    decisions: Vec<CallRecord>,
+    decisions: Vec<Arc<CallRecord>>,
     directory: PathBuf,
 }
 
@@ -216,7 +217,7 @@ impl Demo {
         }
     }
 
-    fn remember(&mut self, call: Result<CallRecord, broadcast::error::RecvError>) {
+    fn remember(&mut self, call: Result<Arc<CallRecord>, broadcast::error::RecvError>) {
         if let Ok(call) = call
             && call.direction == Direction::Inbound
         {

@@ -1,6 +1,7 @@
 //! How the demonstration looks in a terminal: a pure function from what is known to text.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use humantime::format_duration;
@@ -24,7 +25,7 @@ pub(super) struct Scene<'a> {
     pub(super) identities: &'a [IdentityStatus],
     pub(super) tally: &'a Tally,
     /// The last decisions of the proxy in front of `shop/orders`.
-    pub(super) decisions: &'a [CallRecord],
+    pub(super) decisions: &'a [Arc<CallRecord>],
     /// Commands to try, one a line.
     pub(super) next_steps: &'a str,
 }
@@ -200,8 +201,8 @@ fn path(spiffe_id: &str) -> &str {
     })
 }
 
-fn text(value: Option<&String>) -> String {
-    value.map_or_else(|| "-".to_owned(), Clone::clone)
+fn text(value: Option<&impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }
 
 fn seconds(span: Duration) -> String {

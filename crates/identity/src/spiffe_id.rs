@@ -50,6 +50,11 @@ impl SpiffeId {
         &self.text
     }
 
+    /// The text, shared with this value.
+    pub fn shared_text(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
     }

@@ -64,7 +64,7 @@ impl Parts {
         Ok(Self {
             announcements: Announcements::new(),
             board: StatusBoard::new(config.workload.clone()),
-            journal: Journal::register(&mut registry),
+            journal: Journal::register(&mut registry, &config.metrics),
             limits: Arc::new(config.limits.clone()),
             registry,
             publisher,

@@ -202,8 +202,10 @@ impl Assembly {
                 };
                 let before = self.last.targets.get(&destination);
                 let balancer = before.map_or_else(Balancer::default, |it| it.balancer.clone());
+                let name = service_port(service, port);
                 let target = Target {
-                    name: service_port(service, port),
+                    label: name.to_string().into(),
+                    name,
                     protocol: port.protocol,
                     servers: Arc::clone(&servers),
                     balancer: balancer.with_endpoints(self.addresses(service, port)),

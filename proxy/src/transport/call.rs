@@ -1,11 +1,12 @@
-//! One call from its first byte to its last, and the record that it leaves.
+//! One call from its first byte to its last, and what is told of it.
 //!
-//! Invariant: every call leaves exactly one record, when it ends, however it ends.
+//! Invariant: every call is counted exactly once, when it ends, however it ends; and a record of
+//! it is told if anybody listens then.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::{Method, StatusCode};
+use policy::{DecisionId, Rule};
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -15,17 +16,32 @@ use crate::admit::{Denied, Permit};
 use crate::failure::Reason;
 use crate::head::PeerWords;
 use crate::live::{Stream, Ticket};
-use crate::record::{CallRecord, Direction, Verdict};
-use crate::telemetry::Journal;
+use crate::record::{CallRecord, Direction, NetworkProtocol, Verdict};
+use crate::telemetry::{Journal, Outcome, Series};
 
-/// A call in progress. Dropping it writes its record.
+/// A call in progress. Dropping it counts it.
 #[derive(Debug)]
 pub(crate) struct Call {
     journal: Journal,
+    direction: Direction,
+    protocol: NetworkProtocol,
+    at: OffsetDateTime,
     started: Instant,
+    source: Arc<str>,
+    target: Arc<str>,
+    series: Option<Series>,
     ticket: Option<Ticket>,
     lease: Option<Lease>,
-    record: CallRecord,
+    method: Option<Method>,
+    /// As received; kept only if somebody listened when the call began.
+    path: Option<String>,
+    status: Option<StatusCode>,
+    rule: Option<Arc<Rule>>,
+    reason: Option<Reason>,
+    detail: Option<String>,
+    decision: Option<DecisionId>,
+    upstream: Option<(Instant, Option<Instant>)>,
+    retries: u32,
     finished: bool,
 }
 
@@ -35,54 +51,53 @@ impl Call {
         journal: &Journal,
         direction: Direction,
         at: OffsetDateTime,
-        protocol: &'static str,
+        protocol: NetworkProtocol,
+        (source, target): (Arc<str>, Arc<str>),
     ) -> Self {
-        let record = CallRecord {
-            at,
+        Self {
+            journal: journal.clone(),
             direction,
-            source: String::new(),
-            target: String::new(),
+            protocol,
+            at,
+            started: Instant::now(),
+            source,
+            target,
+            series: None,
+            ticket: None,
+            lease: None,
             method: None,
             path: None,
             status: None,
-            verdict: Verdict::Failed,
             rule: None,
             reason: None,
             detail: None,
-            decision_id: None,
-            duration: Duration::ZERO,
-            bytes_in: 0,
-            bytes_out: 0,
-            protocol,
+            decision: None,
+            upstream: None,
             retries: 0,
-        };
-        Self {
-            journal: journal.clone(),
-            started: Instant::now(),
-            ticket: None,
-            lease: None,
-            record,
             finished: false,
         }
     }
 
-    pub(crate) fn between(&mut self, source: String, target: String) {
-        self.record.source = source;
-        self.record.target = target;
+    /// Where the Service that is called has been found.
+    pub(crate) fn leads_to(&mut self, target: &Arc<str>) {
+        self.target = Arc::clone(target);
+        self.series = None;
+    }
+
+    /// A series that the connection keeps for calls like this one.
+    pub(crate) fn counts_in(&mut self, series: &Series) {
+        self.series = Some(series.clone());
     }
 
     pub(crate) fn asks(&mut self, method: &Method, path: &str) {
-        self.record.method = Some(method.as_str().to_owned());
-        self.record.path = Some(path.to_owned());
+        self.method = Some(method.clone());
+        self.path = self.journal.is_observed().then(|| path.to_owned());
     }
 
     /// From here on a later configuration can end it.
     pub(crate) fn permitted(&mut self, permit: Permit) -> Arc<Stream> {
-        if self.record.path.is_some() {
-            self.record.path = Some(permit.path().as_str().to_owned());
-        }
-        self.record.rule = Some(permit.rule().to_owned());
-        self.record.decision_id = Some(permit.decision().to_string());
+        self.rule = Some(Arc::clone(permit.rule()));
+        self.decision = Some(*permit.decision());
         self.enter(permit.into_ticket())
     }
 
@@ -94,13 +109,15 @@ impl Call {
     }
 
     pub(crate) fn denied(&mut self, denied: &Denied) {
-        self.record.decision_id = denied.decision.as_ref().map(ToString::to_string);
+        self.decision.clone_from(&denied.decision);
         self.fail(denied.reason, &denied.detail);
     }
 
     /// What the proxy on the other side said.
     pub(crate) fn heard(&mut self, words: PeerWords) {
-        self.record.decision_id = words.decision.or_else(|| self.record.decision_id.take());
+        if let Some(decision) = words.decision.and_then(|text| text.parse().ok()) {
+            self.decision = Some(decision);
+        }
         if let Some(reason) = words.reason {
             self.fail(reason, "said by the other proxy");
         }
@@ -112,9 +129,9 @@ impl Call {
 
     /// The first failure is the one that is remembered.
     pub(crate) fn fail(&mut self, reason: Reason, detail: &str) {
-        if self.record.reason.is_none() {
-            self.record.reason = Some(reason);
-            self.record.detail = Some(detail.to_owned());
+        if self.reason.is_none() {
+            self.reason = Some(reason);
+            self.detail = Some(detail.to_owned());
         }
     }
 
@@ -123,35 +140,92 @@ impl Call {
         self.lease = Some(lease);
     }
 
+    /// The first attempt to reach the upstream begins.
+    pub(crate) fn attempts(&mut self) {
+        let began = Instant::now();
+        self.upstream.get_or_insert((began, None));
+    }
+
     pub(crate) fn retried(&mut self) {
-        self.record.retries += 1;
+        self.retries += 1;
     }
 
     pub(crate) fn answered(&mut self, status: StatusCode) {
-        self.record.status = Some(status.as_u16());
+        self.status = Some(status);
+        if let Some((_, answered)) = &mut self.upstream {
+            answered.get_or_insert_with(Instant::now);
+        }
     }
 
-    pub(crate) fn decision_id(&self) -> Option<&str> {
-        self.record.decision_id.as_deref()
+    pub(crate) fn decision(&self) -> Option<&DecisionId> {
+        self.decision.as_ref()
     }
 
     /// The last byte was passed on.
     pub(crate) fn complete(&mut self) {
         self.finished = true;
     }
+
+    fn outcome(&self) -> Outcome {
+        let stream = self.ticket.as_ref().map(Ticket::stream);
+        Outcome {
+            reason: self.reason,
+            status: self.status.map(|it| it.as_u16()),
+            duration: self.started.elapsed(),
+            bytes_in: stream.map_or(0, |stream| stream.bytes_in()),
+            bytes_out: stream.map_or(0, |stream| stream.bytes_out()),
+            retries: self.retries,
+        }
+    }
+
+    fn record(&mut self, outcome: &Outcome) -> CallRecord {
+        let judged = self
+            .ticket
+            .as_ref()
+            .and_then(|it| it.stream().judged_path());
+        let upstream = self
+            .upstream
+            .and_then(|(began, ended)| Some(ended? - began));
+        CallRecord {
+            at: self.at,
+            direction: self.direction,
+            source: Arc::clone(&self.source),
+            target: Arc::clone(&self.target),
+            protocol: self.protocol,
+            path: judged.map(str::to_owned).or_else(|| self.path.take()),
+            method: self.method.take(),
+            status: outcome.status,
+            verdict: Verdict::of(outcome.reason),
+            rule: self.rule.as_ref().map(ToString::to_string),
+            reason: outcome.reason,
+            detail: self.detail.take(),
+            decision_id: self.decision.take(),
+            duration: outcome.duration,
+            upstream_duration: upstream,
+            bytes_in: outcome.bytes_in,
+            bytes_out: outcome.bytes_out,
+            retries: outcome.retries,
+        }
+    }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        let stream = self.ticket.as_ref().map(Ticket::stream);
-        if !self.finished && self.record.reason.is_none() {
-            let ended = stream.and_then(|stream| stream.reason());
-            self.record.reason = Some(ended.unwrap_or(Reason::CallerReset));
+        if !self.finished && self.reason.is_none() {
+            let ended = self.ticket.as_ref().and_then(|it| it.stream().reason());
+            self.reason = Some(ended.unwrap_or(Reason::CallerReset));
         }
-        self.record.verdict = Verdict::of(self.record.reason);
-        self.record.duration = self.started.elapsed();
-        self.record.bytes_in = stream.map_or(0, |stream| stream.bytes_in());
-        self.record.bytes_out = stream.map_or(0, |stream| stream.bytes_out());
-        self.journal.write(&self.record);
+        let outcome = self.outcome();
+        let journal = &self.journal;
+        let found = || {
+            let (direction, protocol) = (self.direction, self.protocol);
+            journal.series(direction, protocol, &self.source, &self.target)
+        };
+        let series = self.series.take().unwrap_or_else(found);
+        journal.count(&series, &outcome);
+        if journal.is_observed() {
+            let record = self.record(&outcome);
+            self.journal.tell(record);
+        }
     }
 }

@@ -13,12 +13,23 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::body::Download;
 use super::tasks::Tasks;
 use crate::config::Limits;
+use crate::record::NetworkProtocol;
 
 /// Which version is spoken on a connection; it is known before the first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wire {
     Http1,
     Http2,
+}
+
+impl Wire {
+    /// As records have it.
+    pub(crate) fn protocol(self) -> NetworkProtocol {
+        match self {
+            Self::Http1 => NetworkProtocol::Http1,
+            Self::Http2 => NetworkProtocol::Http2,
+        }
+    }
 }
 
 /// One stream may fill a quarter of the connection's window, so that no stream starves others.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::application::Applications;
@@ -24,7 +24,7 @@ use super::tasks::Tasks;
 use crate::admit::{Gate, Peer};
 use crate::config::Limits;
 use crate::failure::Reason;
-use crate::record::Direction;
+use crate::record::{Direction, NetworkProtocol};
 use crate::service_port::ServicePort;
 use crate::state::is_http;
 use crate::telemetry::Journal;
@@ -99,9 +99,13 @@ impl Inbound {
         stream: TcpStream,
         alpn: &[&[u8]],
     ) -> Option<(Box<ServerTls<TcpStream>>, Peer)> {
+        let began = Instant::now();
+        let ended = |reason| {
+            let took = began.elapsed();
+            self.journal.handshake(Direction::Inbound, reason, took);
+        };
         let Ok(config) = self.credentials.server_config(alpn) else {
-            self.journal
-                .handshake_failed(Direction::Inbound, Reason::NotReady);
+            ended(Some(Reason::NotReady));
             return None;
         };
         let limit = self.limits.handshake.duration();
@@ -112,16 +116,15 @@ impl Inbound {
             Ok(Err(error)) => {
                 let error = runtime::exit::one_line(&error);
                 tracing::debug!(error, "mesh handshake failed");
-                self.journal
-                    .handshake_failed(Direction::Inbound, Reason::TlsHandshake);
+                ended(Some(Reason::TlsHandshake));
                 return None;
             }
             Err(_) => {
-                self.journal
-                    .handshake_failed(Direction::Inbound, Reason::Deadline);
+                ended(Some(Reason::Deadline));
                 return None;
             }
         };
+        ended(None);
         let peer = Peer::of(tls.peer()?);
         Some((tls, peer))
     }
@@ -151,8 +154,10 @@ impl Inbound {
     }
 
     async fn tcp(self, tls: Box<ServerTls<TcpStream>>, peer: &Peer, target: &ServicePort) {
-        let mut call = Call::begin(&self.journal, Direction::Inbound, self.clock.now(), "tcp");
-        call.between(peer.spiffe_id().to_string(), target.to_string());
+        let ends = (peer.spiffe_id().shared_text(), target.to_string().into());
+        let now = self.clock.now();
+        let tcp = NetworkProtocol::Tcp;
+        let mut call = Call::begin(&self.journal, Direction::Inbound, now, tcp, ends);
         let permit = match self.gate.connection(peer, target) {
             Ok(permit) => permit,
             Err(denied) => return call.denied(&denied),

@@ -24,6 +24,7 @@ use crate::head::{self, DECISION, RequestHead, fields};
 use crate::record::Direction;
 use crate::service_port::ServicePort;
 use crate::state::Served;
+use crate::telemetry::Series;
 
 /// The requests of one mesh connection. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -37,18 +38,28 @@ struct Connection {
     peer: Peer,
     target: ServicePort,
     wire: Wire,
+    /// Who calls whom on this connection, as records have it.
+    ends: (Arc<str>, Arc<str>),
+    series: Series,
 }
 
 type Answer = Result<Response<Download>, Infallible>;
 
 impl MeshHttp {
     pub(crate) fn new(inbound: Inbound, peer: Peer, target: ServicePort, wire: Wire) -> Self {
+        let ends = (peer.spiffe_id().shared_text(), target.to_string().into());
+        let protocol = wire.protocol();
+        let series = inbound
+            .journal
+            .series(Direction::Inbound, protocol, &ends.0, &ends.1);
         Self {
             connection: Arc::new(Connection {
                 inbound,
                 peer,
                 target,
                 wire,
+                ends,
+                series,
             }),
         }
     }
@@ -87,14 +98,15 @@ impl Connection {
     }
 
     fn begin(&self) -> Call {
-        let protocol = match self.wire {
-            Wire::Http1 => "http/1.1",
-            Wire::Http2 => "http/2",
-        };
         let inbound = &self.inbound;
-        let now = inbound.clock.now();
-        let mut call = Call::begin(&inbound.journal, Direction::Inbound, now, protocol);
-        call.between(self.peer.spiffe_id().to_string(), self.target.to_string());
+        let mut call = Call::begin(
+            &inbound.journal,
+            Direction::Inbound,
+            inbound.clock.now(),
+            self.wire.protocol(),
+            self.ends.clone(),
+        );
+        call.counts_in(&self.series);
         call
     }
 
@@ -117,6 +129,7 @@ impl Connection {
         };
         let decision = HeaderValue::from_str(&permit.decision().to_string()).ok();
         let stream = call.permitted(permit);
+        call.attempts();
         let answered = tokio::select! {
             () = stream.ended() => {
                 let reason = stream.reason().unwrap_or(Reason::Deadline);

@@ -30,7 +30,7 @@ use super::tasks::Tasks;
 use crate::config::Limits;
 use crate::guard::caller::{CallerGuard, NotLocal};
 use crate::live::Live;
-use crate::record::Direction;
+use crate::record::{Direction, NetworkProtocol};
 use crate::telemetry::Journal;
 
 /// Everything that an outgoing call needs. Cheap to clone.
@@ -112,15 +112,16 @@ impl Outbound {
     }
 
     /// A call that begins now, in the name of our workload.
-    pub(crate) fn begin(&self, protocol: &'static str) -> Call {
+    pub(crate) fn begin(&self, protocol: NetworkProtocol, target: &Arc<str>) -> Call {
+        let ends = (self.source(), Arc::clone(target));
         let now = self.clock.now();
-        Call::begin(&self.journal, Direction::Outbound, now, protocol)
+        Call::begin(&self.journal, Direction::Outbound, now, protocol, ends)
     }
 
     /// Our own SPIFFE ID, for records.
-    pub(crate) fn source(&self) -> String {
+    fn source(&self) -> Arc<str> {
         let current = self.credentials.current();
-        current.map_or_else(String::new, |it| it.svid().spiffe_id().to_string())
+        current.map_or_else(|| Arc::from(""), |it| it.svid().spiffe_id().shared_text())
     }
 
     fn unix_caller(&self, stream: &UnixStream) -> Result<u32, NotLocal> {

@@ -4,7 +4,7 @@
 //! Sent again without asking only if the upstream cannot have seen it: the connection could not
 //! be made, or the server promises that it did nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use http::header::{self, HeaderValue};
 use http::{Request, Response, Version};
@@ -29,6 +29,9 @@ use crate::state::{Target, is_http};
 /// More endpoints than this are not tried for one call.
 const MOST_ATTEMPTS: usize = 3;
 
+/// The target of a call that names no Service.
+static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
+
 impl Outbound {
     pub(super) async fn handle(
         &self,
@@ -38,11 +41,7 @@ impl Outbound {
     ) -> Response<Download> {
         let (parts, body) = request.into_parts();
         let manner = Manner::of(head::is_grpc(&parts.headers));
-        let mut call = self.begin(match wire {
-            Wire::Http1 => "http/1.1",
-            Wire::Http2 => "http/2",
-        });
-        call.between(self.source(), "unknown".to_owned());
+        let mut call = self.begin(wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path());
         if let Some(refused) = refused {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
@@ -56,7 +55,7 @@ impl Outbound {
             Ok(target) => target,
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
-        call.between(self.source(), target.name.to_string());
+        call.leads_to(&target.label);
         let stream = call.enter(self.live.enter_unjudged());
         let sent = tokio::select! {
             () = stream.ended() => {
@@ -101,6 +100,7 @@ impl Outbound {
         let mut endpoints = target.balancer.attempts().take(MOST_ATTEMPTS);
         let mut next = endpoints.next();
         let mut turned_away = false;
+        call.attempts();
         while let Some(endpoint) = next.take() {
             match self.peers.send(target, &endpoint, request).await {
                 Ok(answered) => return Ok(answered),

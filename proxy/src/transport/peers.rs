@@ -275,17 +275,19 @@ impl Peers {
         // Latency only: without it small writes wait for acknowledgements.
         drop(stream.set_nodelay(true));
         let limit = self.limits.handshake.duration();
-        let failure = match timeout(limit, mtls::connect(stream, config)).await {
-            Ok(Ok(tls)) => return Ok(tls),
-            Ok(Err(error)) => handshake_failure(&address, &error),
-            Err(_) => Failure::new(
+        let began = Instant::now();
+        let outcome = match timeout(limit, mtls::connect(stream, config)).await {
+            Ok(Ok(tls)) => Ok(tls),
+            Ok(Err(error)) => Err(handshake_failure(&address, &error)),
+            Err(_) => Err(Failure::new(
                 Reason::ConnectTimeout,
                 format!("handshake with {address}: too slow"),
-            ),
+            )),
         };
+        let reason = outcome.as_ref().err().map(|failure| failure.reason);
         self.journal
-            .handshake_failed(Direction::Outbound, failure.reason);
-        Err(failure)
+            .handshake(Direction::Outbound, reason, began.elapsed());
+        outcome
     }
 }
 

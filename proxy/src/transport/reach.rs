@@ -14,6 +14,7 @@ use super::outbound::Outbound;
 use super::relay::relay;
 use super::routing::Asked;
 use crate::failure::Reason;
+use crate::record::NetworkProtocol;
 use crate::service_port::ServicePort;
 use crate::state::{Target, is_http};
 
@@ -40,8 +41,7 @@ impl Outbound {
     }
 
     async fn reach(self, local: TcpStream, name: ServicePort) {
-        let mut call = self.begin("tcp");
-        call.between(self.source(), name.to_string());
+        let mut call = self.begin(NetworkProtocol::Tcp, &name.to_string().into());
         if let Err(refused) = self.caller(&local) {
             return call.fail(Reason::CallerNotLocal, &refused.to_string());
         }
@@ -68,6 +68,7 @@ impl Outbound {
             return Err(Failure::new(Reason::NoRoute, detail));
         }
         let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
+        call.attempts();
         for (attempt, endpoint) in target.balancer.attempts().enumerate() {
             if attempt > 0 {
                 call.retried();

@@ -34,8 +34,8 @@ pub(crate) fn refuse(
     call.fail(reason, detail);
     call.complete();
     let decision = call
-        .decision_id()
-        .and_then(|id| HeaderValue::from_str(id).ok());
+        .decision()
+        .and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
     let mut response = match manner {
         Manner::Http => plain(call, reason, detail),
         Manner::Grpc => grpc(call, reason, detail),

@@ -45,7 +45,7 @@ pub(crate) struct Mesh {
 /// A proxy, and what it recorded.
 pub(crate) struct Sidecar {
     pub(crate) proxy: Proxy,
-    pub(crate) calls: broadcast::Receiver<CallRecord>,
+    pub(crate) calls: broadcast::Receiver<Arc<CallRecord>>,
 }
 
 impl Issuer {
@@ -253,6 +253,7 @@ impl Sidecar {
         timeout(DEADLINE, self.calls.recv())
             .await
             .expect("a record in time")
+            .map(Arc::unwrap_or_clone)
             .unwrap()
     }
 }

@@ -63,9 +63,12 @@ async fn a_caller_that_no_rule_names_is_refused_with_rule_and_decision() {
         (seen.verdict, seen.reason),
         (Verdict::Denied, Some(Reason::PolicyDenied))
     );
-    assert_eq!(seen.source, "spiffe://test.example/ns/shop/sa/intruder");
+    assert_eq!(&*seen.source, "spiffe://test.example/ns/shop/sa/intruder");
     assert_eq!(
-        seen.decision_id.as_deref(),
+        seen.decision_id
+            .as_ref()
+            .map(ToString::to_string)
+            .as_deref(),
         answer.field("countersign-decision")
     );
     assert_eq!(
@@ -175,7 +178,7 @@ async fn a_permitted_call_arrives_and_both_sides_record_it() {
     );
     assert!(seen.rule.unwrap().contains("readers"));
     assert_eq!(
-        (seen.target.as_str(), seen.path.as_deref()),
+        (&*seen.target, seen.path.as_deref()),
         ("shop/orders:http", Some("/v1/orders"))
     );
     assert_eq!((seen.status, seen.bytes_out), (Some(200), 2));
