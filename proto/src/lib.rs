@@ -28,12 +28,17 @@ pub mod mesh {
         tonic::include_proto!("countersign.mesh.v1");
 
         /// What this build speaks.
-        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 0 };
+        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 1 };
 
         impl ProtocolVersion {
             /// Minor versions within two of each other interoperate.
             pub fn interoperates_with(self, other: Self) -> bool {
                 self.major == other.major && self.minor.abs_diff(other.minor) <= 2
+            }
+
+            /// Whether whoever speaks this answers announcements with `Announced`.
+            pub fn confirms_announcements(self) -> bool {
+                self.minor >= 1
             }
         }
     }

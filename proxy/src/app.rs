@@ -119,8 +119,8 @@ impl Proxy {
         Ok(self)
     }
 
-    /// Returns once credentials and policy are live, and every mesh listener is bound and
-    /// announced.
+    /// Returns once credentials and policy are live, and every mesh listener is bound, announced,
+    /// and known to whoever calls it next.
     pub async fn ready(&self) {
         let mut status = self.board.subscribe();
         // The board lives in `self`, so waiting cannot fail.

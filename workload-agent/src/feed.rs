@@ -10,5 +10,5 @@ mod service;
 mod subscription;
 
 pub(crate) use peer::ProxyMap;
-pub(crate) use roster::{Attendance, Attendant, Roster};
+pub(crate) use roster::{Attendance, Attendant, Publication, Roster};
 pub(crate) use service::{FeedDesk, FeedListener, FeedParts, InProcess};

@@ -27,7 +27,7 @@ pub(super) enum Said {
     Hello(Hello),
     Acknowledge(Revision),
     Subscriptions(Subscriptions),
-    Announcements(Vec<Announcement>),
+    Announcements(Vec<Announcement>, u64),
     Report(QualifiedName, ProxyReport),
 }
 
@@ -66,7 +66,9 @@ impl Said {
                 decode_subscriptions(subscriptions, limits).map(Self::Subscriptions)
             }
             Some(Message::Announcements(announcements)) => {
-                decode_announcements(announcements, limits).map(Self::Announcements)
+                let sequence = announcements.sequence;
+                decode_announcements(announcements, limits)
+                    .map(|list| Self::Announcements(list, sequence))
             }
             Some(Message::Report(report)) => {
                 let (workload, report) = decode_report(report)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use identity::{QualifiedName, SpiffeId};
 use runtime::Shutdown;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::announcements::{Announcement, AnnouncementTable, EndpointMap, Hosting};
@@ -33,23 +33,28 @@ pub(crate) struct EndpointKeeper {
     events: mpsc::Receiver<Event>,
     published: watch::Sender<Arc<EndpointMap>>,
     directory: Directory,
+    /// Told once what they announced is published.
+    waiting: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Debug)]
 enum Event {
-    Announced(SpiffeId, StreamId, Vec<Announcement>),
+    Announced(SpiffeId, StreamId, Vec<Announcement>, oneshot::Sender<()>),
     Closed(SpiffeId, StreamId),
 }
 
 impl EndpointBoard {
+    /// What is returned resolves once whoever subscribes is told of the list.
     pub(super) async fn announce(
         &self,
         agent: &SpiffeId,
         stream: StreamId,
         list: Vec<Announcement>,
-    ) {
-        self.send(Event::Announced(agent.clone(), stream, list))
+    ) -> oneshot::Receiver<()> {
+        let (published, publication) = oneshot::channel();
+        self.send(Event::Announced(agent.clone(), stream, list, published))
             .await;
+        publication
     }
 
     pub(super) async fn closed(&self, agent: &SpiffeId, stream: StreamId) {
@@ -87,6 +92,7 @@ impl EndpointKeeper {
             events: received,
             published,
             directory,
+            waiting: Vec::new(),
         };
         (board, keeper)
     }
@@ -117,7 +123,10 @@ impl EndpointKeeper {
 
     fn take(&mut self, event: Event) {
         match event {
-            Event::Announced(agent, stream, list) => self.table.announced(&agent, stream, list),
+            Event::Announced(agent, stream, list, published) => {
+                self.table.announced(&agent, stream, list);
+                self.waiting.push(published);
+            }
             Event::Closed(agent, stream) => self.table.closed(&agent, stream, Instant::now()),
         }
     }
@@ -129,6 +138,10 @@ impl EndpointKeeper {
             *published = map;
             changed
         });
+        for waiting in self.waiting.drain(..) {
+            // A stream that has ended waits no more.
+            let _nobody = waiting.send(());
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use identity::QualifiedName;
 use proto::agent::v1::ca_message::Message;
 use proto::agent::v1::{self as wire};
 use proto::mesh::v1::{self as mesh, PROTOCOL};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
@@ -39,6 +39,8 @@ struct Told {
     view: View,
     asked: Subscriptions,
     endpoints: BTreeMap<QualifiedName, u64>,
+    /// What it announced last, until callers are told.
+    publication: Option<(u64, oneshot::Receiver<()>)>,
 }
 
 /// How a stream ends.
@@ -160,6 +162,10 @@ impl WatchSession {
                     let map = Arc::clone(&endpoints.borrow_and_update());
                     self.send_endpoints(&mut told, &map).await?;
                 }
+                sequence = published(&mut told.publication) => {
+                    let announced = wire::Announced { sequence };
+                    self.send(Message::Announced(announced)).await?;
+                }
                 () = session.ended() => {
                     let why = "a newer stream of this agent took over, or the agent was forgotten";
                     return Err(status::refused(Code::Aborted, "stream-replaced", why).into());
@@ -188,11 +194,12 @@ impl WatchSession {
                 let map = Arc::clone(&self.desk.board.subscribe().borrow());
                 self.send_endpoints(told, &map).await
             }
-            Said::Announcements(list) => {
-                self.desk
-                    .board
+            Said::Announcements(list, sequence) => {
+                let board = &self.desk.board;
+                let publication = board
                     .announce(self.agent.spiffe_id(), session.stream(), list)
                     .await;
+                told.publication = Some((sequence, publication));
                 Ok(())
             }
             Said::Report(workload, report) => {
@@ -241,6 +248,7 @@ impl WatchSession {
             view,
             asked,
             endpoints: BTreeMap::new(),
+            publication: None,
         })
     }
 
@@ -348,4 +356,18 @@ impl WatchSession {
 
 fn refused(reason: &'static str, message: &str) -> Status {
     status::refused(Code::InvalidArgument, reason, message)
+}
+
+/// Resolves, once, when callers are told of the announcements with this number.
+async fn published(publication: &mut Option<(u64, oneshot::Receiver<()>)>) -> u64 {
+    let Some((sequence, waiting)) = publication else {
+        return std::future::pending().await;
+    };
+    let sequence = *sequence;
+    if waiting.await.is_err() {
+        // The keeper is gone only when the replica is going too.
+        return std::future::pending().await;
+    }
+    *publication = None;
+    sequence
 }

@@ -1,4 +1,4 @@
-//! Which mesh listeners are bound, and which of them the agent was told of.
+//! Which mesh listeners are bound, and of which of them callers are told.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -43,17 +43,17 @@ impl Announcements {
         });
     }
 
-    /// The agent was told of these; none if it is not connected.
+    /// Callers are told of these; none if the agent is not connected.
     pub(crate) fn note_told(&self, told: Option<Bound>) {
         self.told.send_replace(told);
     }
 
-    /// Whether the agent knows all that is bound.
+    /// Whether callers are told of all that is bound.
     pub(crate) fn is_told(&self) -> bool {
         self.told.borrow().as_ref() == Some(&*self.bound.borrow())
     }
 
-    /// Resolves once the agent knows that nothing is bound any more.
+    /// Resolves once callers are told that nothing is bound any more.
     pub(crate) async fn withdrawn(&self) {
         let mut told = self.told.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
@@ -65,7 +65,7 @@ impl Announcements {
 }
 
 /// One announcement for each Service, with the ports that are bound.
-pub(crate) fn message(bound: &Bound, advertise: &str) -> v1::Announce {
+pub(crate) fn message(bound: &Bound, advertise: &str, sequence: u64) -> v1::Announce {
     let mut services: BTreeMap<&QualifiedName, v1::Endpoint> = BTreeMap::new();
     for (name, address) in bound.iter() {
         let endpoint = services
@@ -86,6 +86,7 @@ pub(crate) fn message(bound: &Bound, advertise: &str) -> v1::Announce {
         });
     v1::Announce {
         announcements: announcements.collect(),
+        sequence,
     }
 }
 
@@ -111,7 +112,7 @@ mod tests {
         ]
         .into();
 
-        let message = message(&Arc::new(bound), "10.0.0.7");
+        let message = message(&Arc::new(bound), "10.0.0.7", 1);
 
         let orders = message.announcements[1].endpoint.as_ref().unwrap();
         assert_eq!(message.announcements.len(), 2);

@@ -62,7 +62,7 @@ impl Feed {
         }
     }
 
-    /// Ready once credentials and policy are live, and every listener is bound and announced.
+    /// Ready once credentials and policy are live, every listener is bound, and callers are told.
     pub(crate) fn refresh_readiness(&self) {
         let bound = self.announcements.bound();
         let state = Arc::clone(&self.states.borrow());

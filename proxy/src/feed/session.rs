@@ -47,6 +47,9 @@ pub(super) struct Session<'a> {
     heard: tonic::Streaming<v1::FeedMessage>,
     wanted: BTreeSet<QualifiedName>,
     announced: Option<Bound>,
+    announcements: u64,
+    /// Whether the agent says when callers were told.
+    confirms: bool,
     reported: Option<v1::ProxyStatus>,
 }
 
@@ -72,6 +75,8 @@ impl<'a> Session<'a> {
             heard,
             wanted: BTreeSet::new(),
             announced: None,
+            announcements: 0,
+            confirms: false,
             reported: None,
         };
         session.welcome().await?;
@@ -123,6 +128,7 @@ impl<'a> Session<'a> {
             let text = format!("{}.{}", version.major, version.minor);
             return Err(SessionError::Version(text));
         }
+        self.confirms = version.confirms_announcements();
         if welcome.workload != self.feed.workload.to_string() {
             return Err(SessionError::OtherWorkload(welcome.workload));
         }
@@ -153,6 +159,12 @@ impl<'a> Session<'a> {
             Some(Heard::Heard(message)) => {
                 let ago = Duration::from_millis(message.milliseconds_ago);
                 self.feed.freshness.heard(Instant::now(), ago);
+                Ok(())
+            }
+            Some(Heard::Announced(message)) => {
+                if message.sequence == self.announcements {
+                    self.told();
+                }
                 Ok(())
             }
             Some(Heard::Welcome(message)) => Ok(self.feed.assembly.welcome(&message)?),
@@ -236,13 +248,22 @@ impl<'a> Session<'a> {
         let bound = self.feed.announcements.bound();
         let has_credentials = self.feed.credentials.current().is_some();
         if has_credentials && self.announced.as_ref() != Some(&bound) {
-            let message = announcements::message(&bound, &self.feed.advertise);
+            self.announcements += 1;
+            let message = announcements::message(&bound, &self.feed.advertise, self.announcements);
             send(&self.said, Said::Announce(message)).await?;
-            self.announced = Some(Arc::clone(&bound));
-            self.feed.announcements.note_told(Some(bound));
+            self.announced = Some(bound);
+            if !self.confirms {
+                self.told();
+            }
         }
         self.feed.refresh_readiness();
         Ok(())
+    }
+
+    /// Callers know what was announced last.
+    fn told(&self) {
+        self.feed.announcements.note_told(self.announced.clone());
+        self.feed.refresh_readiness();
     }
 
     async fn report(&mut self) -> Result<(), SessionError> {

@@ -143,6 +143,8 @@ impl Subscriber {
                 self.agent.world.send_modify(|world| {
                     world.announced.insert(self.workload.clone(), announced);
                 });
+                let sequence = announce.sequence;
+                self.say(Said::Announced(v1::Announced { sequence })).await;
             }
             Heard::Subscribe(_) | Heard::Status(_) => {}
         }

@@ -23,12 +23,26 @@ const MOST_SERVICES: usize = 4096;
 
 /// The shared roster. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Roster(watch::Sender<Attendance>);
+pub(crate) struct Roster {
+    attendance: watch::Sender<Attendance>,
+    publication: watch::Sender<Publication>,
+}
+
+/// How far the CA has told callers what is announced here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Publication {
+    /// There is no CA to tell, or one that does not say.
+    Untold,
+    /// Up to the announcements with this number.
+    UpTo(u64),
+}
 
 /// Everything known of the proxies at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Attendance {
     next: u64,
+    /// The number of the announcements: grows with each change of them.
+    announced: u64,
     proxies: BTreeMap<u64, Attendant>,
     /// Service (`name.namespace`) to the time it was last wanted.
     wanted: BTreeMap<String, OffsetDateTime>,
@@ -67,16 +81,27 @@ impl Roster {
             wanted,
             ..Attendance::default()
         };
-        Self(watch::Sender::new(attendance))
+        Self {
+            attendance: watch::Sender::new(attendance),
+            publication: watch::Sender::new(Publication::Untold),
+        }
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Attendance> {
-        self.0.subscribe()
+        self.attendance.subscribe()
     }
 
     /// As it is now.
     pub(crate) fn attendance(&self) -> Attendance {
-        self.0.borrow().clone()
+        self.attendance.borrow().clone()
+    }
+
+    pub(crate) fn publication(&self) -> watch::Receiver<Publication> {
+        self.publication.subscribe()
+    }
+
+    pub(crate) fn published(&self, publication: Publication) {
+        self.publication.send_replace(publication);
     }
 
     pub(crate) fn enter(
@@ -86,7 +111,7 @@ impl Roster {
         hello: &mesh::Subscribe,
     ) -> Result<Seat, Full> {
         let mut seated = None;
-        self.0.send_if_modified(|attendance| {
+        self.attendance.send_if_modified(|attendance| {
             seated = attendance.enter(workload, pid, hello);
             seated.is_some()
         });
@@ -99,7 +124,18 @@ impl Roster {
 
     /// Drops subscriptions that nobody has wanted for an hour.
     pub(crate) fn tidy(&self, now: OffsetDateTime) {
-        self.0.send_if_modified(|attendance| attendance.tidy(now));
+        self.attendance
+            .send_if_modified(|attendance| attendance.tidy(now));
+    }
+}
+
+impl Publication {
+    /// Whether nobody is left who should be told of the announcements with this number.
+    pub(crate) fn covers(self, number: u64) -> bool {
+        match self {
+            Self::Untold => true,
+            Self::UpTo(told) => told >= number,
+        }
     }
 }
 
@@ -117,8 +153,21 @@ impl Seat {
         self.update(|attendant| attendant.counted = false);
     }
 
-    pub(crate) fn announced(&self, announcements: Vec<mesh::Announcement>) {
-        self.update(|attendant| attendant.announced = announcements);
+    /// Returns the number that stands for what is announced now.
+    pub(crate) fn announced(&self, announcements: Vec<mesh::Announcement>) -> u64 {
+        let mut number = 0;
+        self.roster.attendance.send_modify(|attendance| {
+            if let Some(attendant) = attendance.proxies.get_mut(&self.number) {
+                attendant.announced = announcements;
+            }
+            attendance.announced += 1;
+            number = attendance.announced;
+        });
+        number
+    }
+
+    pub(crate) fn publication(&self) -> watch::Receiver<Publication> {
+        self.roster.publication()
     }
 
     pub(crate) fn reported(&self, status: mesh::ProxyStatus) {
@@ -128,7 +177,7 @@ impl Seat {
     /// Returns false when too many services are wanted already.
     pub(crate) fn wants(&self, service: &str, now: OffsetDateTime) -> bool {
         let mut taken = true;
-        self.roster.0.send_if_modified(|attendance| {
+        self.roster.attendance.send_if_modified(|attendance| {
             let known = attendance.wanted.contains_key(service);
             taken = known || attendance.wanted.len() < MOST_SERVICES;
             if !taken {
@@ -144,7 +193,7 @@ impl Seat {
     }
 
     fn update(&self, change: impl FnOnce(&mut Attendant)) {
-        self.roster.0.send_modify(|attendance| {
+        self.roster.attendance.send_modify(|attendance| {
             if let Some(attendant) = attendance.proxies.get_mut(&self.number) {
                 change(attendant);
             }
@@ -154,8 +203,9 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.roster.0.send_modify(|attendance| {
+        self.roster.attendance.send_modify(|attendance| {
             attendance.proxies.remove(&self.number);
+            attendance.announced += 1;
         });
     }
 }
@@ -187,7 +237,7 @@ impl Attendance {
         &self.wanted
     }
 
-    pub(crate) fn announcements(&self) -> Vec<wire::AgentAnnouncement> {
+    pub(crate) fn announcements(&self) -> wire::Announcements {
         let of_proxy = |proxy: &Attendant| {
             let workload = proxy.workload.to_string();
             let announced = proxy.announced.clone();
@@ -198,7 +248,10 @@ impl Attendance {
                     announcement: Some(announcement),
                 })
         };
-        self.proxies().flat_map(of_proxy).collect()
+        wire::Announcements {
+            announcements: self.proxies().flat_map(of_proxy).collect(),
+            sequence: self.announced,
+        }
     }
 
     /// One report for each workload: during a takeover, that of the proxy that stays.
@@ -296,6 +349,16 @@ mod tests {
     }
 
     #[test]
+    fn an_announcement_is_published_when_the_ca_said_so_or_there_is_none() {
+        let roster = Roster::new(BTreeMap::new());
+        let seat = enter(&roster).unwrap();
+        let (first, second) = (seat.announced(Vec::new()), seat.announced(Vec::new()));
+        assert!(!Publication::UpTo(first).covers(second));
+        assert!(Publication::UpTo(second).covers(second));
+        assert!(Publication::Untold.covers(second));
+    }
+
+    #[test]
     fn nothing_is_acknowledged_before_a_counted_proxy_has_applied_it() {
         let roster = Roster::new(BTreeMap::new());
         let seat = enter(&roster).unwrap();
@@ -345,8 +408,8 @@ mod tests {
         let roster = Roster::new(BTreeMap::new());
         let seat = enter(&roster).unwrap();
         seat.announced(vec![mesh::Announcement::default()]);
-        assert_eq!(roster.subscribe().borrow().announcements().len(), 1);
+        assert_eq!(roster.attendance().announcements().announcements.len(), 1);
         drop(seat);
-        assert!(roster.subscribe().borrow().announcements().is_empty());
+        assert_eq!(roster.attendance().announcements().announcements, []);
     }
 }

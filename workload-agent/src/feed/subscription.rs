@@ -36,6 +36,8 @@ pub(super) struct Subscription {
     sent: Sent,
     /// When the revision that was sent last should have been acknowledged.
     silent_at: Option<Instant>,
+    /// The proxy's number and ours of what it announced last, until callers are told.
+    unpublished: Option<(u64, u64)>,
     ended: bool,
 }
 
@@ -68,6 +70,7 @@ impl Subscription {
             queue: VecDeque::new(),
             sent: Sent::default(),
             silent_at: None,
+            unpublished: None,
             ended: false,
         }
     }
@@ -99,6 +102,7 @@ impl Subscription {
 
     async fn next_message(&mut self) -> Result<Option<feed_message::Message>, Status> {
         let mut heard = self.parts.heard.subscribe();
+        let mut publication = self.seat.publication();
         loop {
             if self.queue.is_empty() {
                 self.refill()?;
@@ -119,6 +123,7 @@ impl Subscription {
                 Ok(()) = self.parts.view.changed() => {}
                 Ok(()) = self.parts.holdings.changed() => {}
                 Ok(()) = heard.changed() => {}
+                Ok(()) = publication.changed(), if self.unpublished.is_some() => {}
                 () = at(silent_at) => {
                     tracing::warn!(workload = %self.workload, "proxy does not acknowledge; it stops counting");
                     self.seat.discount();
@@ -147,6 +152,7 @@ impl Subscription {
         self.refill_credentials(&spiffe_id);
         self.refill_configuration(&view);
         self.refill_heard();
+        self.refill_announced();
         if self.queue.is_empty() {
             return Ok(());
         }
@@ -232,6 +238,19 @@ impl Subscription {
             }));
     }
 
+    fn refill_announced(&mut self) {
+        let publication = *self.seat.publication().borrow();
+        let published = self
+            .unpublished
+            .take_if(|(_, number)| publication.covers(*number));
+        if let Some((sequence, _)) = published {
+            self.queue
+                .push_back(feed_message::Message::Announced(mesh::Announced {
+                    sequence,
+                }));
+        }
+    }
+
     fn take(&mut self, message: mesh::ProxyMessage) -> Result<(), Status> {
         match message.message {
             Some(proxy_message::Message::Applied(applied)) => self.applied(applied),
@@ -251,7 +270,8 @@ impl Subscription {
                     }
                     served
                 });
-                self.seat.announced(served.collect());
+                let number = self.seat.announced(served.collect());
+                self.unpublished = Some((announce.sequence, number));
                 Ok(())
             }
             Some(proxy_message::Message::Status(status)) => {

@@ -14,7 +14,8 @@ use crate::view::wire_revision;
 pub(super) struct Said {
     acknowledged: Option<Revision>,
     subscriptions: Vec<String>,
-    announcements: Vec<wire::AgentAnnouncement>,
+    /// The number of those said last; none is said before there are any.
+    announced: u64,
     reports: BTreeMap<String, mesh::ProxyStatus>,
 }
 
@@ -45,13 +46,11 @@ impl Said {
 
     pub(super) fn announcements(&mut self, attendance: &Attendance) -> Option<Message> {
         let announcements = attendance.announcements();
-        if announcements == self.announcements {
+        if announcements.sequence == self.announced {
             return None;
         }
-        self.announcements.clone_from(&announcements);
-        Some(Message::Announcements(wire::Announcements {
-            announcements,
-        }))
+        self.announced = announcements.sequence;
+        Some(Message::Announcements(announcements))
     }
 
     pub(super) fn reports(&mut self, attendance: &Attendance) -> Vec<Message> {

@@ -23,6 +23,7 @@ use super::outbound::Said;
 use crate::ca::Connection;
 use crate::cache::StoredConfiguration;
 use crate::contact::note_clock;
+use crate::feed::Publication;
 use crate::join::origin;
 use crate::view::{View, ViewError, wire_revision};
 
@@ -62,6 +63,18 @@ impl Session {
     /// Returns the connection when the agent's own SVID has been renewed: the next one is opened
     /// with it first.
     pub(super) async fn watch(
+        &mut self,
+        connection: Connection,
+        backoff: &mut Backoff,
+    ) -> Result<Connection, WatchError> {
+        let ended = self.converse(connection, backoff).await;
+        if ended.is_err() {
+            self.roster.published(Publication::Untold);
+        }
+        ended
+    }
+
+    async fn converse(
         &mut self,
         mut connection: Connection,
         backoff: &mut Backoff,
@@ -164,6 +177,10 @@ impl Session {
                 self.publish(view).await;
                 Ok(())
             }
+            Some(ca_message::Message::Announced(announced)) => {
+                self.roster.published(Publication::UpTo(announced.sequence));
+                Ok(())
+            }
             // A newer CA's message; nothing it holds may be guessed at.
             None => Ok(()),
         }
@@ -182,6 +199,11 @@ impl Session {
             });
         }
         stream.greeted = true;
+        self.roster.published(if theirs.confirms_announcements() {
+            Publication::UpTo(0)
+        } else {
+            Publication::Untold
+        });
         note_clock(&self.contact, greeting.ca_time_unix_ms, self.clock.now());
         let announced: Vec<CaAddress> = greeting
             .replicas

@@ -348,13 +348,12 @@ impl ConfigurationWatch for Ca {
             WatchStream::new(self.shared.snapshot.subscribe()).map(ca_message::Message::Snapshot);
         let shared = Arc::clone(&self.shared);
         let said = request.into_inner().filter_map(move |message| {
-            if let Ok(wire::AgentMessage {
-                message: Some(message),
-            }) = message
-            {
+            let message = message.ok().and_then(|it| it.message);
+            let answer = message.as_ref().and_then(confirmation);
+            if let Some(message) = message {
                 shared.heard.send_modify(|heard| heard.note(message));
             }
-            std::future::ready(None)
+            std::future::ready(answer)
         });
         let messages = futures_util::stream::iter([greeting]).chain(snapshots);
         let messages = futures_util::stream::select(messages, said);
@@ -368,6 +367,15 @@ impl ConfigurationWatch for Ca {
                 .boxed(),
         ))
     }
+}
+
+fn confirmation(message: &agent_message::Message) -> Option<ca_message::Message> {
+    let agent_message::Message::Announcements(announced) = message else {
+        return None;
+    };
+    Some(ca_message::Message::Announced(wire::Announced {
+        sequence: announced.sequence,
+    }))
 }
 
 impl Heard {

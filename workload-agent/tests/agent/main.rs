@@ -250,6 +250,7 @@ async fn wanted_service_is_subscribed_and_foreign_announcement_is_not_passed_on(
     proxy
         .say(proxy_message::Message::Announce(mesh::Announce {
             announcements: vec![announcement],
+            sequence: 1,
         }))
         .await;
     proxy
@@ -263,4 +264,25 @@ async fn wanted_service_is_subscribed_and_foreign_announcement_is_not_passed_on(
     })
     .await;
     assert!(heard.announced_for.is_empty());
+}
+
+#[tokio::test]
+async fn a_proxy_hears_when_callers_are_told_of_what_it_announced() {
+    let (_ca, _serving, host) = mesh_of(Clock::system()).await;
+    let agent = host.start().await;
+    ready(&agent).await;
+    let mut proxy = Proxy::subscribe(&agent, "shop/orders").await.unwrap();
+    proxy
+        .say(proxy_message::Message::Announce(mesh::Announce {
+            announcements: Vec::new(),
+            sequence: 7,
+        }))
+        .await;
+    let confirmed = proxy
+        .until(|message| match message {
+            feed_message::Message::Announced(announced) => Some(announced),
+            _ => None,
+        })
+        .await;
+    assert_eq!(confirmed.sequence, 7);
 }

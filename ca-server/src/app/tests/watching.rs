@@ -102,6 +102,11 @@ impl Stream {
         }
     }
 
+    async fn confirmed(&mut self, sequence: u64) {
+        let announced = Message::Announced(wire::Announced { sequence });
+        assert_eq!(self.next().await, announced);
+    }
+
     async fn ask_for(&self, name: &str) {
         let services = vec![name.to_owned()];
         let subscriptions = wire::Subscriptions { services };
@@ -125,6 +130,7 @@ impl Stream {
         };
         let announcements = wire::Announcements {
             announcements: vec![announcement],
+            sequence: u64::from(port),
         };
         self.say(wire::agent_message::Message::Announcements(announcements))
             .await;
@@ -169,6 +175,22 @@ async fn an_announcement_without_a_valid_address_ends_the_stream() {
     stream.snapshot().await;
     stream.announce("shop/orders", "orders", 70_000).await;
     refused(stream.try_next().await, Code::InvalidArgument, "malformed");
+}
+
+#[tokio::test]
+async fn an_announcement_is_confirmed_once_callers_are_told_of_it() {
+    let ca = TestCa::start().await;
+    ca.apply(&shop()).await;
+    let mut orders = ca.watch(&ca.agent("web-7").await, None).await;
+    orders.snapshot().await;
+    orders.announce("shop/orders", "orders", 31_000).await;
+    orders.confirmed(31_000).await;
+
+    let mut checkout = ca.watch(&ca.agent("web-8").await, None).await;
+    checkout.snapshot().await;
+    checkout.ask_for("orders.shop").await;
+    checkout.delta().await;
+    assert_eq!(checkout.endpoints().await.endpoints.len(), 1);
 }
 
 #[tokio::test]
@@ -289,6 +311,7 @@ async fn who_asks_for_a_service_learns_its_endpoints() {
     let mut server = ca.watch(&ca.agent("web-7").await, None).await;
     server.snapshot().await;
     server.announce("shop/orders", "orders", 31_006).await;
+    server.confirmed(31_006).await;
     let mut caller = ca.watch(&ca.agent("web-8").await, None).await;
     caller.snapshot().await;
     caller.ask_for("orders.shop").await;
@@ -296,10 +319,7 @@ async fn who_asks_for_a_service_learns_its_endpoints() {
         kinds(&caller.delta().await.upserted),
         [("Service", "orders")]
     );
-    let mut told = caller.endpoints().await;
-    if told.endpoints.is_empty() {
-        told = caller.endpoints().await;
-    }
+    let told = caller.endpoints().await;
     assert_eq!(told.endpoints[0].ports["http"], 31_006);
 }
 
@@ -310,15 +330,14 @@ async fn an_announcement_for_a_workload_of_another_agent_does_not_count() {
     let mut thief = ca.watch(&ca.agent("web-8").await, None).await;
     thief.snapshot().await;
     thief.announce("shop/orders", "orders", 6_666).await;
+    thief.confirmed(6_666).await;
     let mut server = ca.watch(&ca.agent("web-7").await, None).await;
     server.snapshot().await;
     server.announce("shop/orders", "orders", 31_006).await;
+    server.confirmed(31_006).await;
     thief.ask_for("orders.shop").await;
     thief.delta().await;
-    let mut told = thief.endpoints().await;
-    if told.endpoints.is_empty() {
-        told = thief.endpoints().await;
-    }
+    let told = thief.endpoints().await;
     let ports: Vec<_> = told
         .endpoints
         .iter()

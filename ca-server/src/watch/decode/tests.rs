@@ -35,6 +35,7 @@ fn announcing(address: &str, port: u32) -> wire::agent_message::Message {
             workload: "shop/orders".to_owned(),
             announcement: Some(announcement),
         }],
+        sequence: 1,
     })
 }
 
