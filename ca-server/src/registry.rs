@@ -4,6 +4,7 @@
 //! out of force: the writer owns both steps, so a caller that goes away cannot part them. After a
 //! commit whose result is unknown the writer reads the store again before it does anything else.
 
+mod addresses;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::{Changes, CommitError, StageError, Store, StoreError};
+pub use addresses::ServiceAddresses;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
 pub use writer::RegistryWriter;
 

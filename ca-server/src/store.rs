@@ -12,6 +12,7 @@ mod error;
 mod issuance;
 mod join_tokens;
 mod keys;
+mod places;
 mod retention;
 mod sqlite;
 mod staged;
@@ -33,6 +34,7 @@ pub use error::{OpenError, StoreError};
 pub use issuance::{IssuedFilter, IssuedRow};
 pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};
 pub use keys::{KeyPurpose, SealedKeyRow};
+pub use places::Place;
 pub use staged::{Changes, Expected, Precondition, StageError, Staged};
 
 /// Where the store is, and the mesh it must be of.

@@ -111,14 +111,14 @@ async fn spiffe_id(client: &Client, text: &str) -> anyhow::Result<SpiffeId> {
 fn documents(items: &[Value]) -> anyhow::Result<String> {
     let written: Result<Vec<String>, _> = items
         .iter()
-        .map(|item| serde_saphyr::to_string(&without_revision(item)))
+        .map(|item| serde_saphyr::to_string(&as_written(item)))
         .collect();
     Ok(written?.join("---\n"))
 }
 
-fn without_revision(item: &Value) -> Value {
+fn as_written(item: &Value) -> Value {
     let fields = item.as_object().into_iter().flatten();
-    let kept = fields.filter(|(key, _)| key.as_str() != "revision");
+    let kept = fields.filter(|(key, _)| !matches!(key.as_str(), "revision" | "status"));
     Value::Object(
         kept.map(|(key, value)| (key.clone(), value.clone()))
             .collect::<Map<_, _>>(),

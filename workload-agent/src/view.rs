@@ -112,6 +112,13 @@ impl View {
         Ok(next)
     }
 
+    /// Whether it tells the address of every Service; one that an older build kept does not, and
+    /// only a new snapshot can.
+    pub(crate) fn has_addresses(&self) -> bool {
+        let mut services = self.objects.values().filter(|it| it.kind == "Service");
+        services.all(|it| !it.addresses.is_empty())
+    }
+
     /// The view with one service's endpoints replaced. An older generation of the same source is
     /// ignored.
     pub(crate) fn with_endpoints(&self, update: mesh::ServiceEndpoints) -> Self {

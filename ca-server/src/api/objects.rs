@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use identity::SpiffeId;
 use policy::{ENGINE_VERSION, Kind, ObjectKey, Outcome, Resource, Revision};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Administrator;
@@ -18,7 +18,7 @@ use super::preconditions::{Conditions, etag};
 use super::problem::Problem;
 use super::query::{limit, parse};
 use super::schema::AnyObject;
-use crate::registry::{Applied, Proposal, Registry, RegistryObject};
+use crate::registry::{Applied, Proposal, Registry, RegistryObject, ServiceAddresses};
 use crate::store::{Changes, Expected, Precondition};
 use crate::watch::Presence;
 
@@ -165,7 +165,9 @@ impl Objects {
                 .map_or(applied.revision, |object| object.revision)
         };
         let tag = [(header::ETAG, etag(revision))];
-        Ok((status, tag, Json(with_revision(json, revision))).into_response())
+        let snapshot = self.registry.snapshot();
+        let addresses = snapshot.object(&key).and_then(|object| object.addresses);
+        Ok((status, tag, Json(with_status(json, revision, addresses))).into_response())
     }
 
     pub(super) async fn delete(
@@ -249,9 +251,11 @@ pub(super) fn reason(
 
 /// The object, and the `revision` that it was read at, where the body says so.
 pub(super) fn object_of_json(mut json: Value) -> Result<(Resource, Option<Revision>), Problem> {
-    let read_at = json
-        .as_object_mut()
-        .and_then(|fields| fields.remove("revision"));
+    // What was read may be written again: what the CA added is no wish of the author's.
+    let read_at = json.as_object_mut().and_then(|fields| {
+        fields.remove("status");
+        fields.remove("revision")
+    });
     let read_at = read_at.map(|revision| {
         let text = revision.as_str().and_then(|text| text.parse().ok());
         text.ok_or_else(|| {
@@ -322,12 +326,17 @@ fn path_of_key(key: &ObjectKey) -> String {
 }
 
 fn representation(object: &RegistryObject<'_>) -> Value {
-    with_revision(object.resource.to_json(), object.revision)
+    with_status(object.resource.to_json(), object.revision, object.addresses)
 }
 
-fn with_revision(mut json: Value, revision: Revision) -> Value {
+/// What the CA adds to an object: when it changed, and a Service's addresses.
+fn with_status(mut json: Value, revision: Revision, addresses: Option<ServiceAddresses>) -> Value {
     if let Some(fields) = json.as_object_mut() {
         fields.insert("revision".to_owned(), Value::String(revision.to_string()));
+        if let Some(addresses) = addresses {
+            let texts: Vec<String> = addresses.iter().map(|it| it.to_string()).collect();
+            fields.insert("status".to_owned(), json!({ "addresses": texts }));
+        }
     }
     json
 }

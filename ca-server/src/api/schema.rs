@@ -38,10 +38,30 @@ document!(
     /// An identity, and which agents may hold it.
     WorkloadDocument, Metadata, WorkloadSpec
 );
-document!(
-    /// A name that callers use, its ports, and the workloads that may serve it.
-    ServiceDocument, Metadata, ServiceSpec
-);
+/// A name that callers use, its ports, and the workloads that may serve it.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct ServiceDocument {
+    #[schema(example = "countersign.dev/v1")]
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) metadata: Metadata,
+    pub(super) spec: ServiceSpec,
+    /// Which last changed it; in answers. On a write: only if it still is that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) revision: Option<String>,
+    /// In answers; left aside on a write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) status: Option<ServiceStatusDocument>,
+}
+
+/// What the CA says of a Service.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServiceStatusDocument {
+    /// What the mesh's DNS answers for its name: one IPv4 and one IPv6 address, for good.
+    pub(super) addresses: Vec<String>,
+}
 document!(
     /// Who may call a service, by its owner.
     PolicyDocument, Metadata, PolicySpec

@@ -9,8 +9,8 @@ use policy::{
     Change, MeshNames, ObjectKey, ObjectSet, Outcome, PolicySnapshot, Resource, Revision,
 };
 
-use super::RegistryError;
-use crate::store::{Staged, Store};
+use super::{RegistryError, ServiceAddresses};
+use crate::store::{Place, Staged, Store};
 
 /// Immutable.
 #[derive(Debug)]
@@ -21,7 +21,11 @@ pub struct RegistrySnapshot {
     policy: PolicySnapshot,
     mesh: MeshNames,
     decision_key: HashKey,
+    places: Arc<Places>,
 }
+
+/// Of every name that ever was a Service's.
+pub(super) type Places = BTreeMap<QualifiedName, Place>;
 
 /// One object in force.
 #[derive(Clone, Debug)]
@@ -30,6 +34,8 @@ pub struct RegistryObject<'a> {
     pub resource: &'a Arc<Resource>,
     /// The revision that last changed it.
     pub revision: Revision,
+    /// A Service's.
+    pub addresses: Option<ServiceAddresses>,
 }
 
 impl RegistrySnapshot {
@@ -51,17 +57,26 @@ impl RegistrySnapshot {
             objects.apply(Change::Put(resource));
             changed_at.insert(key, object.revision);
         }
+        // Read after the objects: a name that has a place keeps it, so none of theirs is missing.
+        let places = store.places().await.map_err(RegistryError::Store)?;
         Ok(Self::compile(
             revision,
             objects,
             changed_at,
             mesh,
             store.decision_key().clone(),
+            Arc::new(places),
         ))
     }
 
-    /// What follows this snapshot once `staged` is committed as `revision`.
-    pub(super) fn after(&self, revision: Revision, staged: &Staged) -> Self {
+    /// What follows this snapshot once `staged` is committed as `revision`; `places` if there
+    /// are new ones.
+    pub(super) fn after(
+        &self,
+        revision: Revision,
+        staged: &Staged,
+        places: Option<Places>,
+    ) -> Self {
         let mut changed_at = self.changed_at.clone();
         for (key, outcome) in staged.outcomes() {
             match outcome {
@@ -76,7 +91,8 @@ impl RegistrySnapshot {
         }
         let objects = staged.whole().clone();
         let (mesh, decision_key) = (self.mesh.clone(), self.decision_key.clone());
-        Self::compile(revision, objects, changed_at, mesh, decision_key)
+        let places = places.map_or_else(|| Arc::clone(&self.places), Arc::new);
+        Self::compile(revision, objects, changed_at, mesh, decision_key, places)
     }
 
     /// One revision of objects that nobody stored.
@@ -91,12 +107,21 @@ impl RegistrySnapshot {
             .map(|(resource, changed)| (resource.clone(), (resource.key(), changed)))
             .unzip();
         let key = HashKey::from_bytes(&[7; 32]);
+        let services = resources.iter().filter_map(|it| service_of(&it.key()));
+        // The same name has the same place in another revision.
+        let places = services.map(|name| {
+            let digest = crypto::digest::Sha256::of(name.to_string().as_bytes());
+            let [a, b, c, ..] = *digest.as_bytes();
+            (name, Place::of_number(u32::from_be_bytes([0, a, b, c])))
+        });
+        let places = places.collect();
         Self::compile(
             revision,
             resources.into_iter().collect(),
             changed_at,
             mesh,
             key,
+            Arc::new(places),
         )
     }
 
@@ -106,6 +131,7 @@ impl RegistrySnapshot {
         changed_at: BTreeMap<ObjectKey, Revision>,
         mesh: MeshNames,
         decision_key: HashKey,
+        places: Arc<Places>,
     ) -> Self {
         // Registered custom identities are in the set itself.
         let policy = PolicySnapshot::compile(revision, &decision_key.bytes(), &mesh, &objects, &[]);
@@ -116,6 +142,7 @@ impl RegistrySnapshot {
             policy,
             mesh,
             decision_key,
+            places,
         }
     }
 
@@ -163,6 +190,7 @@ impl RegistrySnapshot {
             key,
             resource,
             revision: *revision,
+            addresses: self.addresses_of(key),
         })
     }
 
@@ -174,6 +202,7 @@ impl RegistrySnapshot {
                 key,
                 resource,
                 revision: *revision,
+                addresses: self.addresses_of(key),
             })
         })
     }
@@ -198,4 +227,19 @@ impl RegistrySnapshot {
     pub fn custom_identities(&self) -> Vec<(QualifiedName, SpiffeId)> {
         self.objects.custom_identities()
     }
+
+    fn addresses_of(&self, key: &ObjectKey) -> Option<ServiceAddresses> {
+        let place = self.places.get(&service_of(key)?)?;
+        Some(ServiceAddresses::of(self.trust_domain(), *place))
+    }
+}
+
+fn service_of(key: &ObjectKey) -> Option<QualifiedName> {
+    let (policy::Kind::Service, Some(namespace)) = (key.kind, &key.namespace) else {
+        return None;
+    };
+    Some(QualifiedName {
+        namespace: namespace.clone(),
+        name: key.name.clone(),
+    })
 }

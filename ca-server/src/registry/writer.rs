@@ -3,11 +3,13 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use policy::{Kind, Outcome};
 use runtime::{Clock, Shutdown};
 use tokio::sync::{mpsc, watch};
 
+use super::snapshot::Places;
 use super::{Applied, ApplyError, Proposal, RegistryError, RegistrySnapshot, Write};
-use crate::store::{Authorship, CommitError, Staged, Store};
+use crate::store::{Authorship, CommitError, Staged, Store, StoreError};
 
 /// How often a change is judged again because another replica wrote first.
 const ATTEMPTS: usize = 4;
@@ -124,14 +126,27 @@ impl RegistryWriter {
         };
         if changed {
             tracing::info!(%revision, author = authorship.author, "configuration changed");
-            self.publisher
-                .send_replace(Arc::new(current.after(revision, &staged)));
+            let places = self.new_places(&staged).await?;
+            let next = current.after(revision, &staged, places);
+            self.publisher.send_replace(Arc::new(next));
         }
         Ok(Applied {
             revision,
             changed,
             outcomes,
         })
+    }
+
+    /// If this fails, the next write or [`Self::catch_up`] publishes the revision.
+    async fn new_places(&self, staged: &Staged) -> Result<Option<Places>, StoreError> {
+        let new = staged
+            .outcomes()
+            .iter()
+            .any(|(key, outcome)| key.kind == Kind::Service && *outcome == Outcome::Created);
+        match new {
+            true => self.store.places().await.map(Some),
+            false => Ok(None),
+        }
     }
 
     /// A commit may have been done although its answer was lost: look, and publish what is there.
@@ -148,6 +163,12 @@ impl RegistryWriter {
 enum CommitAttempt {
     Moved,
     Refused(ApplyError),
+}
+
+impl From<StoreError> for CommitAttempt {
+    fn from(error: StoreError) -> Self {
+        Self::Refused(error.into())
+    }
 }
 
 impl From<CommitError> for CommitAttempt {

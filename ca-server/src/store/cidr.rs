@@ -23,6 +23,11 @@ pub enum CidrError {
 }
 
 impl Cidr {
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     /// An IPv4 address in IPv6 form counts as the IPv4 address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -12,6 +12,7 @@ mod join_tokens;
 mod keys;
 mod mesh;
 mod migrations;
+mod places;
 mod retention;
 
 use std::fs::OpenOptions;
@@ -66,6 +67,7 @@ impl Sqlite {
             readers,
             lock: Mutex::new(Some(lock)),
         };
+        sqlite.give_missing_places().await.map_err(database)?;
         let mesh = sqlite
             .mesh_or_insert(config, now)
             .await

@@ -12,6 +12,7 @@ use proto::mesh::v1 as mesh;
 
 use crate::config::Lifetimes;
 use crate::issue::Assignments;
+use crate::registry::ServiceAddresses;
 
 /// Names as agents write them, `name.namespace`, whether or not there is such a Service.
 pub(super) type Subscriptions = BTreeSet<String>;
@@ -22,10 +23,17 @@ pub(super) struct View {
     revision: Revision,
     id_template: String,
     decision_key: Vec<u8>,
-    objects: BTreeMap<ObjectKey, (Revision, Arc<Resource>)>,
+    objects: BTreeMap<ObjectKey, Content>,
     identities: Vec<wire::AssignedIdentity>,
     custom: Vec<mesh::CustomIdentity>,
     unknown: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+struct Content {
+    revision: Revision,
+    resource: Arc<Resource>,
+    addresses: Option<ServiceAddresses>,
 }
 
 impl View {
@@ -47,7 +55,11 @@ impl View {
             .iter()
             .filter(|object| seen.covers(object.resource))
             .map(|object| {
-                let content = (object.revision, Arc::clone(object.resource));
+                let content = Content {
+                    revision: object.revision,
+                    resource: Arc::clone(object.resource),
+                    addresses: object.addresses,
+                };
                 (object.key.clone(), content)
             })
             .collect();
@@ -103,11 +115,11 @@ impl View {
 
     /// What turns `before` into this view.
     pub(super) fn since(&self, before: &Self) -> wire::Delta {
-        let upserted = self.objects.iter().filter(|(key, (revision, _))| {
+        let upserted = self.objects.iter().filter(|(key, content)| {
             before
                 .objects
                 .get(key)
-                .is_none_or(|(known, _)| known != revision)
+                .is_none_or(|known| known.revision != content.revision)
         });
         let removed = before
             .objects
@@ -227,15 +239,18 @@ pub(super) fn wire_revision(revision: Revision) -> mesh::Revision {
     }
 }
 
-fn wire_object(
-    (key, (revision, resource)): (&ObjectKey, &(Revision, Arc<Resource>)),
-) -> mesh::Object {
+fn wire_object((key, content): (&ObjectKey, &Content)) -> mesh::Object {
+    let addresses = content.addresses.into_iter();
     mesh::Object {
         kind: key.kind.to_string(),
         namespace: namespace_text(key),
         name: key.name.to_string(),
-        revision: Some(wire_revision(*revision)),
-        json: resource.to_json().to_string(),
+        revision: Some(wire_revision(content.revision)),
+        json: content.resource.to_json().to_string(),
+        addresses: addresses
+            .flat_map(ServiceAddresses::iter)
+            .map(|address| address.to_string())
+            .collect(),
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use identity::SerialNumber;
 use identity::join_token::CaAddress;
+use policy::Revision;
 use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::{self as wire, agent_message, ca_message};
 use proto::mesh::v1::PROTOCOL;
@@ -117,9 +118,16 @@ impl Session {
         }
     }
 
+    /// What is held and can be built on.
+    fn resumable(&self) -> Option<Revision> {
+        let held = self.view.borrow();
+        let complete = held.as_ref().filter(|view| view.has_addresses());
+        complete.map(|view| view.revision())
+    }
+
     async fn open(&self, connection: &Connection) -> Result<Stream, WatchError> {
         let (outbound, messages) = mpsc::channel(OUTBOUND);
-        let resume = self.view.borrow().as_ref().map(|view| view.revision());
+        let resume = self.resumable();
         let now_ms = self.clock.now().unix_timestamp_nanos() / 1_000_000;
         let hello = wire::Hello {
             version: Some(PROTOCOL),

@@ -157,6 +157,7 @@ fn objects(world: &World, names: impl Fn(u8) -> bool) -> Vec<mesh::Object> {
         name: format!("p{name}"),
         revision: wire_rev(1, u64::from(*version)),
         json: format!("{{\"version\":{version}}}"),
+        addresses: Vec::new(),
     };
     world
         .iter()

@@ -294,3 +294,31 @@ async fn a_yaml_changeset_is_its_objects() {
 fn revision(api: &TestApi) -> Value {
     json!(api.parts.registry.snapshot().revision().to_string())
 }
+
+#[tokio::test]
+async fn a_service_has_addresses_that_stay_and_what_was_read_can_be_written() {
+    let api = TestApi::start().await;
+    api.put(ORDERS, workload("orders"))
+        .await
+        .is(StatusCode::CREATED);
+    let path = "/v1/services/shop/orders";
+    let created = api
+        .put(path, service())
+        .await
+        .is(StatusCode::CREATED)
+        .json();
+    let mut read = api.get(path).await.json();
+    assert_eq!(created["status"], read["status"]);
+    assert_eq!(read["status"]["addresses"][0], "240.0.0.1");
+    assert!(
+        read["status"]["addresses"][1]
+            .as_str()
+            .unwrap()
+            .starts_with("fd")
+    );
+
+    read["spec"]["ports"][0]["app"] = json!(8081);
+    let written = api.put(path, read.clone()).await.is(StatusCode::OK).json();
+
+    assert_eq!(written["status"], read["status"]);
+}

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::Sqlite;
 use super::columns::{digest, instant, instant_if_any, millis, parsed, plain, unsigned};
+use super::places;
 use crate::store::configuration::Authorship;
 use crate::store::{CommitError, RevisionRow, Staged, StoreError, StoredObject};
 
@@ -217,6 +218,7 @@ async fn upsert(
     .bind(&json)
     .execute(&mut **transaction)
     .await?;
+    places::give(transaction, &key).await?;
     remember(transaction, number, &key, Some(json)).await
 }
 

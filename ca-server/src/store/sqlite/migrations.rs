@@ -11,15 +11,25 @@ use crate::store::OpenError;
 /// The newest schema that this build understands.
 const READS: i64 = 1;
 
-pub(super) async fn run(writer: &SqlitePool) -> Result<(), sqlx::migrate::MigrateError> {
-    let migrations = vec![Migration::new(
+const FILES: [(i64, &str, &str); 2] = [
+    (
         1,
-        "store".into(),
-        MigrationType::Simple,
-        include_str!("../../../../migrations/sqlite/0001_store.sql").into_sql_str(),
-        false,
-    )];
-    let mut migrator = Migrator::with_migrations(migrations);
+        "store",
+        include_str!("../../../../migrations/sqlite/0001_store.sql"),
+    ),
+    (
+        2,
+        "service addresses",
+        include_str!("../../../../migrations/sqlite/0002_service_addresses.sql"),
+    ),
+];
+
+pub(super) async fn run(writer: &SqlitePool) -> Result<(), sqlx::migrate::MigrateError> {
+    let migrations = FILES.into_iter().map(|(version, name, sql)| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    let mut migrator = Migrator::with_migrations(migrations.collect());
     // A newer build may have added what this one need not know: `min_reader` decides.
     migrator.set_ignore_missing(true);
     migrator.run(writer).await

@@ -165,3 +165,51 @@ async fn what_is_written_and_deleted_reads_back() {
     };
     assert_eq!(objects, [expected]);
 }
+
+#[tokio::test]
+async fn a_name_keeps_its_place_and_no_other_gets_it() {
+    let test = TestStore::open().await;
+    test.put(workload("orders", 1)).await.unwrap();
+    test.put(workload("orders-v2", 2)).await.unwrap();
+    test.put(service("orders")).await.unwrap();
+    let deletes = vec![service("orders").key()];
+    let changes = Changes {
+        deletes,
+        ..Changes::default()
+    };
+    let staged = test.stage(changes).await;
+    test.store.commit(&staged, &authorship()).await.unwrap();
+    let before = test.store.places().await.unwrap();
+
+    test.put(service("orders-v2")).await.unwrap();
+    test.put(service("orders")).await.unwrap();
+
+    let places = test.store.places().await.unwrap();
+    let place = |name: &str| places[&name.parse().unwrap()];
+    assert_eq!(
+        place("shop/orders"),
+        before[&"shop/orders".parse().unwrap()]
+    );
+    assert_ne!(place("shop/orders"), place("shop/orders-v2"));
+    for sql in [
+        "DELETE FROM service_places",
+        "UPDATE service_places SET place = 9",
+    ] {
+        assert!(test.tamper(sql).await.is_err(), "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_a_build_without_places_gets_one_at_opening() {
+    let test = TestStore::open().await;
+    test.put(workload("orders", 1)).await.unwrap();
+    test.put(service("orders")).await.unwrap();
+    test.tamper("DROP TRIGGER places_are_kept").await.unwrap();
+    test.tamper("DELETE FROM service_places").await.unwrap();
+    test.store.close().await;
+
+    let store = Store::open(&test.config, NOW).await.unwrap();
+
+    let places = store.places().await.unwrap();
+    assert!(places.contains_key(&"shop/orders".parse().unwrap()));
+}
