@@ -15,6 +15,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
 use crate::config::{Config, InvalidConfig};
+use crate::dns::NoResolvers;
 use crate::feed::announcements::Announcements;
 use crate::record::CallRecord;
 use crate::service_port::ServicePort;
@@ -44,6 +45,7 @@ pub struct Proxy {
     journal: Journal,
     outbound: Option<SocketAddr>,
     reach: BTreeMap<ServicePort, SocketAddr>,
+    dns: Vec<SocketAddr>,
     metrics: Option<SocketAddr>,
 }
 
@@ -64,6 +66,8 @@ pub enum StartError {
     Metrics(#[from] metrics::MetricsError),
     #[error("cannot serve administration")]
     Admin(#[from] admin::AdminError),
+    #[error("dns.forward")]
+    NoResolvers(#[from] NoResolvers),
     #[error("the kernel does not tell who calls (sock_diag), so no local port can be guarded")]
     CallerGuard(#[source] io::Error),
 }
@@ -98,6 +102,7 @@ impl Proxy {
             journal: parts.journal.clone(),
             outbound: listening.outbound_address(),
             reach: listening.reach_addresses(),
+            dns: listening.dns_addresses(),
             metrics: listening.metrics_address(),
             asked: Shutdown::pair().0,
             supervisor,
@@ -140,6 +145,11 @@ impl Proxy {
     /// Local ports in front of TCP services.
     pub fn reach_addresses(&self) -> BTreeMap<ServicePort, SocketAddr> {
         self.reach.clone()
+    }
+
+    /// Where names of the mesh are answered, over UDP and TCP.
+    pub fn dns_addresses(&self) -> &[SocketAddr] {
+        &self.dns
     }
 
     pub fn metrics_address(&self) -> Option<SocketAddr> {

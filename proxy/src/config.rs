@@ -15,8 +15,10 @@ use serde::{Deserialize, Deserializer};
 
 use crate::service_port::ServicePort;
 
+mod interception;
 mod telemetry;
 
+pub use interception::{Dns, Transparent};
 pub use telemetry::{Label, Metrics};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +33,10 @@ pub struct Config {
     pub mesh: Mesh,
     #[serde(default)]
     pub outbound: Option<Outbound>,
+    #[serde(default)]
+    pub transparent: Transparent,
+    #[serde(default)]
+    pub dns: Option<Dns>,
     #[serde(default)]
     pub reach: Vec<Reach>,
     #[serde(default)]
@@ -149,6 +155,8 @@ pub enum InvalidConfig {
         field: &'static str,
         address: SocketAddr,
     },
+    #[error("port {port} differs from the first one, and one rule leads to both families")]
+    OtherPort { field: &'static str, port: u16 },
     #[error("must not be zero")]
     ZeroLimit { field: &'static str },
     #[error("must not be zero: calls are counted in one series at least")]
@@ -184,6 +192,8 @@ impl Config {
             feed: None,
             mesh: Mesh::default(),
             outbound: None,
+            transparent: Transparent::default(),
+            dns: None,
             reach: Vec::new(),
             listen: Listen::default(),
             access_log: AccessLog::default(),
@@ -199,6 +209,10 @@ impl Config {
     pub fn check(&self) -> Result<(), InvalidConfig> {
         self.check_listeners()?;
         self.check_ports()?;
+        self.transparent.check()?;
+        if let Some(dns) = &self.dns {
+            dns.check()?;
+        }
         if let Some(outbound) = &self.outbound
             && outbound
                 .allowed_uids
@@ -250,9 +264,9 @@ impl Config {
 impl InvalidConfig {
     fn key(&self) -> String {
         match self {
-            Self::NotLoopback { field, .. } | Self::DuplicateListener { field, .. } => {
-                (*field).to_owned()
-            }
+            Self::NotLoopback { field, .. }
+            | Self::DuplicateListener { field, .. }
+            | Self::OtherPort { field, .. } => (*field).to_owned(),
             Self::ZeroLimit { field } => format!("limits.{field}"),
             Self::NoSeries => "metrics.series".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
@@ -362,6 +376,17 @@ mod tests {
         let reach = "[[reach]]\nservice = \"data/db\"\nport = \"pg\"\nlisten = \"10.0.0.1:5432\"";
         refused(reach, "reach.listen");
         refused("[listen]\nmetrics = \"0.0.0.0:9090\"", "listen.metrics");
+    }
+
+    #[test]
+    fn one_kind_of_interception_is_on_one_port_and_for_this_host() {
+        let outbound = "[transparent]\noutbound = [\"127.0.0.1:15001\", \"[::1]:15002\"]";
+        refused(outbound, "transparent.outbound");
+        refused(
+            "[transparent]\noutbound = [\"0.0.0.0:15001\"]",
+            "transparent.outbound",
+        );
+        refused("[dns]\nlisten = [\"10.0.0.1:53\"]", "dns.listen");
     }
 
     #[test]

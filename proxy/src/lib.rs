@@ -11,6 +11,7 @@ mod admit;
 mod app;
 mod balance;
 pub mod config;
+pub mod dns;
 mod failure;
 mod feed;
 mod guard;
@@ -26,6 +27,7 @@ mod sockets;
 mod state;
 mod status;
 mod telemetry;
+mod transparent;
 mod transport;
 
 pub use app::{FeedSource, Proxy, StartError};

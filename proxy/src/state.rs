@@ -12,6 +12,7 @@ use policy::{PolicySnapshot, Protocol, Revision};
 use crate::balance::Balancer;
 use crate::route::Destination;
 use crate::service_port::ServicePort;
+use crate::transparent::AddressTable;
 
 /// What the agent last said, compiled.
 #[derive(Clone, Debug)]
@@ -25,6 +26,8 @@ pub(crate) struct MeshState {
     pub served: BTreeMap<ServicePort, Served>,
     /// What our workload may call, by name and by the port that callers say.
     pub targets: BTreeMap<Destination, Arc<Target>>,
+    /// Which Service an intercepted address stands for, and what DNS answers.
+    pub addresses: Arc<AddressTable>,
     /// Asked for, and not in the mesh.
     pub unknown: BTreeSet<QualifiedName>,
 }
@@ -60,6 +63,7 @@ impl MeshState {
             revision: None,
             served: BTreeMap::new(),
             targets: BTreeMap::new(),
+            addresses: Arc::default(),
             unknown: BTreeSet::new(),
         }
     }

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 
 use super::StartError;
 use crate::config::Config;
+use crate::dns::DnsSockets;
 use crate::service_port::ServicePort;
 
 /// What was bound.
@@ -20,6 +21,7 @@ pub(super) struct Listening {
     pub(super) outbound: Option<TcpListener>,
     pub(super) outbound_unix: Option<UnixListener>,
     pub(super) reach: BTreeMap<ServicePort, TcpListener>,
+    pub(super) dns: Vec<DnsSockets>,
     pub(super) metrics: Option<TcpListener>,
     pub(super) admin: Option<AdminSocket>,
 }
@@ -42,6 +44,10 @@ impl Listening {
             .outbound
             .as_ref()
             .and_then(|it| it.unix_socket.as_ref());
+        let mut dns = Vec::new();
+        for address in config.dns.iter().flat_map(|it| &it.listen) {
+            dns.push(bind_dns(*address).await?);
+        }
         let metrics = match config.listen.metrics {
             Some(address) => Some(runtime::metrics::bind_metrics(address).await?),
             None => None,
@@ -50,6 +56,7 @@ impl Listening {
             outbound,
             outbound_unix: unix_socket.map(|path| bind_unix(path)).transpose()?,
             reach,
+            dns,
             metrics,
             admin: config
                 .listen
@@ -64,6 +71,11 @@ impl Listening {
         self.outbound.as_ref()?.local_addr().ok()
     }
 
+    pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.dns.iter();
+        addresses.filter_map(|it| it.address().ok()).collect()
+    }
+
     pub(super) fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref()?.local_addr().ok()
     }
@@ -74,6 +86,16 @@ impl Listening {
             .filter_map(|(name, listener)| Some((name.clone(), listener.local_addr().ok()?)))
             .collect()
     }
+}
+
+async fn bind_dns(address: SocketAddr) -> Result<DnsSockets, StartError> {
+    DnsSockets::bind(address)
+        .await
+        .map_err(|source| StartError::Bind {
+            what: "dns.listen",
+            address,
+            source,
+        })
 }
 
 async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {

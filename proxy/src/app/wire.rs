@@ -15,6 +15,7 @@ use super::listen::Listening;
 use super::{FeedSource, StartError};
 use crate::admit::Gate;
 use crate::config::{AccessLogFormat, Config, Limits};
+use crate::dns::{self, DnsSockets};
 use crate::feed::announcements::Announcements;
 use crate::feed::assembly::Assembly;
 use crate::feed::client::{Feed, Freshness};
@@ -97,6 +98,7 @@ impl Parts {
                 source,
             })?;
         let outbound = self.outbound()?;
+        self.spawn_dns(supervisor, listening.dns)?;
         let peers = outbound.peers.clone();
         let shutdown = self.tasks.shutdown().clone();
         supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
@@ -197,6 +199,29 @@ impl Parts {
             limits: Arc::clone(&self.limits),
             clock: self.clock.clone(),
         })
+    }
+
+    /// Programs may look names up for as long as their calls go on.
+    fn spawn_dns(
+        &self,
+        supervisor: &mut Supervisor,
+        sockets: Vec<DnsSockets>,
+    ) -> Result<(), StartError> {
+        let wait = self.limits.want.duration();
+        let names = dns::Names::new(self.states.subscribe(), self.wants.clone(), wait);
+        let own: Vec<_> = sockets.iter().filter_map(|it| it.address().ok()).collect();
+        let configured = self.config.dns.iter().flat_map(|it| &it.forward);
+        let configured: Vec<_> = configured.copied().collect();
+        let server = dns::Server::new(names, dns::Forwarder::new(&configured, &own)?);
+        for sockets in sockets {
+            let tasks = self.tasks.clone();
+            let stop = async move {
+                tasks.shutdown().draining().await;
+                tasks.finished().await;
+            };
+            supervisor.spawn("dns", server.clone().run(sockets, stop));
+        }
+        Ok(())
     }
 
     fn housekeeping(&self, applications: Applications, peers: Peers) -> Housekeeping {

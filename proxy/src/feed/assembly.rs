@@ -14,6 +14,7 @@ use crate::balance::{Balancer, Endpoint};
 use crate::route::Destination;
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, Served, Target};
+use crate::transparent::AddressTable;
 
 /// What was heard so far.
 #[derive(Debug)]
@@ -22,6 +23,7 @@ pub(crate) struct Assembly {
     trust_domain: Option<TrustDomain>,
     applications: BTreeMap<ServicePort, String>,
     policy: Option<PolicySnapshot>,
+    addresses: Arc<AddressTable>,
     unknown: BTreeSet<QualifiedName>,
     announced: HashMap<QualifiedName, Announced>,
     last: MeshState,
@@ -52,6 +54,7 @@ impl Assembly {
             trust_domain: None,
             applications: BTreeMap::new(),
             policy: None,
+            addresses: Arc::default(),
             unknown: BTreeSet::new(),
             announced: HashMap::new(),
             last: MeshState::empty(),
@@ -77,9 +80,10 @@ impl Assembly {
     /// Takes a configuration; one that cannot be read denies. Returns why, if so.
     pub(crate) fn configuration(&mut self, message: &v1::Configuration) -> Option<AssemblyError> {
         match self.compile(message) {
-            Ok((policy, unknown)) => {
+            Ok((policy, unknown, addresses)) => {
                 self.policy = Some(policy);
                 self.unknown = unknown;
+                self.addresses = Arc::new(addresses);
                 None
             }
             Err(error) => {
@@ -122,6 +126,7 @@ impl Assembly {
             revision: self.policy.as_ref().map(PolicySnapshot::revision),
             served: self.last.served.clone(),
             targets: self.last.targets.clone(),
+            addresses: Arc::clone(&self.addresses),
             unknown: self.unknown.clone(),
         };
         if let Some(policy) = self
@@ -139,7 +144,7 @@ impl Assembly {
     fn compile(
         &self,
         message: &v1::Configuration,
-    ) -> Result<(PolicySnapshot, BTreeSet<QualifiedName>), AssemblyError> {
+    ) -> Result<(PolicySnapshot, BTreeSet<QualifiedName>, AddressTable), AssemblyError> {
         let trust_domain = self
             .trust_domain
             .clone()
@@ -159,6 +164,7 @@ impl Assembly {
             .iter()
             .map(|text| unknown_service(text))
             .collect::<Result<_, _>>()?;
+        let addresses = addresses(&message.objects)?;
         let policy = PolicySnapshot::compile_json(
             Revision {
                 epoch: revision.epoch,
@@ -170,7 +176,7 @@ impl Assembly {
             message.objects.iter().map(|object| object.json.as_str()),
             &custom,
         );
-        Ok((policy, unknown))
+        Ok((policy, unknown, addresses))
     }
 
     fn served(&self, policy: &PolicySnapshot) -> BTreeMap<ServicePort, Served> {
@@ -236,6 +242,17 @@ impl Assembly {
             .collect();
         all.into_iter().collect()
     }
+}
+
+fn addresses(objects: &[v1::Object]) -> Result<AddressTable, AssemblyError> {
+    let mut table = AddressTable::default();
+    for object in objects.iter().filter(|it| !it.addresses.is_empty()) {
+        let service = qualified(&object.namespace, &object.name)?;
+        for text in &object.addresses {
+            table.insert(&service, parse("address", text)?);
+        }
+    }
+    Ok(table)
 }
 
 fn service_port(service: &Service, port: &Port) -> ServicePort {

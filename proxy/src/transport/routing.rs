@@ -55,7 +55,7 @@ impl Wants {
     }
 
     /// Returns whether the name is asked for now, be it for the first time or not.
-    fn ask(&self, name: &QualifiedName) -> bool {
+    pub(crate) fn ask(&self, name: &QualifiedName) -> bool {
         let mut asked = true;
         self.names.send_if_modified(|names| {
             if names.contains(name) {

@@ -117,3 +117,26 @@ fn an_application_is_where_the_agent_says_else_where_the_service_says() {
     assembly.welcome(&welcome).unwrap();
     assert_eq!(assembly.state().served[&name].application, "127.0.0.1:9999");
 }
+
+#[test]
+fn an_address_that_is_none_denies_and_one_that_is_stands_for_the_service() {
+    let mut assembly = assembly();
+    let mut message = configuration(1);
+    message.objects[0].namespace = "shop".to_owned();
+    message.objects[0].name = "orders".to_owned();
+    message.objects[0].addresses = vec!["240.0.0.1".to_owned()];
+    assert_eq!(assembly.configuration(&message), None);
+    let state = assembly.state();
+    let service = state.addresses.service_at("240.0.0.1".parse().unwrap());
+    assert_eq!(service, Some(&"shop/orders".parse().unwrap()));
+
+    message.objects[0].addresses = vec!["240.0.0.256".to_owned()];
+    let error = assembly.configuration(&message);
+    assert!(matches!(
+        error,
+        Some(AssemblyError::Field {
+            field: "address",
+            ..
+        })
+    ));
+}

@@ -1,0 +1,17 @@
+//! DNS for the names of the mesh, for programs that need no proxy setting.
+//!
+//! Invariant: what is answered for a name of the mesh comes from the configuration alone. A name
+//! that does not exist is denied only when the CA said so; as long as nobody knows, the answer is
+//! a failure that resolvers do not keep. Other names are refused, or handed on unread to the
+//! resolvers that the configuration lists.
+
+mod forward;
+pub(crate) mod message;
+mod names;
+mod server;
+mod zone;
+
+pub(crate) use forward::Forwarder;
+pub use forward::{NoResolvers, Resolver};
+pub(crate) use names::Names;
+pub(crate) use server::{DnsSockets, Server};

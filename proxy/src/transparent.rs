@@ -1,0 +1,11 @@
+//! Connections that the kernel redirected here: where they were going, and what that means.
+//!
+//! Invariant: what a connection is for follows from the address and port that the kernel says it
+//! was made to, never from what the caller sends. One that was not redirected is refused, and so
+//! is an address that stands for no Service.
+
+mod addresses;
+#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
+mod original;
+
+pub(crate) use addresses::AddressTable;
