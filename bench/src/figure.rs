@@ -1,6 +1,8 @@
 //! What a benchmark prints: figures with the goal asked for and the limit of the hardware beside
 //! them, as one JSON line or as a table.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::machine;
@@ -10,13 +12,16 @@ use crate::machine;
 pub(crate) struct Report {
     pub(crate) name: &'static str,
     pub(crate) machine: String,
+    /// What others were measured in the same run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) beside: Vec<String>,
     pub(crate) figures: Vec<Figure>,
 }
 
 /// A median of interleaved rounds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Figure {
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
     /// The number asked for.
@@ -25,21 +30,34 @@ pub(crate) struct Figure {
     pub(crate) ok: Option<bool>,
     /// What the hardware could do, in the same unit.
     pub(crate) limit: Option<f64>,
+    /// The same of others, measured in the same rounds.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) peers: BTreeMap<&'static str, f64>,
+    /// What a reader must know to trust it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) note: Option<String>,
 }
 
 impl Figure {
-    pub(crate) fn stated(id: &'static str, value: f64, unit: &'static str) -> Self {
+    pub(crate) fn stated(id: impl Into<String>, value: f64, unit: &'static str) -> Self {
         Self {
-            id,
+            id: id.into(),
             value: rounded(value),
             unit,
             goal: None,
             ok: None,
             limit: None,
+            peers: BTreeMap::new(),
+            note: None,
         }
     }
 
-    pub(crate) fn at_most(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+    pub(crate) fn at_most(
+        id: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: f64,
+    ) -> Self {
         Self {
             goal: Some(goal),
             ok: Some(value <= goal),
@@ -47,7 +65,12 @@ impl Figure {
         }
     }
 
-    pub(crate) fn at_least(id: &'static str, value: f64, unit: &'static str, goal: f64) -> Self {
+    pub(crate) fn at_least(
+        id: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: f64,
+    ) -> Self {
         Self {
             goal: Some(goal),
             ok: Some(value >= goal),
@@ -61,6 +84,18 @@ impl Figure {
             ..self
         }
     }
+
+    pub(crate) fn beside(mut self, peer: &'static str, value: f64) -> Self {
+        self.peers.insert(peer, rounded(value));
+        self
+    }
+
+    pub(crate) fn with_note(self, note: impl Into<String>) -> Self {
+        Self {
+            note: Some(note.into()),
+            ..self
+        }
+    }
 }
 
 impl Report {
@@ -68,6 +103,7 @@ impl Report {
         Self {
             name,
             machine: machine::describe(),
+            beside: Vec::new(),
             figures,
         }
     }
@@ -78,6 +114,7 @@ impl Report {
 
     pub(crate) fn table(&self) -> String {
         let mut lines = vec![format!("{} on {}", self.name, self.machine)];
+        lines.extend(self.beside.iter().map(|other| format!("beside {other}")));
         lines.push(format!(
             "{:<40} {:>12} {:<10} {:>10} {:>6} {:>10}",
             "figure", "value", "unit", "goal", "met", "limit"
@@ -96,10 +133,17 @@ impl Figure {
         };
         let [goal, limit] =
             [self.goal, self.limit].map(|number| number.map_or(String::new(), |it| it.to_string()));
-        format!(
+        let mut row = format!(
             "{:<40} {:>12} {:<10} {goal:>10} {met:>6} {limit:>10}",
             self.id, self.value, self.unit
-        )
+        );
+        for (peer, value) in &self.peers {
+            row.push_str(&format!("  {peer} {value}"));
+        }
+        if let Some(note) = &self.note {
+            row.push_str(&format!("  ({note})"));
+        }
+        row
     }
 }
 

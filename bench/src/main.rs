@@ -17,7 +17,11 @@ mod sidecar;
 use std::io::{Write, stdout};
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use tokio::runtime::Builder;
+
+use crate::figure::Report;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -26,18 +30,19 @@ use clap::{Parser, ValueEnum};
 )]
 struct Arguments {
     /// What to measure.
+    #[command(subcommand)]
     name: Name,
     /// Print one JSON line instead of a table.
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Subcommand)]
 enum Name {
     /// CPU of the CA for each SVID; latency of issuance.
     Issue,
-    /// CPU, added latency and memory of the proxies.
-    Proxy,
+    /// CPU, added latency and memory of the proxies, beside other people's.
+    Proxy(proxy::Options),
     /// The four binaries together: start, change, restart, rest, memory.
     Mesh,
 }
@@ -47,12 +52,16 @@ fn main() -> ExitCode {
     runtime::exit::report(run(&arguments))
 }
 
-#[tokio::main]
-async fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let report = match arguments.name {
-        Name::Issue => issue::run().await?,
-        Name::Proxy => proxy::run().await?,
-        Name::Mesh => mesh::run().await?,
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let report = match &arguments.name {
+        // Load and backend share one thread, so that they cost least and stay on their processor.
+        Name::Proxy(options) => Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("start the runtime")?
+            .block_on(proxy::run(options))?,
+        Name::Issue => on_every_processor(issue::run())?,
+        Name::Mesh => on_every_processor(mesh::run())?,
     };
     let text = if arguments.json {
         report.json()
@@ -61,4 +70,11 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     writeln!(stdout(), "{text}")?;
     Ok(())
+}
+
+fn on_every_processor(
+    bench: impl Future<Output = anyhow::Result<Report>>,
+) -> anyhow::Result<Report> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    runtime.context("start the runtime")?.block_on(bench)
 }

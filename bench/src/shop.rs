@@ -60,8 +60,6 @@ pub(crate) struct Shop {
     pub(crate) orders: Sidecar,
     pub(crate) checkout: Sidecar,
     pub(crate) intruder: Sidecar,
-    /// Where the proxy of `shop/orders` takes calls from other proxies.
-    pub(crate) mesh_address: SocketAddr,
     /// From starting the CA to the first permitted call's answer.
     pub(crate) up_after: Duration,
 }
@@ -98,7 +96,6 @@ impl Shop {
             orders,
             checkout,
             intruder,
-            mesh_address,
             up_after: Duration::ZERO,
         };
         shop.answered(StatusCode::OK).await?;
