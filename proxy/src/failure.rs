@@ -33,7 +33,14 @@ pub enum Reason {
     CallerNotLocal,
     UpgradeRefused,
     BadRequest,
-    Overloaded,
+    /// As many calls are open or wait as the port or the caller may have.
+    BulkheadFull,
+    /// The caller, or all callers together, ask more often than the port permits.
+    RateLimited,
+    /// Every endpoint is ejected, and the breaker may eject them all.
+    BreakerOpen,
+    /// A Route asks that this call fail.
+    FaultInjected,
     /// Credentials or policy have not arrived yet.
     NotReady,
 }
@@ -44,7 +51,7 @@ pub enum Reason {
 pub struct UnknownReason;
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::NoRoute,
         Self::NoEndpoints,
         Self::ConnectTimeout,
@@ -61,7 +68,10 @@ impl Reason {
         Self::CallerNotLocal,
         Self::UpgradeRefused,
         Self::BadRequest,
-        Self::Overloaded,
+        Self::BulkheadFull,
+        Self::RateLimited,
+        Self::BreakerOpen,
+        Self::FaultInjected,
         Self::NotReady,
     ];
 
@@ -83,7 +93,10 @@ impl Reason {
             Self::CallerNotLocal => "caller-not-local",
             Self::UpgradeRefused => "upgrade-refused",
             Self::BadRequest => "bad-request",
-            Self::Overloaded => "bulkhead-full",
+            Self::BulkheadFull => "bulkhead-full",
+            Self::RateLimited => "rate-limited",
+            Self::BreakerOpen => "breaker-open",
+            Self::FaultInjected => "fault-injected",
             Self::NotReady => "not-ready",
         }
     }
@@ -94,9 +107,11 @@ impl Reason {
         match self {
             Self::NoRoute | Self::ConnectFailed | Self::TlsIdentityMismatch => Status::BAD_GATEWAY,
             Self::TlsHandshake | Self::UpstreamReset | Self::CallerReset => Status::BAD_GATEWAY,
-            Self::NoEndpoints | Self::Draining | Self::Overloaded | Self::NotReady => {
+            Self::NoEndpoints | Self::Draining | Self::NotReady => Status::SERVICE_UNAVAILABLE,
+            Self::BulkheadFull | Self::BreakerOpen | Self::FaultInjected => {
                 Status::SERVICE_UNAVAILABLE
             }
+            Self::RateLimited => Status::TOO_MANY_REQUESTS,
             Self::ConnectTimeout | Self::Deadline => Status::GATEWAY_TIMEOUT,
             Self::PolicyDenied | Self::CallerNotLocal => Status::FORBIDDEN,
             Self::PathAmbiguous | Self::BadRequest => Status::BAD_REQUEST,
@@ -112,9 +127,22 @@ impl Reason {
             Self::PathAmbiguous | Self::BadRequest => 3,
             Self::UpgradeRefused => 12,
             Self::ConnectTimeout | Self::Deadline => 4,
-            Self::Overloaded => 8,
+            Self::BulkheadFull | Self::RateLimited => 8,
             _ => 14,
         }
+    }
+
+    /// Whether the same call may well pass a little later, so that `Retry-After` says when
+    /// (RFC 9110 section 10.2.3).
+    pub fn passes_later(self) -> bool {
+        matches!(
+            self,
+            Self::BulkheadFull
+                | Self::RateLimited
+                | Self::BreakerOpen
+                | Self::Draining
+                | Self::NotReady
+        )
     }
 
     /// What the caller can do about it.
@@ -147,7 +175,16 @@ impl Reason {
             }
             Self::UpgradeRefused => "upgraded connections and CONNECT are not carried yet",
             Self::BadRequest => "send a request that RFC 9112 and RFC 9113 allow",
-            Self::Overloaded => "the proxy is at its limit: try again later",
+            Self::BulkheadFull => {
+                "as many calls are open as may be: try again later, or raise the port's `bulkhead`"
+            }
+            Self::RateLimited => {
+                "ask less often, wait as long as Retry-After says, or raise the port's `rateLimit`"
+            }
+            Self::BreakerOpen => {
+                "all endpoints failed too often: see their logs; one call at a time tries them again"
+            }
+            Self::FaultInjected => "a Route's `fault` asks for this failure: remove it when done",
             Self::NotReady => "credentials or policy have not arrived from the agent yet",
         }
     }
@@ -184,6 +221,16 @@ mod tests {
     fn a_word_outside_the_vocabulary_is_refused() {
         assert_eq!("allowed".parse::<Reason>(), Err(UnknownReason));
         assert_eq!("POLICY-DENIED".parse::<Reason>(), Err(UnknownReason));
+    }
+
+    #[test]
+    fn a_limit_is_told_from_a_failure_in_http_and_in_grpc() {
+        assert_eq!(Reason::RateLimited.status(), 429);
+        assert_eq!(Reason::RateLimited.grpc_status(), 8);
+        assert_eq!(Reason::BulkheadFull.status(), 503);
+        assert_eq!(Reason::BulkheadFull.grpc_status(), 8);
+        assert_eq!(Reason::BreakerOpen.grpc_status(), 14);
+        assert!(!Reason::FaultInjected.passes_later());
     }
 
     #[test]
