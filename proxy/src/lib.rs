@@ -27,6 +27,8 @@ mod sockets;
 mod state;
 mod status;
 mod telemetry;
+#[expect(dead_code, reason = "wired in with the engine")]
+mod traffic;
 mod transparent;
 mod transport;
 

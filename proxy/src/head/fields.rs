@@ -87,6 +87,11 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Whether the field ends at a hop, or only a proxy may set it, in any spelling.
+pub(crate) fn ends_here(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || is_reserved(name.as_str())
+}
+
 pub(super) fn accepts_trailers(fields: &HeaderMap) -> bool {
     fields
         .get_all(header::TE)

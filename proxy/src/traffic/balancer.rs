@@ -1,0 +1,304 @@
+//! Which endpoint an attempt goes to: the caller's view of one port of a Service.
+//!
+//! Invariant: the breaker never takes out more endpoints than `maxEjected` permits; when more are
+//! missing for whatever cause, all are used (panic), for then it is the judgement that is not
+//! trusted. One call does not get the same endpoint twice while others are left. What is known
+//! of an endpoint outlives a change of the list.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::random::Random;
+use tokio::time::Instant;
+
+use self::choice::Choice;
+use self::view::View;
+use super::breaker::{Access, Breaker, Verdict};
+use super::load::Load;
+use super::outcome::Health;
+use super::settings::{Balance, Breaker as BreakerSettings};
+use crate::balance::Endpoint;
+
+mod choice;
+mod view;
+
+pub(crate) use self::choice::hash_of;
+
+/// Where an endpoint is.
+pub(crate) type Zone = Arc<str>;
+
+/// One worker's view of the endpoints of one port.
+#[derive(Debug)]
+pub(crate) struct Balancer {
+    settings: Settings,
+    members: Vec<Member>,
+    view: View,
+    turn: usize,
+    next_id: u64,
+}
+
+/// How to choose, and whom to leave alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Settings {
+    pub balance: Balance,
+    pub breaker: BreakerSettings,
+    /// Endpoints in it come first. Without one, all are alike.
+    pub own_zone: Option<Zone>,
+}
+
+#[derive(Debug)]
+struct Member {
+    id: MemberId,
+    endpoint: Arc<Endpoint>,
+    zone: Option<Zone>,
+    /// For consistent hashing; follows from the endpoint alone.
+    hash: u64,
+    load: Load,
+    breaker: Breaker,
+    /// By active health.
+    healthy: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MemberId(u64);
+
+/// An endpoint chosen for one attempt. Give it back to [`Balancer::finish`].
+#[derive(Debug)]
+pub(crate) struct Pick {
+    pub endpoint: Arc<Endpoint>,
+    /// This attempt decides whether the endpoint is used again.
+    pub probe: bool,
+    /// The call has tried all others already.
+    pub again: bool,
+    id: MemberId,
+    index: usize,
+    began: Instant,
+}
+
+/// The endpoints that one call has tried.
+#[derive(Debug, Default)]
+pub(crate) struct Tried {
+    ids: Vec<MemberId>,
+}
+
+/// Nobody can be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPick {
+    NoEndpoints,
+    /// All are ejected, and may be. From that moment one call may try.
+    BreakerOpen(Option<Instant>),
+}
+
+impl Balancer {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            members: Vec::new(),
+            view: View::default(),
+            turn: 0,
+            next_id: 0,
+        }
+    }
+
+    /// Other settings. What is known of the endpoints stays.
+    pub(crate) fn configure(&mut self, settings: Settings) {
+        if self.settings != settings {
+            self.settings = settings;
+            self.view.invalidate();
+        }
+    }
+
+    /// Another list of endpoints; each at most once.
+    pub(crate) fn update(
+        &mut self,
+        endpoints: impl IntoIterator<Item = (Endpoint, Option<Zone>)>,
+        now: Instant,
+    ) {
+        let mut before = std::mem::take(&mut self.members);
+        for (endpoint, zone) in endpoints {
+            let known = before.iter().position(|it| *it.endpoint == endpoint);
+            let mut member = match known {
+                Some(index) => before.swap_remove(index),
+                None => self.member(endpoint, now),
+            };
+            member.zone = zone;
+            self.members.push(member);
+        }
+        self.view.invalidate();
+    }
+
+    /// What active health says of an endpoint.
+    pub(crate) fn set_health(&mut self, endpoint: &Endpoint, healthy: bool) {
+        let member = self.members.iter_mut().find(|it| *it.endpoint == *endpoint);
+        if let Some(member) = member.filter(|it| it.healthy != healthy) {
+            member.healthy = healthy;
+            self.view.invalidate();
+        }
+    }
+
+    /// Chooses for the next attempt of a call. `hash` is that of the call, for
+    /// [`Balance::Hash`]; a call without one goes anywhere.
+    ///
+    /// # Errors
+    /// If nobody can be called.
+    pub(crate) fn pick(
+        &mut self,
+        tried: &Tried,
+        hash: Option<u64>,
+        now: Instant,
+        random: &mut dyn Random,
+    ) -> Result<Pick, NoPick> {
+        if self.members.is_empty() {
+            return Err(NoPick::NoEndpoints);
+        }
+        self.view.refresh(&self.members, &self.settings, now);
+        if let Some(probe) = self.probe(tried, now) {
+            return Ok(probe);
+        }
+        let mut choice = Choice {
+            members: &self.members,
+            settings: &self.settings,
+            tried,
+            turn: &mut self.turn,
+            hash,
+            now,
+        };
+        let tiers = self.view.tiers(random);
+        let mut among = |tried| {
+            choice.tried = tried;
+            tiers
+                .into_iter()
+                .find_map(|tier| choice.among(tier, random))
+        };
+        let (index, again) = match among(tried) {
+            Some(index) => (index, false),
+            None => {
+                let anyone = among(&Tried::NOBODY);
+                (
+                    anyone.ok_or_else(|| NoPick::BreakerOpen(self.view.next_probe()))?,
+                    true,
+                )
+            }
+        };
+        Ok(self.begin(index, false, again, now))
+    }
+
+    /// An attempt ended. `took` is until the head of the answer.
+    #[expect(clippy::needless_pass_by_value, reason = "a pick is finished once")]
+    pub(crate) fn finish(&mut self, pick: Pick, health: Health, took: Duration, now: Instant) {
+        let hint = self.members.get(pick.index).filter(|it| it.id == pick.id);
+        let index = match hint {
+            Some(_) => Some(pick.index),
+            None => self.members.iter().position(|it| it.id == pick.id),
+        };
+        let Some(member) = index.and_then(|index| self.members.get_mut(index)) else {
+            return;
+        };
+        match health {
+            Health::Good => member.load.answered(took, now),
+            Health::Bad => member.load.failed(took, None, now),
+            Health::Busy(wish) => member.load.failed(took, wish, now),
+            Health::Unknown => member.load.leave(),
+        }
+        let success = match health {
+            Health::Good => Some(true),
+            Health::Bad => Some(false),
+            Health::Busy(_) | Health::Unknown => None,
+        };
+        let breaker = &self.settings.breaker;
+        if pick.probe {
+            member.breaker.end_probe(success, breaker, now);
+            self.view.invalidate();
+        } else if let Some(success) = success
+            && member.breaker.record(success, breaker, now) == Verdict::Eject
+            && self.view.may_lose_one(&self.members, breaker)
+            && let Some(member) = index.and_then(|index| self.members.get_mut(index))
+        {
+            member.breaker.eject(breaker, now);
+            self.view.invalidate();
+        }
+    }
+
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.members.iter().map(|member| &member.endpoint)
+    }
+
+    /// How many are left alone at present, by breaker or by health.
+    pub(crate) fn missing(&self) -> usize {
+        self.members.iter().filter(|it| it.is_missing()).count()
+    }
+
+    /// The first attempt of a call may be the one that tries an ejected endpoint again.
+    fn probe(&mut self, tried: &Tried, now: Instant) -> Option<Pick> {
+        if !tried.ids.is_empty() {
+            return None;
+        }
+        let index = self.view.take_probe()?;
+        let member = self.members.get_mut(index)?;
+        let begun = member.breaker.begin_probe(now);
+        begun.then(|| self.begin(index, true, false, now))
+    }
+
+    fn begin(&mut self, index: usize, probe: bool, again: bool, now: Instant) -> Pick {
+        let member = &mut self.members[index];
+        member.load.begin();
+        Pick {
+            endpoint: Arc::clone(&member.endpoint),
+            probe,
+            again,
+            id: member.id,
+            index,
+            began: now,
+        }
+    }
+
+    fn member(&mut self, endpoint: Endpoint, now: Instant) -> Member {
+        self.next_id += 1;
+        Member {
+            id: MemberId(self.next_id),
+            hash: hash_of(endpoint.to_string().as_bytes()),
+            endpoint: Arc::new(endpoint),
+            zone: None,
+            load: Load::new(now),
+            breaker: Breaker::new(),
+            healthy: true,
+        }
+    }
+}
+
+impl Member {
+    fn is_missing(&self) -> bool {
+        !self.healthy || self.breaker.is_ejected()
+    }
+
+    /// The share of calls that it bears, compared with others.
+    fn share(&self, settings: &BreakerSettings, now: Instant) -> f64 {
+        match self.breaker.access(settings, now) {
+            Access::Open(share) => share,
+            // Only in a panic is such a one asked for.
+            Access::Probe | Access::Nothing => 1.0,
+        }
+    }
+}
+
+impl Pick {
+    /// When the attempt began.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+}
+
+impl Tried {
+    const NOBODY: Self = Self { ids: Vec::new() };
+
+    pub(crate) fn add(&mut self, pick: &Pick) {
+        self.ids.push(pick.id);
+    }
+
+    fn has(&self, member: &Member) -> bool {
+        self.ids.contains(&member.id)
+    }
+}
+
+#[cfg(test)]
+mod tests;
