@@ -248,8 +248,15 @@ impl Attendance {
                     announcement: Some(announcement),
                 })
         };
+        let mut announcements: Vec<wire::AgentAnnouncement> = Vec::new();
+        for announcement in self.proxies().flat_map(of_proxy) {
+            // During a takeover both proxies announce the same sockets.
+            if !announcements.contains(&announcement) {
+                announcements.push(announcement);
+            }
+        }
         wire::Announcements {
-            announcements: self.proxies().flat_map(of_proxy).collect(),
+            announcements,
             sequence: self.announced,
         }
     }
@@ -401,6 +408,17 @@ mod tests {
         drop(seat);
         roster.tidy(NOW + IDLE * 3);
         assert!(roster.subscribe().borrow().subscriptions().is_empty());
+    }
+
+    #[test]
+    fn what_both_proxies_announce_is_announced_once_and_stays_with_the_second() {
+        let roster = Roster::new(BTreeMap::new());
+        let (old, new) = (enter(&roster).unwrap(), enter(&roster).unwrap());
+        old.announced(vec![mesh::Announcement::default()]);
+        new.announced(vec![mesh::Announcement::default()]);
+        assert_eq!(roster.attendance().announcements().announcements.len(), 1);
+        drop(old);
+        assert_eq!(roster.attendance().announcements().announcements.len(), 1);
     }
 
     #[test]
