@@ -48,7 +48,8 @@ impl std::fmt::Debug for AdminSource {
 #[derive(Debug)]
 pub struct AdminSocket {
     listener: UnixListener,
-    file: SocketFile,
+    /// None where somebody else owns it.
+    file: Option<SocketFile>,
 }
 
 impl AdminSocket {
@@ -65,7 +66,22 @@ impl AdminSocket {
         let file = SocketFile(path.to_owned());
         // Until this is done, the check of the peer's uid keeps others out.
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(bind_error)?;
-        Ok(Self { listener, file })
+        Ok(Self {
+            listener,
+            file: Some(file),
+        })
+    }
+
+    /// Serves a socket that the caller has bound with mode 0600, non-blocking, and whose file
+    /// stays the caller's.
+    ///
+    /// # Errors
+    /// If the socket is no such socket.
+    pub fn bound(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        Ok(Self {
+            listener: UnixListener::from_std(listener)?,
+            file: None,
+        })
     }
 
     /// Answers until the shutdown begins. `POST /drain` is one way to begin it.
