@@ -3,30 +3,34 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use runtime::{
-    AdminSource, Clock, LogLevelHandle, Shutdown, ShutdownTrigger, Supervisor, TaskFailed, admin,
-    metrics,
+    AdminSource, Clock, LogLevelHandle, Shutdown, ShutdownTrigger, Supervisor, TaskFailed,
 };
 use tokio::sync::{broadcast, watch};
 use tokio::time::timeout;
 
-use crate::config::{Config, InvalidConfig};
+use crate::config::{Config, InvalidConfig, Takeover};
 use crate::dns::NoResolvers;
 use crate::feed::announcements::Announcements;
 use crate::record::CallRecord;
 use crate::service_port::ServicePort;
+use crate::sockets::{BindError, SocketName, Sockets};
 use crate::status::{ProxyStatus, StatusBoard};
+use crate::takeover::{Desk, HandedOver, Predecessor, TakeoverError, relieve};
 use crate::telemetry::Journal;
 
+mod control;
+mod entrance;
 mod housekeeping;
 mod listen;
 mod wire;
 
 pub use crate::feed::connect::FeedSource;
+use control::Control;
 use listen::Listening;
 use wire::Parts;
 
@@ -34,6 +38,7 @@ use wire::Parts;
 /// notice, before nothing is accepted any more.
 const WITHDRAW: Duration = Duration::from_millis(500);
 const NOTICE: Duration = Duration::from_millis(300);
+const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// A running proxy. Dropping it ends it without a drain.
 #[derive(Debug)]
@@ -43,10 +48,10 @@ pub struct Proxy {
     announcements: Announcements,
     board: StatusBoard,
     journal: Journal,
-    outbound: Option<SocketAddr>,
+    sockets: Sockets,
+    handed_over: HandedOver,
     reach: BTreeMap<ServicePort, SocketAddr>,
     dns: Vec<SocketAddr>,
-    metrics: Option<SocketAddr>,
 }
 
 /// Why the proxy did not start. Nothing of it runs then.
@@ -54,18 +59,12 @@ pub struct Proxy {
 pub enum StartError {
     #[error("the configuration is invalid")]
     Config(#[from] InvalidConfig),
-    #[error("cannot listen on {address} ({what})")]
-    Bind {
-        what: &'static str,
-        address: SocketAddr,
-        source: io::Error,
-    },
-    #[error("cannot listen on {} (outbound.unix_socket)", path.display())]
-    BindUnix { path: PathBuf, source: io::Error },
-    #[error("cannot serve metrics")]
-    Metrics(#[from] metrics::MetricsError),
-    #[error("cannot serve administration")]
-    Admin(#[from] admin::AdminError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("a bound socket cannot be served")]
+    Serve(#[source] io::Error),
+    #[error("cannot take over from the running proxy")]
+    Takeover(#[from] TakeoverError),
     #[error("dns.forward")]
     NoResolvers(#[from] NoResolvers),
     #[error("the kernel does not tell who calls (sock_diag), so no local port can be guarded")]
@@ -93,35 +92,88 @@ impl Proxy {
         log_level: Option<LogLevelHandle>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        let listening = Listening::bind(&config).await?;
+        Self::start_on(config, feed, clock, log_level, Sockets::new(WORKERS), None)
+    }
+
+    /// As [`Proxy::start_with`], in the place of the proxy that runs with this configuration, if
+    /// one does: it has the same sockets, accepts when it is [ready](Proxy::ready), and then the
+    /// other drains.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`], and if the running proxy cannot be relieved; it goes on then.
+    pub async fn take_over(
+        config: Config,
+        feed: FeedSource,
+        clock: Clock,
+        log_level: Option<LogLevelHandle>,
+    ) -> Result<Self, StartError> {
+        config.check()?;
+        let Some(path) = config.takeover_socket() else {
+            return Err(InvalidConfig::NoTakeoverSocket.into());
+        };
+        let (sockets, predecessor) = match Predecessor::ask(&path, &config.workload).await? {
+            Some((predecessor, inherited)) => {
+                (Sockets::inherit(WORKERS, inherited), Some(predecessor))
+            }
+            None => (Sockets::new(WORKERS), None),
+        };
+        Self::start_on(config, feed, clock, log_level, sockets, predecessor)
+    }
+
+    fn start_on(
+        config: Config,
+        feed: FeedSource,
+        clock: Clock,
+        log_level: Option<LogLevelHandle>,
+        sockets: Sockets,
+        predecessor: Option<Predecessor>,
+    ) -> Result<Self, StartError> {
+        let listening = Listening::bind(&config, sockets.clone())?;
         let supervisor = Supervisor::new();
+        let succession = config.takeover.clone();
+        let workload = config.workload.clone();
         let parts = Parts::new(config, clock, supervisor.shutdown())?;
-        let proxy = Self {
+        let mut proxy = Self {
             announcements: parts.announcements.clone(),
             board: parts.board.clone(),
             journal: parts.journal.clone(),
-            outbound: listening.outbound_address(),
+            handed_over: HandedOver::default(),
             reach: listening.reach_addresses(),
             dns: listening.dns_addresses(),
-            metrics: listening.metrics_address(),
             asked: Shutdown::pair().0,
+            sockets,
             supervisor,
         };
-        proxy.run(parts, listening, feed, log_level).await
+        let desk = Desk {
+            workload,
+            sockets: proxy.sockets.clone(),
+            trigger: proxy.trigger(),
+            handed_over: proxy.handed_over.clone(),
+        };
+        let control = Control {
+            admin: proxy.admin_source(log_level),
+            desk,
+            board: proxy.board.clone(),
+            shutdown: proxy.supervisor.shutdown(),
+        };
+        parts.spawn(&mut proxy.supervisor, listening, feed, control)?;
+        if let Some(predecessor) = predecessor {
+            proxy.relieve(predecessor, succession);
+        }
+        Ok(proxy)
     }
 
-    async fn run(
-        mut self,
-        parts: Parts,
-        listening: Listening,
-        feed: FeedSource,
-        log_level: Option<LogLevelHandle>,
-    ) -> Result<Self, StartError> {
-        let source = self.admin_source(log_level);
-        parts
-            .spawn(&mut self.supervisor, listening, feed, source)
-            .await?;
-        Ok(self)
+    fn relieve(&mut self, predecessor: Predecessor, config: Takeover) {
+        let (sockets, shutdown) = (self.sockets.clone(), self.supervisor.shutdown());
+        let mut status = self.board.subscribe();
+        self.supervisor.spawn("takeover", async move {
+            let ready = async move {
+                drop(status.wait_for(|status| status.ready).await);
+            };
+            relieve(predecessor, &config, &sockets, ready).await?;
+            shutdown.draining().await;
+            Ok::<(), TakeoverError>(())
+        });
     }
 
     /// Returns once credentials and policy are live, and every mesh listener is bound, announced,
@@ -139,7 +191,7 @@ impl Proxy {
 
     /// Where the workload calls the mesh, if anywhere.
     pub fn outbound_address(&self) -> Option<SocketAddr> {
-        self.outbound
+        self.sockets.address(&SocketName::Outbound)
     }
 
     /// Local ports in front of TCP services.
@@ -153,7 +205,11 @@ impl Proxy {
     }
 
     pub fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics
+        self.sockets.address(&SocketName::Metrics)
+    }
+
+    pub fn health_address(&self) -> Option<SocketAddr> {
+        self.sockets.address(&SocketName::Health)
     }
 
     pub fn status(&self) -> watch::Receiver<ProxyStatus> {
@@ -177,7 +233,8 @@ impl Proxy {
     }
 
     /// Takes the endpoints away, stops accepting, lets calls finish until `deadline`, and ends
-    /// what is left.
+    /// what is left. A proxy that was relieved stops accepting at once: its endpoints are its
+    /// successor's.
     ///
     /// # Errors
     /// If a part of the proxy failed on the way.
@@ -187,7 +244,7 @@ impl Proxy {
             status.ready = false;
         });
         self.announcements.publish(BTreeMap::new());
-        let connected = self.board.current().feed_connected;
+        let connected = self.board.current().feed_connected && !self.handed_over.is_set();
         if connected
             && timeout(WITHDRAW, self.announcements.withdrawn())
                 .await
@@ -195,6 +252,7 @@ impl Proxy {
         {
             tokio::time::sleep(NOTICE.min(deadline)).await;
         }
+        self.sockets.close_all();
         self.supervisor.drain(deadline).await
     }
 

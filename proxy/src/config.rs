@@ -16,9 +16,11 @@ use serde::{Deserialize, Deserializer};
 use crate::service_port::ServicePort;
 
 mod interception;
+mod process;
 mod telemetry;
 
 pub use interception::{Dns, Transparent};
+pub use process::{Demand, Drain, Sandbox, Takeover};
 pub use telemetry::{Label, Metrics};
 
 #[derive(Clone, Debug, Deserialize)]
@@ -49,6 +51,10 @@ pub struct Config {
     pub limits: Limits,
     #[serde(default)]
     pub drain: Drain,
+    #[serde(default)]
+    pub takeover: Takeover,
+    #[serde(default)]
+    pub sandbox: Sandbox,
     #[serde(default)]
     pub log: TelemetryOptions,
 }
@@ -94,6 +100,9 @@ pub struct Reach {
 pub struct Listen {
     /// Prometheus metrics; loopback only.
     pub metrics: Option<SocketAddr>,
+    /// Says over HTTP whether the proxy is ready, and nothing else; on any address, since probes
+    /// come from elsewhere.
+    pub health: Option<SocketAddr>,
     pub admin_socket: Option<PathBuf>,
 }
 
@@ -135,13 +144,6 @@ pub struct Limits {
     pub streams: u32,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Drain {
-    /// What is in flight after this is cut.
-    pub deadline: Span,
-}
-
 /// A value that is wrong in itself.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfig {
@@ -163,6 +165,8 @@ pub enum InvalidConfig {
     NoSeries,
     #[error("is empty, so nobody could call; leave it out for the proxy's own uid")]
     NobodyMayCall,
+    #[error("must be set, or listen.admin_socket, for a takeover")]
+    NoTakeoverSocket,
     #[error("port {port} is given to {first} and to {second}")]
     DuplicatePort {
         port: u16,
@@ -200,8 +204,19 @@ impl Config {
             metrics: Metrics::default(),
             limits: Limits::default(),
             drain: Drain::default(),
+            takeover: Takeover::default(),
+            sandbox: Sandbox::default(),
             log: TelemetryOptions::default(),
         }
+    }
+
+    /// Where a successor asks for the sockets: beside the admin socket unless configured.
+    pub fn takeover_socket(&self) -> Option<PathBuf> {
+        let beside = || {
+            let admin = self.listen.admin_socket.as_ref()?;
+            Some(admin.with_file_name("takeover.sock"))
+        };
+        self.takeover.socket.clone().or_else(beside)
     }
 
     /// # Errors
@@ -270,6 +285,7 @@ impl InvalidConfig {
             Self::ZeroLimit { field } => format!("limits.{field}"),
             Self::NoSeries => "metrics.series".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
+            Self::NoTakeoverSocket => "takeover.socket".to_owned(),
             Self::DuplicatePort { .. } => "mesh.ports".to_owned(),
         }
     }
@@ -330,14 +346,6 @@ impl Default for Limits {
             headers: 100,
             connections: 4096,
             streams: 256,
-        }
-    }
-}
-
-impl Default for Drain {
-    fn default() -> Self {
-        Self {
-            deadline: Span::from(Duration::from_secs(30)),
         }
     }
 }

@@ -22,10 +22,10 @@ mod live;
 mod record;
 mod route;
 mod service_port;
-#[expect(dead_code, reason = "wired in with the takeover")]
 mod sockets;
 mod state;
 mod status;
+mod takeover;
 mod telemetry;
 #[expect(dead_code, reason = "wired in with the engine")]
 mod traffic;
@@ -37,4 +37,6 @@ pub use config::Config;
 pub use failure::Reason;
 pub use record::{CallRecord, Direction, NetworkProtocol, Verdict};
 pub use service_port::ServicePort;
+pub use sockets::BindError;
 pub use status::{BypassablePort, ProxyStatus, Reachable};
+pub use takeover::{Refusal, TakeoverError};

@@ -20,6 +20,10 @@ struct Arguments {
     /// Check the configuration and exit.
     #[arg(long)]
     check_config: bool,
+    /// Take the sockets of the proxy that runs with this configuration, if one does. It drains
+    /// when this one is ready, and goes on if that never happens.
+    #[arg(long)]
+    takeover: bool,
 }
 
 fn main() -> ExitCode {
@@ -43,10 +47,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(serve(config))
+        .block_on(serve(config, arguments.takeover))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, takeover: bool) -> anyhow::Result<()> {
     let log_level = telemetry::init(&config.log)?;
     let Some(feed) = config.feed.clone() else {
         let text = "`feed` is missing: the agent's mesh-feed socket".to_owned();
@@ -55,7 +59,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let deadline = config.drain.deadline.duration();
     let workload = config.workload.clone();
     let source = FeedSource::Socket(feed);
-    let mut proxy = Proxy::start_with(config, source, Clock::system(), Some(log_level)).await?;
+    let (clock, log_level) = (Clock::system(), Some(log_level));
+    let mut proxy = if takeover {
+        Proxy::take_over(config, source, clock, log_level).await?
+    } else {
+        Proxy::start_with(config, source, clock, log_level).await?
+    };
     let trigger = proxy.trigger();
     let asked = trigger.shutdown();
     let mut signals = pin!(trigger.on_signals().context("handle signals")?);

@@ -5,9 +5,9 @@
 //! where it is of the same user. A Unix socket's file goes with its owner, unless a successor took
 //! the socket.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 mod bind;
 mod name;
 
-pub(crate) use name::SocketName;
+pub(crate) use name::{Kind, SocketName};
 
 /// The owner. Cheap to clone; clones own together.
 #[derive(Clone, Debug)]
@@ -39,9 +39,9 @@ pub(crate) struct Inherited {
 
 /// Why a name cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum BindError {
+pub enum BindError {
     #[error("cannot listen on {address} ({name})")]
-    Tcp {
+    Inet {
         name: String,
         address: SocketAddr,
         source: io::Error,
@@ -57,7 +57,10 @@ pub(crate) enum BindError {
 #[derive(Debug, Default)]
 struct Held {
     tcp: BTreeMap<SocketName, Vec<TcpListener>>,
+    udp: BTreeMap<SocketName, UdpSocket>,
     unix: BTreeMap<SocketName, BoundUnix>,
+    /// What this process serves; the rest was inherited and may be of no use.
+    served: BTreeSet<SocketName>,
 }
 
 /// Removes its file when it is dropped, if that is still ours to remove.
@@ -88,7 +91,7 @@ impl Sockets {
         }
     }
 
-    /// Listens on `address`, with at least one socket for each worker; port 0 means that any will
+    /// Listens on `address`, with at least one socket for each worker if they share it; port 0 means that any will
     /// do, and that a port already held under this name stays. They are non-blocking. Worker `i`
     /// of `n` must serve those whose index is `i` modulo `n`: a socket that nobody serves keeps
     /// its share of the callers waiting.
@@ -103,8 +106,31 @@ impl Sockets {
         address: SocketAddr,
     ) -> Result<Vec<TcpListener>, BindError> {
         let mut held = self.lock();
-        held.listen(name, address, self.workers.get())
-            .map_err(|source| BindError::Tcp {
+        let workers = if name.is_shared() {
+            self.workers.get()
+        } else {
+            1
+        };
+        held.listen(name, address, workers)
+            .map_err(|source| BindError::Inet {
+                name: name.to_string(),
+                address,
+                source,
+            })
+    }
+
+    /// Receives at `address`; non-blocking, and served as [`Sockets::tcp`] says.
+    ///
+    /// # Errors
+    /// If the address cannot be had.
+    pub(crate) fn udp(
+        &self,
+        name: &SocketName,
+        address: SocketAddr,
+    ) -> Result<UdpSocket, BindError> {
+        let mut held = self.lock();
+        held.receive(name, address)
+            .map_err(|source| BindError::Inet {
                 name: name.to_string(),
                 address,
                 source,
@@ -138,9 +164,20 @@ impl Sockets {
         self.open.cancelled().await;
     }
 
-    /// Lets accepting begin, and owns what was inherited from now on.
+    /// Lets accepting begin, and owns what was inherited from now on, but for what nobody here
+    /// serves: that is closed, or callers would wait there for ever.
     pub(crate) fn admit(&self) {
-        for bound in self.lock().unix.values_mut() {
+        let mut held = self.lock();
+        let Held {
+            tcp,
+            udp,
+            unix,
+            served,
+        } = &mut *held;
+        tcp.retain(|name, _| served.contains(name));
+        udp.retain(|name, _| served.contains(name));
+        unix.retain(|name, _| served.contains(name));
+        for bound in unix.values_mut() {
             bound.owns_file = true;
         }
         self.open.cancel();
@@ -155,7 +192,9 @@ impl Sockets {
     pub(crate) fn close(&self, name: &SocketName) {
         let mut held = self.lock();
         held.tcp.remove(name);
+        held.udp.remove(name);
         held.unix.remove(name);
+        held.served.remove(name);
     }
 
     /// Stops owning anything.
@@ -188,13 +227,6 @@ impl Sockets {
             .collect()
     }
 
-    /// Drops what was inherited and is of no use to this configuration.
-    pub(crate) fn retain(&self, keep: impl Fn(&SocketName) -> bool) {
-        let mut held = self.lock();
-        held.tcp.retain(|name, _| keep(name));
-        held.unix.retain(|name, _| keep(name));
-    }
-
     fn lock(&self) -> MutexGuard<'_, Held> {
         // No code between lock and unlock leaves a half-made value behind.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
@@ -208,8 +240,12 @@ impl Held {
         address: SocketAddr,
         workers: usize,
     ) -> io::Result<Vec<TcpListener>> {
+        self.served.insert(name.clone());
         let mut listeners = self.tcp.remove(name).unwrap_or_default();
-        if !listeners.iter().all(|it| bind::is_at(it, address)) {
+        if !listeners
+            .iter()
+            .all(|it| it.local_addr().is_ok_and(|at| bind::fits(at, address)))
+        {
             listeners.clear();
         }
         if listeners.is_empty() {
@@ -224,12 +260,26 @@ impl Held {
         served
     }
 
+    fn receive(&mut self, name: &SocketName, address: SocketAddr) -> io::Result<UdpSocket> {
+        self.served.insert(name.clone());
+        let held = self.udp.remove(name);
+        let held = held.filter(|it| it.local_addr().is_ok_and(|at| bind::fits(at, address)));
+        let socket = match held {
+            Some(socket) => socket,
+            None => bind::udp(address)?,
+        };
+        let served = socket.try_clone();
+        self.udp.insert(name.clone(), socket);
+        served
+    }
+
     fn listen_unix(
         &mut self,
         name: &SocketName,
         path: &Path,
         private: bool,
     ) -> io::Result<UnixListener> {
+        self.served.insert(name.clone());
         if let Some(bound) = self.unix.get(name)
             && bound.path().as_deref() == Some(path)
         {
@@ -245,14 +295,18 @@ impl Held {
     }
 
     fn keep(&mut self, name: SocketName, fd: OwnedFd) {
-        if name.is_unix() {
-            let bound = BoundUnix {
-                listener: fd.into(),
-                owns_file: false,
-            };
-            self.unix.insert(name, bound);
-        } else {
-            self.tcp.entry(name).or_default().push(fd.into());
+        match name.kind() {
+            Kind::Unix => {
+                let bound = BoundUnix {
+                    listener: fd.into(),
+                    owns_file: false,
+                };
+                self.unix.insert(name, bound);
+            }
+            Kind::Udp => {
+                self.udp.insert(name, fd.into());
+            }
+            Kind::Tcp => self.tcp.entry(name).or_default().push(fd.into()),
         }
     }
 
@@ -261,11 +315,12 @@ impl Held {
             .tcp
             .iter()
             .flat_map(|(name, listeners)| listeners.iter().map(move |it| (name, it.as_fd())));
+        let udp = self.udp.iter().map(|(name, it)| (name, it.as_fd()));
         let unix = self
             .unix
             .iter()
             .map(|(name, it)| (name, it.listener.as_fd()));
-        tcp.chain(unix)
+        tcp.chain(udp).chain(unix)
     }
 }
 

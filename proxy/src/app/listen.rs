@@ -2,73 +2,67 @@
 //! error.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
-
-use runtime::AdminSocket;
-use tokio::net::{TcpListener, UnixListener};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use super::StartError;
+use super::control::ControlSockets;
 use crate::config::Config;
 use crate::dns::DnsSockets;
 use crate::service_port::ServicePort;
+use crate::sockets::{SocketName, Sockets};
 
-/// What was bound.
+/// What was bound. Each is for the workers to share as [`Sockets::tcp`] says, and nothing is to
+/// be accepted before [`Sockets::admitted`] resolves.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) outbound: Option<TcpListener>,
+    pub(super) sockets: Sockets,
+    pub(super) outbound: Vec<TcpListener>,
     pub(super) outbound_unix: Option<UnixListener>,
-    pub(super) reach: BTreeMap<ServicePort, TcpListener>,
+    pub(super) reach: BTreeMap<ServicePort, Vec<TcpListener>>,
     pub(super) dns: Vec<DnsSockets>,
-    pub(super) metrics: Option<TcpListener>,
-    pub(super) admin: Option<AdminSocket>,
+    pub(super) control: ControlSockets,
 }
 
 impl Listening {
-    pub(super) async fn bind(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn bind(config: &Config, sockets: Sockets) -> Result<Self, StartError> {
+        let tcp = |name: SocketName, address: Option<SocketAddr>| match address {
+            Some(address) => sockets.tcp(&name, address),
+            None => Ok(Vec::new()),
+        };
         let mut reach = BTreeMap::new();
         for it in &config.reach {
             let name = ServicePort {
                 service: it.service.clone(),
                 port: it.port.clone(),
             };
-            reach.insert(name, bind("reach.listen", it.listen).await?);
+            let listeners = tcp(SocketName::Reach(name.clone()), Some(it.listen))?;
+            reach.insert(name, listeners);
         }
-        let outbound = match &config.outbound {
-            Some(outbound) => Some(bind("outbound.listen", outbound.listen).await?),
-            None => None,
-        };
-        let unix_socket = config
-            .outbound
-            .as_ref()
-            .and_then(|it| it.unix_socket.as_ref());
         let mut dns = Vec::new();
         for address in config.dns.iter().flat_map(|it| &it.listen) {
-            dns.push(bind_dns(*address).await?);
+            dns.push(bind_dns(&sockets, *address)?);
         }
-        let metrics = match config.listen.metrics {
-            Some(address) => Some(runtime::metrics::bind_metrics(address).await?),
-            None => None,
+        let outbound = config.outbound.as_ref();
+        let outbound_unix = outbound.and_then(|it| it.unix_socket.clone());
+        let unix = |name, path: Option<_>, private| {
+            path.map(|path: PathBuf| sockets.unix(&name, &path, private))
+                .transpose()
         };
         Ok(Self {
-            outbound,
-            outbound_unix: unix_socket.map(|path| bind_unix(path)).transpose()?,
+            outbound: tcp(SocketName::Outbound, outbound.map(|it| it.listen))?,
+            outbound_unix: unix(SocketName::OutboundUnix, outbound_unix, false)?,
             reach,
             dns,
-            metrics,
-            admin: config
-                .listen
-                .admin_socket
-                .as_ref()
-                .map(AdminSocket::bind)
-                .transpose()?,
+            control: ControlSockets {
+                metrics: tcp(SocketName::Metrics, config.listen.metrics)?.pop(),
+                health: tcp(SocketName::Health, config.listen.health)?.pop(),
+                admin: unix(SocketName::Admin, config.listen.admin_socket.clone(), true)?,
+                takeover: unix(SocketName::Takeover, config.takeover_socket(), true)?,
+            },
+            sockets,
         })
-    }
-
-    pub(super) fn outbound_address(&self) -> Option<SocketAddr> {
-        self.outbound.as_ref()?.local_addr().ok()
     }
 
     pub(super) fn dns_addresses(&self) -> Vec<SocketAddr> {
@@ -76,48 +70,21 @@ impl Listening {
         addresses.filter_map(|it| it.address().ok()).collect()
     }
 
-    pub(super) fn metrics_address(&self) -> Option<SocketAddr> {
-        self.metrics.as_ref()?.local_addr().ok()
-    }
-
     pub(super) fn reach_addresses(&self) -> BTreeMap<ServicePort, SocketAddr> {
         let addresses = self.reach.iter();
         addresses
-            .filter_map(|(name, listener)| Some((name.clone(), listener.local_addr().ok()?)))
+            .filter_map(|(name, listeners)| {
+                Some((name.clone(), listeners.first()?.local_addr().ok()?))
+            })
             .collect()
     }
 }
 
-async fn bind_dns(address: SocketAddr) -> Result<DnsSockets, StartError> {
-    DnsSockets::bind(address)
-        .await
-        .map_err(|source| StartError::Bind {
-            what: "dns.listen",
-            address,
-            source,
-        })
-}
-
-async fn bind(what: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| StartError::Bind {
-            what,
-            address,
-            source,
-        })
-}
-
-/// Replaces a socket that nobody serves any more; leaves every other file alone.
-fn bind_unix(path: &Path) -> Result<UnixListener, StartError> {
-    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
-    let bound = if is_socket && std::os::unix::net::UnixStream::connect(path).is_err() {
-        fs::remove_file(path).and_then(|()| UnixListener::bind(path))
-    } else {
-        UnixListener::bind(path)
-    };
-    bound.map_err(|source| StartError::BindUnix {
-        path: path.to_owned(),
-        source,
-    })
+/// Both at one address; with port 0 at the same free port.
+fn bind_dns(sockets: &Sockets, address: SocketAddr) -> Result<DnsSockets, StartError> {
+    let name = SocketName::DnsTcp(address);
+    let mut tcp = sockets.tcp(&name, address)?;
+    let bound = sockets.address(&name).unwrap_or(address);
+    let udp = sockets.udp(&SocketName::DnsUdp(address), bound)?;
+    DnsSockets::bound(udp, tcp.remove(0)).map_err(StartError::Serve)
 }

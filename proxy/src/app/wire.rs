@@ -7,9 +7,11 @@ use std::sync::Arc;
 use mtls::{Credentials, Publisher};
 use nix::unistd::geteuid;
 use prometheus_client::registry::Registry;
-use runtime::{AdminSource, Clock, Shutdown, Supervisor};
+use runtime::{Clock, Shutdown, Supervisor};
 use tokio::sync::watch;
 
+use super::control::Control;
+use super::entrance::{self, Entrance};
 use super::housekeeping::Housekeeping;
 use super::listen::Listening;
 use super::{FeedSource, StartError};
@@ -81,39 +83,39 @@ impl Parts {
     }
 
     /// Starts everything. What can fail does so before the first task runs.
-    pub(super) async fn spawn(
-        self,
+    pub(super) fn spawn(
+        mut self,
         supervisor: &mut Supervisor,
-        listening: Listening,
+        mut listening: Listening,
         feed: FeedSource,
-        admin: AdminSource,
+        control: Control,
     ) -> Result<(), StartError> {
         let applications = Applications::new(self.tasks.clone(), self.limits.connect.duration());
         let inbound = self.inbound(&applications);
-        let listeners = Listeners::reserve(inbound, self.announcements.clone(), &self.config.mesh)
-            .await
-            .map_err(|(address, source)| StartError::Bind {
-                what: "mesh.ports",
-                address,
-                source,
-            })?;
+        let listeners = Listeners::reserve(
+            inbound,
+            self.announcements.clone(),
+            &self.config.mesh,
+            listening.sockets.clone(),
+        )?;
         let outbound = self.outbound()?;
-        self.spawn_dns(supervisor, listening.dns)?;
         let peers = outbound.peers.clone();
-        let shutdown = self.tasks.shutdown().clone();
         supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
-        if let Some(listener) = listening.outbound {
-            supervisor.spawn("outbound", outbound.clone().accept_tcp(listener));
-        }
-        if let Some(listener) = listening.outbound_unix {
-            supervisor.spawn("outbound socket", outbound.clone().accept_unix(listener));
-        }
-        for (name, listener) in listening.reach {
-            supervisor.spawn("reach", outbound.clone().accept_reach(listener, name));
-        }
-        if let Some(socket) = listening.admin {
-            supervisor.spawn("administration", socket.serve(admin, shutdown.clone()));
-        }
+        let entrance = Entrance::new(listening.sockets.clone(), self.tasks.shutdown().clone());
+        spawn_outbound(supervisor, &outbound, &entrance, &mut listening)?;
+        self.spawn_dns(supervisor, &entrance, listening.dns)?;
+        let tasks = self.tasks.clone();
+        let finished = async move {
+            tasks.shutdown().draining().await;
+            tasks.finished().await;
+        };
+        control.spawn(
+            listening.control,
+            std::mem::take(&mut self.registry),
+            &entrance,
+            supervisor,
+            finished,
+        )?;
         self.spawn_access_log(supervisor);
         let tasks = self.tasks.clone();
         supervisor.spawn("connections", async move {
@@ -123,8 +125,14 @@ impl Parts {
         });
         let housekeeping = self.housekeeping(applications, peers);
         supervisor.spawn("housekeeping", housekeeping.run());
-        let feed_task = Feed {
-            connector: Connector::new(feed),
+        let feed_task = self.feed(feed);
+        supervisor.spawn("feed", feed_task.run());
+        Ok(())
+    }
+
+    fn feed(self, source: FeedSource) -> Feed {
+        Feed {
+            connector: Connector::new(source),
             workload: self.config.workload.clone(),
             advertise: self.advertise(),
             assembly: Assembly::new(self.config.workload),
@@ -138,14 +146,7 @@ impl Parts {
             freshness: self.freshness,
             clock: self.clock,
             tasks: self.tasks,
-        };
-        supervisor.spawn("feed", feed_task.run());
-        if let Some(listener) = listening.metrics {
-            let registry = Arc::new(self.registry);
-            let served = runtime::serve_metrics(listener, registry, shutdown);
-            supervisor.spawn("metrics", served);
         }
-        Ok(())
     }
 
     fn advertise(&self) -> String {
@@ -205,6 +206,7 @@ impl Parts {
     fn spawn_dns(
         &self,
         supervisor: &mut Supervisor,
+        entrance: &Entrance,
         sockets: Vec<DnsSockets>,
     ) -> Result<(), StartError> {
         let wait = self.limits.want.duration();
@@ -219,7 +221,8 @@ impl Parts {
                 tasks.shutdown().draining().await;
                 tasks.finished().await;
             };
-            supervisor.spawn("dns", server.clone().run(sockets, stop));
+            let served = server.clone().run(sockets, stop);
+            supervisor.spawn("dns", entrance.clone().then(served));
         }
         Ok(())
     }
@@ -255,4 +258,30 @@ impl Parts {
         let written = write_access_log(journal, records, format, output, stop);
         supervisor.spawn("access log", written);
     }
+}
+
+fn spawn_outbound(
+    supervisor: &mut Supervisor,
+    outbound: &Outbound,
+    entrance: &Entrance,
+    listening: &mut Listening,
+) -> Result<(), StartError> {
+    for listener in listening.outbound.drain(..) {
+        let listener = entrance::tcp(listener)?;
+        let accept = outbound.clone().accept_tcp(listener);
+        supervisor.spawn("outbound", entrance.clone().then(accept));
+    }
+    if let Some(listener) = listening.outbound_unix.take() {
+        let listener = entrance::unix(listener)?;
+        let accept = outbound.clone().accept_unix(listener);
+        supervisor.spawn("outbound socket", entrance.clone().then(accept));
+    }
+    for (name, listeners) in std::mem::take(&mut listening.reach) {
+        for listener in listeners {
+            let listener = entrance::tcp(listener)?;
+            let accept = outbound.clone().accept_reach(listener, name.clone());
+            supervisor.spawn("reach", entrance.clone().then(accept));
+        }
+    }
+    Ok(())
 }

@@ -44,14 +44,15 @@ pub(crate) struct Server {
 }
 
 impl DnsSockets {
-    /// Binds both at one address; with port 0 at the same free port.
+    /// Two sockets at one address, non-blocking.
     ///
     /// # Errors
-    /// If one of them is taken.
-    pub(crate) async fn bind(address: SocketAddr) -> io::Result<Self> {
-        let tcp = TcpListener::bind(address).await?;
-        let udp = UdpSocket::bind(tcp.local_addr()?).await?;
-        Ok(Self { udp, tcp })
+    /// If they cannot be served.
+    pub(crate) fn bound(udp: std::net::UdpSocket, tcp: std::net::TcpListener) -> io::Result<Self> {
+        Ok(Self {
+            udp: UdpSocket::from_std(udp)?,
+            tcp: TcpListener::from_std(tcp)?,
+        })
     }
 
     pub(crate) fn address(&self) -> io::Result<SocketAddr> {

@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -34,11 +34,15 @@ pub(super) fn another(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Whether an inherited socket is what the configuration asks for.
-pub(super) fn is_at(listener: &TcpListener, wanted: SocketAddr) -> bool {
-    listener.local_addr().is_ok_and(|address| {
-        address.ip() == wanted.ip() && (wanted.port() == 0 || address.port() == wanted.port())
-    })
+pub(super) fn udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Whether an inherited socket is where the configuration wants it.
+pub(super) fn fits(bound: SocketAddr, wanted: SocketAddr) -> bool {
+    bound.ip() == wanted.ip() && (wanted.port() == 0 || bound.port() == wanted.port())
 }
 
 /// Replaces a socket that nobody serves any more; leaves every other file alone.

@@ -1,6 +1,7 @@
 //! What a listening socket is for, in a form that a predecessor and its successor both read.
 
 use std::fmt;
+use std::net::{AddrParseError, SocketAddr};
 use std::str::FromStr;
 
 use crate::service_port::{InvalidServicePort, ServicePort};
@@ -12,10 +13,21 @@ pub(crate) enum SocketName {
     OutboundUnix,
     Reach(ServicePort),
     Mesh(ServicePort),
+    /// By the address that is configured.
+    DnsTcp(SocketAddr),
+    DnsUdp(SocketAddr),
     Metrics,
     Health,
     Admin,
     Takeover,
+}
+
+/// What kind of socket a name stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp,
+    Udp,
+    Unix,
 }
 
 /// No name that this version knows.
@@ -25,14 +37,27 @@ pub(crate) enum InvalidSocketName {
     Unknown(String),
     #[error("the socket's port")]
     Port(#[from] InvalidServicePort),
+    #[error("the socket's address")]
+    Address(#[from] AddrParseError),
 }
 
 impl SocketName {
-    pub(crate) fn is_unix(&self) -> bool {
+    pub(crate) fn kind(&self) -> Kind {
         match self {
-            Self::OutboundUnix | Self::Admin | Self::Takeover => true,
-            Self::Outbound | Self::Reach(_) | Self::Mesh(_) | Self::Metrics | Self::Health => false,
+            Self::OutboundUnix | Self::Admin | Self::Takeover => Kind::Unix,
+            Self::DnsUdp(_) => Kind::Udp,
+            Self::Outbound
+            | Self::Reach(_)
+            | Self::Mesh(_)
+            | Self::DnsTcp(_)
+            | Self::Metrics
+            | Self::Health => Kind::Tcp,
         }
+    }
+
+    /// Whether each worker has a socket of its own, or one task serves the only one.
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Outbound | Self::Reach(_) | Self::Mesh(_))
     }
 }
 
@@ -43,6 +68,8 @@ impl fmt::Display for SocketName {
             Self::OutboundUnix => f.write_str("outbound.unix_socket"),
             Self::Reach(port) => write!(f, "reach.listen {port}"),
             Self::Mesh(port) => write!(f, "mesh.ports {port}"),
+            Self::DnsTcp(address) => write!(f, "dns.listen/tcp {address}"),
+            Self::DnsUdp(address) => write!(f, "dns.listen/udp {address}"),
             Self::Metrics => f.write_str("listen.metrics"),
             Self::Health => f.write_str("listen.health"),
             Self::Admin => f.write_str("listen.admin_socket"),
@@ -55,19 +82,26 @@ impl FromStr for SocketName {
     type Err = InvalidSocketName;
 
     fn from_str(text: &str) -> Result<Self, InvalidSocketName> {
-        let (kind, port) = match text.split_once(' ') {
-            Some((kind, port)) => (kind, Some(port.parse()?)),
-            None => (text, None),
-        };
-        match (kind, port) {
-            ("outbound.listen", None) => Ok(Self::Outbound),
-            ("outbound.unix_socket", None) => Ok(Self::OutboundUnix),
-            ("reach.listen", Some(port)) => Ok(Self::Reach(port)),
-            ("mesh.ports", Some(port)) => Ok(Self::Mesh(port)),
-            ("listen.metrics", None) => Ok(Self::Metrics),
-            ("listen.health", None) => Ok(Self::Health),
-            ("listen.admin_socket", None) => Ok(Self::Admin),
-            ("takeover.socket", None) => Ok(Self::Takeover),
+        match text.split_once(' ') {
+            Some(("reach.listen", port)) => Ok(Self::Reach(port.parse()?)),
+            Some(("mesh.ports", port)) => Ok(Self::Mesh(port.parse()?)),
+            Some(("dns.listen/tcp", address)) => Ok(Self::DnsTcp(address.parse()?)),
+            Some(("dns.listen/udp", address)) => Ok(Self::DnsUdp(address.parse()?)),
+            Some(_) => Err(InvalidSocketName::Unknown(text.to_owned())),
+            None => Self::without_argument(text),
+        }
+    }
+}
+
+impl SocketName {
+    fn without_argument(text: &str) -> Result<Self, InvalidSocketName> {
+        match text {
+            "outbound.listen" => Ok(Self::Outbound),
+            "outbound.unix_socket" => Ok(Self::OutboundUnix),
+            "listen.metrics" => Ok(Self::Metrics),
+            "listen.health" => Ok(Self::Health),
+            "listen.admin_socket" => Ok(Self::Admin),
+            "takeover.socket" => Ok(Self::Takeover),
             _ => Err(InvalidSocketName::Unknown(text.to_owned())),
         }
     }
@@ -92,6 +126,8 @@ mod tests {
             SocketName::OutboundUnix,
             SocketName::Reach(port.clone()),
             SocketName::Mesh(port),
+            SocketName::DnsTcp("[::1]:53".parse().unwrap()),
+            SocketName::DnsUdp("127.0.0.1:0".parse().unwrap()),
             SocketName::Metrics,
             SocketName::Health,
             SocketName::Admin,

@@ -23,7 +23,7 @@ fn a_port_that_another_owner_listens_on_is_refused() {
 
     assert!(matches!(
         refused,
-        BindError::Tcp { address, source, .. }
+        BindError::Inet { address, source, .. }
             if address == taken && source.kind() == io::ErrorKind::AddrInUse
     ));
 }
@@ -96,6 +96,21 @@ fn a_configuration_that_moved_is_not_served_at_the_old_port() {
     new.tcp(&SocketName::Outbound, elsewhere).unwrap();
 
     assert_eq!(new.address(&SocketName::Outbound), Some(elsewhere));
+}
+
+#[test]
+fn a_successor_closes_what_it_does_not_serve() {
+    let old = sockets(1);
+    drop(old.tcp(&mesh(), ANY).unwrap());
+    let at = old.address(&mesh()).unwrap();
+    let new = Sockets::inherit(NonZeroUsize::MIN, old.duplicate().unwrap());
+    old.abandon();
+    TcpStream::connect(at).unwrap();
+
+    new.admit();
+
+    let refused = TcpStream::connect(at).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use super::mesh::Inbound;
 use crate::config::Mesh;
 use crate::feed::announcements::Announcements;
 use crate::service_port::ServicePort;
+use crate::sockets::{BindError, SocketName, Sockets};
 use crate::state::MeshState;
 
 /// A port that is taken is tried again, since whoever has it may go.
@@ -27,8 +28,7 @@ pub(crate) struct Listeners {
     announcements: Announcements,
     address: IpAddr,
     ports: BTreeMap<ServicePort, u16>,
-    /// Configured ports, bound before anything else started.
-    reserved: BTreeMap<ServicePort, TcpListener>,
+    sockets: Sockets,
     open: BTreeMap<ServicePort, Open>,
 }
 
@@ -38,30 +38,35 @@ struct Open {
     closed: CancellationToken,
 }
 
+#[derive(Debug, thiserror::Error)]
+enum OpenError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error("accept")]
+    Accept(#[from] io::Error),
+}
+
 impl Listeners {
     /// Binds the ports that the configuration fixes.
     ///
     /// # Errors
     /// If one of them is taken.
-    pub(crate) async fn reserve(
+    pub(crate) fn reserve(
         inbound: Inbound,
         announcements: Announcements,
         mesh: &Mesh,
-    ) -> Result<Self, (SocketAddr, io::Error)> {
-        let mut reserved = BTreeMap::new();
+        sockets: Sockets,
+    ) -> Result<Self, BindError> {
         for (name, port) in mesh.ports.iter().filter(|(_, port)| **port != 0) {
             let address = SocketAddr::new(mesh.address, *port);
-            let listener = TcpListener::bind(address)
-                .await
-                .map_err(|error| (address, error))?;
-            reserved.insert(name.clone(), listener);
+            sockets.tcp(&SocketName::Mesh(name.clone()), address)?;
         }
         Ok(Self {
             inbound,
             announcements,
             address: mesh.address,
             ports: mesh.ports.clone(),
-            reserved,
+            sockets,
             open: BTreeMap::new(),
         })
     }
@@ -74,7 +79,7 @@ impl Listeners {
         let draining = self.inbound.tasks.shutdown().clone();
         loop {
             let state = Arc::clone(&states.borrow_and_update());
-            let complete = self.follow(&state).await;
+            let complete = self.follow(&state);
             self.publish();
             tokio::select! {
                 () = draining.draining() => return Ok(()),
@@ -85,11 +90,13 @@ impl Listeners {
     }
 
     /// Returns whether everything that is served could be bound.
-    async fn follow(&mut self, state: &MeshState) -> bool {
+    fn follow(&mut self, state: &MeshState) -> bool {
+        let sockets = &self.sockets;
         self.open.retain(|name, open| {
             let stays = state.served.contains_key(name);
             if !stays {
                 open.closed.cancel();
+                sockets.close(&SocketName::Mesh(name.clone()));
             }
             stays
         });
@@ -98,29 +105,38 @@ impl Listeners {
             if self.open.contains_key(name) {
                 continue;
             }
-            if let Err(error) = self.open(name).await {
-                tracing::error!(%error, target = %name, "cannot open the mesh listener");
+            if let Err(error) = self.open(name) {
+                let error = runtime::exit::one_line(&error);
+                tracing::error!(error, target = %name, "cannot open the mesh listener");
                 complete = false;
             }
         }
         complete
     }
 
-    async fn open(&mut self, name: &ServicePort) -> io::Result<()> {
-        let listener = match self.reserved.remove(name) {
-            Some(listener) => listener,
-            None => {
-                let port = self.ports.get(name).copied().unwrap_or(0);
-                TcpListener::bind((self.address, port)).await?
-            }
-        };
-        let address = listener.local_addr()?;
+    fn open(&mut self, name: &ServicePort) -> Result<(), OpenError> {
+        let socket = SocketName::Mesh(name.clone());
+        let port = self.ports.get(name).copied().unwrap_or(0);
+        let listeners = self.sockets.tcp(&socket, (self.address, port).into())?;
         let closed = CancellationToken::new();
-        let inbound = self.inbound.clone();
-        let accept = inbound.accept(listener, name.clone(), closed.clone());
-        self.inbound.tasks.spawn(accept);
-        tracing::info!(target = %name, %address, "mesh listener open");
-        self.open.insert(name.clone(), Open { address, closed });
+        let mut address = None;
+        for listener in listeners {
+            let listener = TcpListener::from_std(listener)?;
+            address = Some(listener.local_addr()?);
+            let inbound = self.inbound.clone();
+            let accept = inbound.accept(listener, name.clone(), closed.clone());
+            let (sockets, draining) = (self.sockets.clone(), self.inbound.tasks.shutdown().clone());
+            self.inbound.tasks.spawn(async move {
+                tokio::select! {
+                    () = sockets.admitted() => accept.await,
+                    () = draining.draining() => {}
+                }
+            });
+        }
+        if let Some(address) = address {
+            tracing::info!(target = %name, %address, "mesh listener open");
+            self.open.insert(name.clone(), Open { address, closed });
+        }
         Ok(())
     }
 

@@ -32,9 +32,7 @@ impl TestServer {
             .collect();
         let forwarder = Forwarder::new(&resolvers, &[]).unwrap();
         let server = Server::new(Names::new(seen, wants, wait), forwarder);
-        let sockets = DnsSockets::bind("127.0.0.1:0".parse().unwrap())
-            .await
-            .unwrap();
+        let sockets = bound();
         let address = sockets.address().unwrap();
         let mut running = JoinSet::new();
         running.spawn(server.run(sockets, std::future::pending()));
@@ -203,4 +201,12 @@ async fn names_of_others_are_handed_on_and_a_resolver_that_lies_is_not_heard() {
     let (answer, ()) = tokio::join!(server.udp(&message), resolver);
     let answer = Packet::parse(&answer).unwrap();
     assert_eq!((answer.id(), answer.rcode()), (7, RCODE::NameError));
+}
+
+fn bound() -> DnsSockets {
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let udp = std::net::UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
+    tcp.set_nonblocking(true).unwrap();
+    udp.set_nonblocking(true).unwrap();
+    DnsSockets::bound(udp, tcp).unwrap()
 }
