@@ -17,6 +17,7 @@ use crate::config::{Config, InvalidConfig, Takeover};
 use crate::dns::NoResolvers;
 use crate::feed::announcements::Announcements;
 use crate::record::CallRecord;
+use crate::sandbox::SandboxStatus;
 use crate::service_port::ServicePort;
 use crate::sockets::{BindError, SocketName, Sockets};
 use crate::status::{ProxyStatus, StatusBoard};
@@ -214,6 +215,11 @@ impl Proxy {
 
     pub fn status(&self) -> watch::Receiver<ProxyStatus> {
         self.board.subscribe()
+    }
+
+    /// For the status of a process that [`crate::sandbox::apply`] restricted.
+    pub fn note_sandbox(&self, sandbox: SandboxStatus) {
+        self.board.update(|status| status.sandbox = Some(sandbox));
     }
 
     /// Every call, when it has ended. A reader that is too slow loses the oldest.

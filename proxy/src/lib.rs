@@ -21,6 +21,7 @@ pub mod http1;
 mod live;
 mod record;
 mod route;
+pub mod sandbox;
 mod service_port;
 mod sockets;
 mod state;

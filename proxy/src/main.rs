@@ -6,9 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use countersign_proxy::sandbox::{self, SandboxStatus};
 use countersign_proxy::{Config, FeedSource, Proxy};
 use runtime::exit::{self, Usage};
-use runtime::{Clock, telemetry};
+use runtime::{Clock, LogLevelHandle, telemetry};
 
 /// Carries a connection only between identities that policy permits.
 #[derive(Debug, Parser)]
@@ -43,15 +44,27 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.check_config {
         return Ok(());
     }
+    let log_level = telemetry::init(&config.log)?;
+    // Before anything starts a thread: threads inherit it, and nothing takes it back.
+    let sandbox = sandbox::apply(&config)?;
+    tracing::info!(
+        landlock = sandbox.landlock,
+        seccomp = sandbox.seccomp,
+        "sandbox"
+    );
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?
-        .block_on(serve(config, arguments.takeover))
+        .block_on(serve(config, arguments.takeover, log_level, sandbox))
 }
 
-async fn serve(config: Config, takeover: bool) -> anyhow::Result<()> {
-    let log_level = telemetry::init(&config.log)?;
+async fn serve(
+    config: Config,
+    takeover: bool,
+    log_level: LogLevelHandle,
+    sandbox: SandboxStatus,
+) -> anyhow::Result<()> {
     let Some(feed) = config.feed.clone() else {
         let text = "`feed` is missing: the agent's mesh-feed socket".to_owned();
         return Err(Usage(text).into());
@@ -65,6 +78,7 @@ async fn serve(config: Config, takeover: bool) -> anyhow::Result<()> {
     } else {
         Proxy::start_with(config, source, clock, log_level).await?
     };
+    proxy.note_sandbox(sandbox);
     let trigger = proxy.trigger();
     let asked = trigger.shutdown();
     let mut signals = pin!(trigger.on_signals().context("handle signals")?);

@@ -9,6 +9,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use crate::sandbox::SandboxStatus;
 use crate::service_port::ServicePort;
 
 /// A snapshot of the proxy's state.
@@ -26,6 +27,8 @@ pub struct ProxyStatus {
     /// Credentials and policy are live, listeners are bound and announced.
     pub ready: bool,
     pub draining: bool,
+    /// What the process has given up; none for a proxy inside another program.
+    pub sandbox: Option<SandboxStatus>,
     pub feed_connected: bool,
     /// How long ago the CA was last heard, in milliseconds; none if never.
     pub ca_heard_ms_ago: Option<u64>,
@@ -83,6 +86,7 @@ impl StatusBoard {
             revision: None,
             ready: false,
             draining: false,
+            sandbox: None,
             feed_connected: false,
             ca_heard_ms_ago: None,
             survives_seconds: None,
