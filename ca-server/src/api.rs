@@ -13,6 +13,8 @@ mod bundle;
 mod changesets;
 mod documented;
 mod explain;
+mod externals;
+mod gateways;
 mod guard;
 mod health;
 mod join_tokens;
@@ -23,6 +25,7 @@ mod preconditions;
 mod problem;
 mod query;
 mod revisions;
+mod routes;
 mod schema;
 mod services;
 mod svids;
@@ -90,6 +93,9 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         .merge(services::operations(writable.clone()))
         .merge(policies::operations(writable.clone()))
         .merge(baselines::operations(writable.clone()))
+        .merge(routes::operations(writable.clone()))
+        .merge(gateways::operations(writable.clone()))
+        .merge(externals::operations(writable.clone()))
         .merge(changesets::operations(writable.clone()))
         .merge(revisions::operations(revisions::Revisions {
             store: store.clone(),

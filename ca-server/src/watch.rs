@@ -2,14 +2,14 @@
 //! snapshot and then as deltas; acknowledgements, announcements and reports come back.
 //!
 //! Invariant: an agent is told of its own workloads, of the Services which they serve with the
-//! policy for them, and of Services that they asked for; nothing else. At rest nothing is sent, and
+//! policy for them, of Services that they asked for or that Routes carry their calls to, and of
+//! their own ways in and out; nothing else. At rest nothing is sent, and
 //! nothing is asked of the store.
 
 mod announcements;
 mod decode;
 mod endpoints;
 mod enforcement;
-mod history;
 mod presence;
 mod service;
 mod session;
@@ -17,6 +17,5 @@ mod view;
 
 pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
-pub(crate) use history::HistoryKeeper;
 pub use presence::{Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport};
 pub(crate) use service::{WatchCalls, WatchDesk};

@@ -22,7 +22,7 @@ Examples:
   countersign delete -f shop.yaml --reason 'shop moved out'
   countersign delete agent join-token/web-7      its certificate is not renewed again")]
 pub(crate) struct Delete {
-    /// What kind of object: workload, service, policy, baseline or agent
+    /// What kind of object: workload, service, policy, baseline, route, gateway, external or agent
     #[arg(requires = "name", required_unless_present = "files")]
     kind: Option<Kind>,
     /// Which one: namespace/name, for a baseline name, for an agent attestor/name

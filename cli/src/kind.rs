@@ -13,16 +13,22 @@ pub(crate) enum Kind {
     Service,
     Policy,
     Baseline,
+    Route,
+    Gateway,
+    External,
     Agent,
     Revision,
     Svid,
 }
 
-const KINDS: [(Kind, &str, &str); 7] = [
+const KINDS: [(Kind, &str, &str); 10] = [
     (Kind::Workload, "workload", "workloads"),
     (Kind::Service, "service", "services"),
     (Kind::Policy, "policy", "policies"),
     (Kind::Baseline, "baseline", "baselines"),
+    (Kind::Route, "route", "routes"),
+    (Kind::Gateway, "gateway", "gateways"),
+    (Kind::External, "external", "externals"),
     (Kind::Agent, "agent", "agents"),
     (Kind::Revision, "revision", "revisions"),
     (Kind::Svid, "svid", "svids"),
@@ -39,7 +45,7 @@ impl Kind {
 
     /// Whether objects of this kind have a namespace.
     pub(crate) fn is_namespaced(self) -> bool {
-        matches!(self, Self::Workload | Self::Service | Self::Policy)
+        self.object_kind().is_some() && self != Self::Baseline
     }
 
     /// The `kind` of an object of configuration; `None` for what the CA records by itself.
@@ -49,6 +55,9 @@ impl Kind {
             Self::Service => Some("Service"),
             Self::Policy => Some("Policy"),
             Self::Baseline => Some("Baseline"),
+            Self::Route => Some("Route"),
+            Self::Gateway => Some("Gateway"),
+            Self::External => Some("External"),
             Self::Agent | Self::Revision | Self::Svid => None,
         }
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use identity::{QualifiedName, SpiffeId};
-use policy::{PolicySnapshot, Protocol, Revision};
+use policy::{External, Gateway, PolicySnapshot, Protocol, Revision, Route, Traffic};
 
 use crate::balance::Balancer;
 use crate::route::Destination;
@@ -30,6 +30,12 @@ pub(crate) struct MeshState {
     pub addresses: Arc<AddressTable>,
     /// Asked for, and not in the mesh.
     pub unknown: BTreeSet<QualifiedName>,
+    /// How calls to a port are carried; by the port's Service and name.
+    pub routes: BTreeMap<ServicePort, Arc<Route>>,
+    /// Ways in that our workload opens.
+    pub gateways: Vec<Arc<Gateway>>,
+    /// Ways out that our workload may take, by host.
+    pub externals: BTreeMap<String, Arc<External>>,
 }
 
 /// One port that our workload serves: a mesh listener stands in front of it.
@@ -38,6 +44,8 @@ pub(crate) struct Served {
     pub protocol: Protocol,
     /// `host:port` of the application on this host.
     pub application: String,
+    /// The receiver's part: what is in flight, rates, health.
+    pub traffic: Traffic,
 }
 
 /// One port of a Service, as a caller needs it.
@@ -50,6 +58,8 @@ pub(crate) struct Target {
     /// The identities that may answer.
     pub servers: Arc<BTreeSet<SpiffeId>>,
     pub balancer: Balancer,
+    /// The caller's part: balancing, breaker, bulkhead, health.
+    pub traffic: Traffic,
     /// Whether the mesh has said who its endpoints are, be they none.
     pub announced: bool,
 }
@@ -65,6 +75,9 @@ impl MeshState {
             targets: BTreeMap::new(),
             addresses: Arc::default(),
             unknown: BTreeSet::new(),
+            routes: BTreeMap::new(),
+            gateways: Vec::new(),
+            externals: BTreeMap::new(),
         }
     }
 

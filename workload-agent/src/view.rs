@@ -172,6 +172,20 @@ impl View {
         self.objects.get(&key).map(|object| object.json.as_str())
     }
 
+    /// Which objects are held, and of which revision each is.
+    pub(crate) fn held(&self) -> Vec<wire::HeldObject> {
+        let held =
+            |((kind, namespace, name), object): (&ObjectKey, &mesh::Object)| wire::HeldObject {
+                key: Some(mesh::ObjectKey {
+                    kind: kind.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                }),
+                revision: object.revision,
+            };
+        self.objects.iter().map(held).collect()
+    }
+
     /// What proxies decide by.
     pub(crate) fn configuration(&self) -> mesh::Configuration {
         mesh::Configuration {

@@ -6,6 +6,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+mod edges;
+mod route;
+mod traffic;
+
+use edges::{ExternalSpec, GatewaySpec};
+use route::RouteSpec;
+use traffic::TrafficDocument;
+
 /// Any object, by its `kind`.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
@@ -14,6 +22,9 @@ pub(super) enum AnyObject {
     Service(ServiceDocument),
     Policy(PolicyDocument),
     Baseline(BaselineDocument),
+    Route(RouteDocument),
+    Gateway(GatewayDocument),
+    External(ExternalDocument),
 }
 
 macro_rules! document {
@@ -69,6 +80,19 @@ document!(
 document!(
     /// Who may call whom everywhere, by the administrators.
     BaselineDocument, BaselineMetadata, BaselineSpec
+);
+
+document!(
+    /// How callers' proxies carry calls to a service's port.
+    RouteDocument, Metadata, RouteSpec
+);
+document!(
+    /// A way into the mesh, which calls with an identity of its own.
+    GatewayDocument, Metadata, GatewaySpec
+);
+document!(
+    /// Hosts outside the mesh that some workloads may call.
+    ExternalDocument, Metadata, ExternalSpec
 );
 
 /// Namespace and name: DNS labels.
@@ -140,7 +164,6 @@ pub(super) struct ServiceSpec {
 }
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
-#[serde(deny_unknown_fields)]
 pub(super) struct PortDocument {
     pub(super) name: String,
     pub(super) port: u16,
@@ -149,6 +172,8 @@ pub(super) struct PortDocument {
     /// The application's port; `port` when left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) app: Option<u16>,
+    #[serde(flatten)]
+    pub(super) traffic: TrafficDocument,
 }
 
 /// An address that no agent announces.

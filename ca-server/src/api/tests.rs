@@ -241,3 +241,91 @@ fn baseline() -> Value {
         },
     })
 }
+
+/// In canonical form, with every field that a port has.
+fn busy_service() -> Value {
+    let mut service = service();
+    let traffic = json!({
+        "balance": {"algorithm": {"hash": {"header": "x-user"}}},
+        "breaker": {
+            "consecutiveFailures": 5,
+            "successRate": {"below": 0.8, "over": "10s", "minRequests": 20},
+            "ejectFor": "10s",
+            "maxEjected": 0.5,
+        },
+        "bulkhead": {"connections": 512, "pending": 256, "inFlight": 1024, "perCaller": {"inFlight": 128}},
+        "rateLimit": {
+            "requestsPerSecond": 2000,
+            "burst": 200,
+            "perCaller": {"requestsPerSecond": 200, "burst": 200},
+        },
+        "health": {"path": "/healthz", "every": "5s", "timeout": "1s"},
+    });
+    let port = service["spec"]["ports"][0].as_object_mut().unwrap();
+    port.extend(traffic.as_object().unwrap().clone());
+    service
+}
+
+/// In canonical form, with every field that a Route has.
+fn route() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Route",
+        "metadata": {"namespace": "shop", "name": "orders"},
+        "spec": {
+            "service": "orders",
+            "port": "http",
+            "rules": [{
+                "match": [{"path": "/v1/{rest=**}", "methods": ["GET"], "headers": {"x-canary": "true"}}],
+                "backends": [{"service": "orders", "weight": 100}],
+                "timeout": {"request": "2s", "perTry": "600ms", "idle": "30s"},
+                "retry": {
+                    "limit": 2,
+                    "on": ["connect-failure", "reset", "503"],
+                    "methods": "idempotent",
+                    "backoff": {"base": "25ms", "max": "250ms"},
+                    "budget": {"ratio": 0.2, "minPerSecond": 10},
+                },
+                "hedge": {"after": "50ms", "limit": 1},
+                "fault": {
+                    "delay": {"percent": 5, "by": "200ms"},
+                    "abort": {"percent": 0.5, "status": 503},
+                },
+                "mirror": {"service": "orders", "percent": 5},
+                "headers": {"set": {"x-env": "prod"}, "remove": ["x-debug"]},
+            }],
+        },
+    })
+}
+
+fn gateway() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "Gateway",
+        "metadata": {"namespace": "shop", "name": "public"},
+        "spec": {
+            "workloads": ["shop/orders"],
+            "listeners": [{
+                "name": "web",
+                "port": 443,
+                "hosts": ["shop.example.com"],
+                "tls": {"certificateFile": "/etc/shop.pem", "keyFile": "/etc/shop.key"},
+                "routes": [{"path": "/{rest=**}", "service": "shop/orders", "port": "http"}],
+            }],
+        },
+    })
+}
+
+fn external() -> Value {
+    json!({
+        "apiVersion": "countersign.dev/v1",
+        "kind": "External",
+        "metadata": {"namespace": "shop", "name": "payments"},
+        "spec": {
+            "hosts": ["api.payments.example"],
+            "port": 443,
+            "tls": {"mode": "originate", "roots": {"file": "/etc/roots.pem"}},
+            "from": [{"workload": "shop/orders"}],
+        },
+    })
+}

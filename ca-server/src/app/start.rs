@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::status::unix_millis;
 use crate::store::{AgentRow, OpenError, Store, StoreConfig, StoreError};
-use crate::watch::{EndpointKeeper, EnforcementKeeper, HistoryKeeper, Presence, WatchDesk};
+use crate::watch::{EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -285,10 +285,8 @@ impl Foundation {
         let first_generation = unix_millis(self.clock.now()).unsigned_abs();
         let (board, endpoints) =
             EndpointKeeper::new(parts.directory.clone(), first_generation, live);
-        let (history, history_keeper) = HistoryKeeper::new(parts.directory.clone());
         let streams = TaskTracker::new();
         supervisor.spawn("endpoints", endpoints.run(self.shutdown.clone()));
-        supervisor.spawn("history", history_keeper.run(self.shutdown.clone()));
         supervisor.spawn(
             "watch-streams",
             jobs::wait_for_streams(streams.clone(), self.shutdown.clone()),
@@ -313,7 +311,6 @@ impl Foundation {
         );
         let watch = WatchDesk {
             directory: parts.directory.clone(),
-            history,
             presence: parts.presence.clone(),
             board,
             authority: self.authority.clone(),

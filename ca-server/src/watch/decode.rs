@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use identity::{QualifiedName, QualifiedNameError};
 use policy::Revision;
-use policy::resource::PortName;
+use policy::resource::{HEALTH_PORT, ObjectKey, PortName};
 use proto::agent::v1 as wire;
 use proto::mesh::v1::{self as mesh, PROTOCOL};
 use time::OffsetDateTime;
@@ -20,6 +20,7 @@ const LONGEST_ADDRESS: usize = 253;
 const LONGEST_PRODUCT: usize = 128;
 const MOST_PORTS: usize = 64;
 const MOST_BYPASSABLE: usize = 256;
+const MOST_HELD: usize = 100_000;
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -35,8 +36,15 @@ pub(super) enum Said {
 #[derive(Debug)]
 pub(super) struct Hello {
     pub(super) introduction: Introduction,
-    /// The revision that the agent has in its cache.
-    pub(super) resume: Option<Revision>,
+    /// What the agent has in its cache, if that can be continued.
+    pub(super) resume: Option<Resume>,
+}
+
+/// A revision, and the objects of it that the agent holds.
+#[derive(Debug)]
+pub(super) struct Resume {
+    pub(super) revision: Revision,
+    pub(super) held: BTreeMap<ObjectKey, Revision>,
 }
 
 /// Which field broke which rule.
@@ -105,7 +113,32 @@ fn decode_hello(hello: wire::Hello, now: OffsetDateTime) -> Result<Hello, Malfor
             engine_version: hello.engine_version,
             clock_offset: agent_time - now,
         },
-        resume: hello.resume.map(decode_revision),
+        resume: hello
+            .resume
+            .and_then(|revision| decode_resume(revision, hello.held)),
+    })
+}
+
+/// An agent that holds what is not understood here, or nothing, starts over with a snapshot.
+fn decode_resume(revision: mesh::Revision, held: Vec<wire::HeldObject>) -> Option<Resume> {
+    if held.is_empty() || held.len() > MOST_HELD {
+        return None;
+    }
+    let held = held.into_iter().map(|object| {
+        let key = object.key?;
+        let key = ObjectKey {
+            kind: key.kind.parse().ok()?,
+            namespace: match key.namespace.as_str() {
+                "" => None,
+                namespace => Some(namespace.parse().ok()?),
+            },
+            name: key.name.parse().ok()?,
+        };
+        Some((key, object.revision.map(decode_revision)?))
+    });
+    Some(Resume {
+        revision: decode_revision(revision),
+        held: held.collect::<Option<_>>()?,
     })
 }
 
@@ -166,8 +199,10 @@ fn decode_endpoint(endpoint: mesh::Endpoint) -> Result<Endpoint, Malformed> {
     }
     let mut ports = BTreeMap::new();
     for (name, port) in endpoint.ports {
-        name.parse::<PortName>()
-            .map_err(|error| malformed("endpoint.ports", error.to_string()))?;
+        if name != HEALTH_PORT {
+            name.parse::<PortName>()
+                .map_err(|error| malformed("endpoint.ports", error.to_string()))?;
+        }
         let port = u16::try_from(port)
             .ok()
             .filter(|port| *port != 0)

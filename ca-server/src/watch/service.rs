@@ -13,7 +13,6 @@ use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::endpoints::EndpointBoard;
-use super::history::History;
 use super::presence::Presence;
 use super::session::WatchSession;
 use crate::authority::Authority;
@@ -29,7 +28,6 @@ const OUTGOING: usize = 16;
 #[derive(Debug)]
 pub(crate) struct WatchDesk {
     pub(crate) directory: Directory,
-    pub(crate) history: History,
     pub(crate) presence: Presence,
     pub(crate) board: EndpointBoard,
     pub(crate) authority: Authority,

@@ -2,11 +2,12 @@
 //! takes what the agent says. It ends with the agent's SVID, with a newer stream of the same agent,
 //! and with this replica.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use identity::QualifiedName;
+use policy::Revision;
 use proto::agent::v1::ca_message::Message;
 use proto::agent::v1::{self as wire};
 use proto::mesh::v1::{self as mesh, PROTOCOL};
@@ -18,7 +19,7 @@ use super::announcements::{EndpointMap, Published};
 use super::decode::{Hello, Said};
 use super::presence::Session;
 use super::service::WatchDesk;
-use super::view::{Subscriptions, View, service_named};
+use super::view::{Subscriptions, View};
 use crate::peer::AgentPeer;
 use crate::status;
 
@@ -148,6 +149,8 @@ impl WatchSession {
 
         self.send(Message::Greeting(self.greeting())).await?;
         let mut told = self.begin(hello).await?;
+        let map = Arc::clone(&endpoints.borrow());
+        self.send_endpoints(&mut told, &map).await?;
         let expires = self.agent.not_after();
         loop {
             tokio::select! {
@@ -157,6 +160,9 @@ impl WatchSession {
                 Ok(()) = snapshots.changed() => {
                     let asked = told.asked.clone();
                     self.update(&mut told, asked).await?;
+                    // A Route or a Gateway may lead to Services that nobody asked for.
+                    let map = Arc::clone(&endpoints.borrow());
+                    self.send_endpoints(&mut told, &map).await?;
                 }
                 Ok(()) = endpoints.changed() => {
                     let map = Arc::clone(&endpoints.borrow_and_update());
@@ -215,33 +221,26 @@ impl WatchSession {
         }
     }
 
-    /// A delta where the agent's cache is of a revision that is still kept, else a snapshot.
+    /// A delta where the agent's cache can be continued, else a snapshot.
     async fn begin(&self, hello: &Hello) -> Result<Told, End> {
         let asked = Subscriptions::new();
-        let view = self.view(&asked);
+        let assignments = self.desk.directory.current();
+        let (agent, lifetimes) = (self.agent.spiffe_id(), &self.desk.lifetimes);
+        let mut view = View::of(&assignments, agent, &asked, lifetimes);
         let bundle = self.desk.authority.wire_bundle();
-        if let Some(resume) = hello.resume
-            && resume.epoch == view.revision().epoch
-            && resume.number > view.revision().number
-        {
-            tracing::error!(
-                alarm = "store-behind",
-                agent = %self.agent.spiffe_id(),
-                seen = %resume,
-                head = %view.revision(),
-                "an agent has seen a later revision than the store holds: was it restored?"
-            );
-        }
-        let kept = hello
-            .resume
-            .and_then(|revision| self.desk.history.at(revision));
-        let first = match kept {
-            Some(assignments) => {
-                let lifetimes = &self.desk.lifetimes;
-                let before = View::of(&assignments, self.agent.spiffe_id(), &asked, lifetimes);
-                Message::Delta(view.since_resumed(&before, bundle))
+        let resume = hello.resume.as_ref();
+        let resume = resume.filter(|it| it.revision.epoch == view.revision().epoch);
+        let first = match resume {
+            Some(resume) if resume.revision.number <= view.revision().number => {
+                view.keep(&assignments, resume);
+                Message::Delta(view.since_resumed(resume, bundle))
             }
-            None => Message::Snapshot(view.snapshot(bundle, Vec::new())),
+            _ => {
+                if let Some(resume) = resume {
+                    self.alarm_behind(resume.revision, view.revision());
+                }
+                Message::Snapshot(view.snapshot(bundle, Vec::new()))
+            }
         };
         self.send(first).await?;
         Ok(Told {
@@ -252,14 +251,21 @@ impl WatchSession {
         })
     }
 
+    fn alarm_behind(&self, seen: Revision, head: Revision) {
+        tracing::error!(
+            alarm = "store-behind",
+            agent = %self.agent.spiffe_id(),
+            seen = %seen,
+            head = %head,
+            "an agent has seen a later revision than the store holds: was it restored?"
+        );
+    }
+
     async fn update(&self, told: &mut Told, asked: Subscriptions) -> Result<(), End> {
         let view = self.view(&asked);
         let delta = view.since(&told.view);
         let news = view.revision() != told.view.revision() || asked != told.asked;
-        let wanted: BTreeSet<_> = asked
-            .iter()
-            .filter_map(|text| service_named(text))
-            .collect();
+        let wanted = view.callable();
         told.endpoints.retain(|service, _| wanted.contains(service));
         told.view = view;
         told.asked = asked;
@@ -280,12 +286,7 @@ impl WatchSession {
     }
 
     async fn send_endpoints(&self, told: &mut Told, map: &EndpointMap) -> Result<(), End> {
-        let services: Vec<_> = told
-            .asked
-            .iter()
-            .filter_map(|text| service_named(text))
-            .collect();
-        for service in services {
+        for service in told.view.callable().clone() {
             let Some(published) = map.get(&service) else {
                 continue;
             };

@@ -5,14 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use identity::{QualifiedName, SpiffeId};
-use policy::resource::{Baseline, Kind, ObjectKey, Policy, Resource, Scope, Workload};
+use policy::resource::{Kind, ObjectKey, Resource, Workload};
 use policy::{ENGINE_VERSION, Revision};
 use proto::agent::v1 as wire;
 use proto::mesh::v1 as mesh;
 
+use self::concern::Concern;
+use super::decode::Resume;
 use crate::config::Lifetimes;
 use crate::issue::Assignments;
+use crate::registry::RegistryObject;
 use crate::registry::ServiceAddresses;
+
+mod concern;
 
 /// Names as agents write them, `name.namespace`, whether or not there is such a Service.
 pub(super) type Subscriptions = BTreeSet<String>;
@@ -27,6 +32,7 @@ pub(super) struct View {
     identities: Vec<wire::AssignedIdentity>,
     custom: Vec<mesh::CustomIdentity>,
     unknown: Vec<String>,
+    callable: BTreeSet<QualifiedName>,
 }
 
 #[derive(Debug, Clone)]
@@ -34,6 +40,16 @@ struct Content {
     revision: Revision,
     resource: Arc<Resource>,
     addresses: Option<ServiceAddresses>,
+}
+
+impl Content {
+    fn of(object: RegistryObject<'_>) -> Self {
+        Self {
+            revision: object.revision,
+            resource: Arc::clone(object.resource),
+            addresses: object.addresses,
+        }
+    }
 }
 
 impl View {
@@ -44,24 +60,11 @@ impl View {
         lifetimes: &Lifetimes,
     ) -> Self {
         let snapshot = assignments.snapshot();
-        let hosted = assignments.services_of(agent);
-        let mut seen = Concern::new(&hosted);
-        let unknown = asked
-            .iter()
-            .filter(|text| !seen.ask_for(text, |key| snapshot.object(key).is_some()))
-            .cloned()
-            .collect();
+        let (concern, unknown) = Concern::of(assignments, agent, asked);
         let objects = snapshot
             .iter()
-            .filter(|object| seen.covers(object.resource))
-            .map(|object| {
-                let content = Content {
-                    revision: object.revision,
-                    resource: Arc::clone(object.resource),
-                    addresses: object.addresses,
-                };
-                (object.key.clone(), content)
-            })
+            .filter(|object| concern.covers(object.resource))
+            .map(|object| (object.key.clone(), Content::of(object)))
             .collect();
         let identities = assignments
             .workloads_of(agent)
@@ -84,11 +87,17 @@ impl View {
             identities,
             custom: custom.map(custom_identity).collect(),
             unknown,
+            callable: concern.into_callable(),
         }
     }
 
     pub(super) fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The Services whose endpoints the agent needs.
+    pub(super) fn callable(&self) -> &BTreeSet<QualifiedName> {
+        &self.callable
     }
 
     /// The view whole.
@@ -142,79 +151,49 @@ impl View {
         }
     }
 
-    /// What turns a view that an agent kept into this one. `before` is that revision without
-    /// anything asked for, since nobody knows what the agent had been told of when it was cut off:
-    /// what it asks for is sent again, and what it asks for in vain is removed.
-    pub(super) fn since_resumed(&self, before: &Self, bundle: mesh::Bundle) -> wire::Delta {
-        let mut delta = self.since(before);
-        let unknown = self.unknown.iter().filter_map(|text| service_key(text));
-        let gone: Vec<_> = unknown.map(|key| wire_key(&key)).collect();
-        delta.removed.extend(gone);
-        delta.unknown_services = Some(self.unknown_services());
-        delta.bundle = Some(bundle);
-        delta
+    /// Adds what an agent holds for its callers, as it is now, until they say what they ask for:
+    /// calls in between must not fail for want of it.
+    pub(super) fn keep(&mut self, assignments: &Assignments, resume: &Resume) {
+        let snapshot = assignments.snapshot();
+        let for_callers = |key: &&ObjectKey| matches!(key.kind, Kind::Service | Kind::Route);
+        for key in resume.held.keys().filter(for_callers) {
+            let Some(object) = snapshot.object(key) else {
+                continue;
+            };
+            self.objects.insert(key.clone(), Content::of(object));
+            if key.kind == Kind::Service {
+                self.callable.extend(key.qualified_name());
+            }
+        }
+    }
+
+    /// What turns what an agent holds into this view.
+    pub(super) fn since_resumed(&self, resume: &Resume, bundle: mesh::Bundle) -> wire::Delta {
+        let is_news = |key: &ObjectKey, revision| resume.held.get(key) != Some(revision);
+        let upserted = self.objects.iter();
+        let upserted = upserted.filter(|(key, content)| is_news(key, &content.revision));
+        let removed = resume.held.keys();
+        let removed = removed.filter(|key| !self.objects.contains_key(key));
+        wire::Delta {
+            from: Some(wire_revision(resume.revision)),
+            revision: Some(wire_revision(self.revision)),
+            engine_version: ENGINE_VERSION,
+            upserted: upserted.map(wire_object).collect(),
+            removed: removed.map(wire_key).collect(),
+            identities: Some(wire::AssignedIdentities {
+                identities: self.identities.clone(),
+            }),
+            custom_identities: Some(wire::CustomIdentities {
+                identities: self.custom.clone(),
+            }),
+            bundle: Some(bundle),
+            unknown_services: Some(self.unknown_services()),
+        }
     }
 
     fn unknown_services(&self) -> wire::UnknownServices {
         wire::UnknownServices {
             services: self.unknown.clone(),
-        }
-    }
-}
-
-/// Which objects concern an agent.
-struct Concern<'a> {
-    hosted: &'a BTreeSet<QualifiedName>,
-    asked: BTreeSet<ObjectKey>,
-}
-
-impl<'a> Concern<'a> {
-    fn new(hosted: &'a BTreeSet<QualifiedName>) -> Self {
-        Self {
-            hosted,
-            asked: BTreeSet::new(),
-        }
-    }
-
-    /// Whether there is such a Service.
-    fn ask_for(&mut self, text: &str, exists: impl Fn(&ObjectKey) -> bool) -> bool {
-        match service_key(text).filter(exists) {
-            Some(key) => {
-                self.asked.insert(key);
-                true
-            }
-            None => false,
-        }
-    }
-
-    fn covers(&self, resource: &Resource) -> bool {
-        match resource {
-            Resource::Workload(_) => false,
-            Resource::Service(service) => {
-                self.hosted.contains(&service.name) || self.asked.contains(&resource.key())
-            }
-            Resource::Policy(policy) => self.covers_policy(policy),
-            Resource::Baseline(baseline) => self.covers_baseline(baseline),
-            Resource::Route(_) | Resource::Gateway(_) | Resource::External(_) => false,
-        }
-    }
-
-    fn covers_policy(&self, policy: &Policy) -> bool {
-        policy.targets.iter().any(|target| {
-            self.hosted.contains(&QualifiedName {
-                namespace: policy.name.namespace.clone(),
-                name: target.service.clone(),
-            })
-        })
-    }
-
-    fn covers_baseline(&self, baseline: &Baseline) -> bool {
-        match &baseline.scope {
-            Scope::Mesh => !self.hosted.is_empty(),
-            Scope::Namespaces(namespaces) => self
-                .hosted
-                .iter()
-                .any(|service| namespaces.contains(&service.namespace)),
         }
     }
 }

@@ -35,6 +35,24 @@ pub(crate) fn columns(kind: Kind, items: &[Value]) -> String {
             ("ALLOW", |item| ids(item, "/spec/allow")),
             ("REVISION", |item| cell(item, "/revision")),
         ],
+        Kind::Route => &[
+            ("NAME", name),
+            ("TARGET", target),
+            ("RULES", |item| count(item, "/spec/rules")),
+            ("REVISION", |item| cell(item, "/revision")),
+        ],
+        Kind::Gateway => &[
+            ("NAME", name),
+            ("WORKLOADS", |item| cell(item, "/spec/workloads")),
+            ("LISTENERS", listeners),
+            ("REVISION", |item| cell(item, "/revision")),
+        ],
+        Kind::External => &[
+            ("NAME", name),
+            ("HOSTS", |item| cell(item, "/spec/hosts")),
+            ("PORT", |item| cell(item, "/spec/port")),
+            ("REVISION", |item| cell(item, "/revision")),
+        ],
         Kind::Agent => &[
             ("AGENT", |item| cell(item, "/spiffeId")),
             ("CONNECTED", |item| cell(item, "/connected")),
@@ -101,6 +119,20 @@ fn ports(item: &Value) -> String {
     })
 }
 
+fn target(item: &Value) -> String {
+    format!(
+        "{}:{}",
+        cell(item, "/spec/service"),
+        cell(item, "/spec/port")
+    )
+}
+
+fn listeners(item: &Value) -> String {
+    list(item, "/spec/listeners", |listener| {
+        format!("{}:{}", cell(listener, "/name"), cell(listener, "/port"))
+    })
+}
+
 fn targets(item: &Value) -> String {
     list(item, "/spec/targets", |target| {
         format!("{}:{}", cell(target, "/service"), cell(target, "/port"))
@@ -124,6 +156,16 @@ mod tests {
             columns(Kind::Policy, &[policy]),
             "NAME         TARGETS      RULES  REVISION\nshop/orders  orders:http  web    0a-1\n"
         );
+    }
+
+    #[test]
+    fn gateway_shows_where_it_listens() {
+        let gateway = json!({
+            "metadata": { "namespace": "edge", "name": "public" },
+            "spec": { "workloads": ["edge/gateway"], "listeners": [{ "name": "web", "port": 443 }] },
+            "revision": "0a-1",
+        });
+        assert!(columns(Kind::Gateway, &[gateway]).contains("web:443"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub use external::{External, ExternalTls, Roots};
 pub use fraction::Fraction;
 pub use gateway::{CertificateFiles, Gateway, GatewayListener, GatewayRoute};
 pub use http_match::{HeaderName, HeaderValue, HttpMatch, Method};
-pub use names::{InvalidName, PortName, RuleId};
+pub use names::{HEALTH_PORT, InvalidName, PortName, RuleId};
 pub use policy::{AllowRule, Policy, TargetRef};
 pub use route::{
     Backend, Backoff, Fault, FaultAbort, FaultDelay, GrpcMethod, HeaderChanges, Hedge, Mirror,

@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
-use policy::{MeshNames, PolicySnapshot, Port, Revision, Service};
+use identity::{IdTemplate, QualifiedName, SpiffeId};
+use policy::{External, Gateway, MeshNames, PolicySnapshot, Port, Revision, Route, Service};
 use proto::mesh::v1;
 
 use crate::balance::{Balancer, Endpoint};
@@ -20,7 +20,7 @@ use crate::transparent::AddressTable;
 #[derive(Debug)]
 pub(crate) struct Assembly {
     workload: QualifiedName,
-    trust_domain: Option<TrustDomain>,
+    own: Option<SpiffeId>,
     applications: BTreeMap<ServicePort, String>,
     policy: Option<PolicySnapshot>,
     addresses: Arc<AddressTable>,
@@ -51,7 +51,7 @@ impl Assembly {
     pub(crate) fn new(workload: QualifiedName) -> Self {
         Self {
             workload,
-            trust_domain: None,
+            own: None,
             applications: BTreeMap::new(),
             policy: None,
             addresses: Arc::default(),
@@ -73,7 +73,7 @@ impl Assembly {
             Ok((name, it.address.clone()))
         });
         self.applications = applications.collect::<Result<_, AssemblyError>>()?;
-        self.trust_domain = Some(id.trust_domain().clone());
+        self.own = Some(id);
         Ok(())
     }
 
@@ -128,6 +128,9 @@ impl Assembly {
             targets: self.last.targets.clone(),
             addresses: Arc::clone(&self.addresses),
             unknown: self.unknown.clone(),
+            routes: self.last.routes.clone(),
+            gateways: self.last.gateways.clone(),
+            externals: self.last.externals.clone(),
         };
         if let Some(policy) = self
             .policy
@@ -136,6 +139,9 @@ impl Assembly {
         {
             state.served = self.served(policy);
             state.targets = self.targets(policy);
+            state.routes = routes(policy);
+            state.gateways = self.gateways(policy);
+            state.externals = self.externals(policy);
         }
         self.last = state.clone();
         state
@@ -145,10 +151,8 @@ impl Assembly {
         &self,
         message: &v1::Configuration,
     ) -> Result<(PolicySnapshot, BTreeSet<QualifiedName>, AddressTable), AssemblyError> {
-        let trust_domain = self
-            .trust_domain
-            .clone()
-            .ok_or(AssemblyError::NotWelcomed)?;
+        let own = self.own.as_ref().ok_or(AssemblyError::NotWelcomed)?;
+        let trust_domain = own.trust_domain().clone();
         let revision = message.revision.ok_or(AssemblyError::NoRevision)?;
         let template: IdTemplate = parse("identity template", &message.id_template)?;
         let custom: Vec<(QualifiedName, SpiffeId)> = message
@@ -191,6 +195,7 @@ impl Assembly {
                 let served = Served {
                     protocol: port.protocol,
                     application: local.cloned().unwrap_or_else(default),
+                    traffic: port.traffic.clone(),
                 };
                 (name, served)
             })
@@ -215,12 +220,34 @@ impl Assembly {
                     protocol: port.protocol,
                     servers: Arc::clone(&servers),
                     balancer: balancer.with_endpoints(self.addresses(service, port)),
+                    traffic: port.traffic.clone(),
                     announced: self.announced.contains_key(&service.name),
                 };
                 targets.insert(destination, Arc::new(target));
             }
         }
         targets
+    }
+
+    /// Those that our workload opens.
+    fn gateways(&self, policy: &PolicySnapshot) -> Vec<Arc<Gateway>> {
+        let ours = policy
+            .gateways()
+            .filter(|gateway| gateway.workloads.contains(&self.workload));
+        ours.cloned().collect()
+    }
+
+    /// Those whose `from` names our workload, by host.
+    fn externals(&self, policy: &PolicySnapshot) -> BTreeMap<String, Arc<External>> {
+        let ours = policy.externals().filter(|external| {
+            let own = self.own.as_ref();
+            own.is_some_and(|id| policy.names_caller(&external.from, id))
+        });
+        ours.flat_map(|external| {
+            let hosts = external.hosts.iter().cloned();
+            hosts.map(|host| (host, Arc::clone(external)))
+        })
+        .collect()
     }
 
     /// Static and announced endpoints, each address once.
@@ -253,6 +280,17 @@ fn addresses(objects: &[v1::Object]) -> Result<AddressTable, AssemblyError> {
         }
     }
     Ok(table)
+}
+
+fn routes(policy: &PolicySnapshot) -> BTreeMap<ServicePort, Arc<Route>> {
+    let named = policy.routes().map(|route| {
+        let name = ServicePort {
+            service: route.target(),
+            port: route.port.clone(),
+        };
+        (name, Arc::clone(route))
+    });
+    named.collect()
 }
 
 fn service_port(service: &Service, port: &Port) -> ServicePort {

@@ -113,6 +113,7 @@ mod tests {
     fn served() -> BTreeMap<ServicePort, Served> {
         let name = "shop/orders:http".parse().unwrap();
         let served = Served {
+            traffic: policy::Traffic::default(),
             protocol: Protocol::Http,
             application: "127.0.0.1:8080".to_owned(),
         };

@@ -10,16 +10,36 @@ use crate::feed::Attendance;
 use crate::view::wire_revision;
 
 /// The last of each kind; a new stream starts from nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Said {
     acknowledged: Option<Revision>,
-    subscriptions: Vec<String>,
+    /// `None` while the CA may assume others than none.
+    subscriptions: Option<Vec<String>>,
     /// The number of those said last; none is said before there are any.
     announced: u64,
     reports: BTreeMap<String, mesh::ProxyStatus>,
 }
 
+impl Default for Said {
+    fn default() -> Self {
+        Self {
+            acknowledged: None,
+            subscriptions: Some(Vec::new()),
+            announced: 0,
+            reports: BTreeMap::new(),
+        }
+    }
+}
+
 impl Said {
+    /// The CA takes the Services that were held for asked for, until it is told.
+    pub(super) fn after_resuming() -> Self {
+        Self {
+            subscriptions: None,
+            ..Self::default()
+        }
+    }
+
     /// Never one that is behind what was said before, unless the epoch changed.
     pub(super) fn acknowledgement(&mut self, revision: Option<Revision>) -> Option<Message> {
         let revision = revision?;
@@ -37,10 +57,10 @@ impl Said {
 
     pub(super) fn subscriptions(&mut self, attendance: &Attendance) -> Option<Message> {
         let services = attendance.subscriptions();
-        if services == self.subscriptions {
+        if self.subscriptions.as_ref() == Some(&services) {
             return None;
         }
-        self.subscriptions.clone_from(&services);
+        self.subscriptions = Some(services.clone());
         Some(Message::Subscriptions(wire::Subscriptions { services }))
     }
 
@@ -85,6 +105,14 @@ mod tests {
         assert!(said.acknowledgement(revision(1, 4)).is_none());
         assert!(said.acknowledgement(revision(1, 5)).is_none());
         assert!(said.acknowledgement(revision(2, 1)).is_some());
+    }
+
+    #[test]
+    fn who_resumes_says_even_that_nothing_is_asked_for() {
+        let mut said = Said::after_resuming();
+        let attendance = Attendance::default();
+        assert!(said.subscriptions(&attendance).is_some());
+        assert!(said.subscriptions(&attendance).is_none());
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use identity::SerialNumber;
 use identity::join_token::CaAddress;
-use policy::Revision;
 use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::{self as wire, agent_message, ca_message};
 use proto::mesh::v1::PROTOCOL;
@@ -119,15 +118,15 @@ impl Session {
     }
 
     /// What is held and can be built on.
-    fn resumable(&self) -> Option<Revision> {
-        let held = self.view.borrow();
-        let complete = held.as_ref().filter(|view| view.has_addresses());
-        complete.map(|view| view.revision())
+    fn resumable(&self) -> Option<Arc<View>> {
+        let held = self.view.borrow().clone();
+        held.filter(|view| view.has_addresses())
     }
 
     async fn open(&self, connection: &Connection) -> Result<Stream, WatchError> {
         let (outbound, messages) = mpsc::channel(OUTBOUND);
-        let resume = self.resumable();
+        let held = self.resumable();
+        let resume = held.as_ref().map(|view| view.revision());
         let now_ms = self.clock.now().unix_timestamp_nanos() / 1_000_000;
         let hello = wire::Hello {
             version: Some(PROTOCOL),
@@ -138,10 +137,14 @@ impl Session {
                 .attendance()
                 .engine_version(policy::ENGINE_VERSION),
             agent_time_unix_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
+            held: held.as_ref().map(|view| view.held()).unwrap_or_default(),
         };
         send(&outbound, agent_message::Message::Hello(hello)).await?;
         // Before the snapshot is made, so that it holds what the workloads have asked for.
-        let mut said = Said::default();
+        let mut said = match held {
+            Some(_) => Said::after_resuming(),
+            None => Said::default(),
+        };
         let subscriptions = said.subscriptions(&self.roster.attendance());
         if let Some(message) = subscriptions {
             send(&outbound, message).await?;

@@ -22,6 +22,18 @@ struct Stream {
     hear: Streaming<wire::CaMessage>,
 }
 
+/// What the agent of `shop/orders` holds of a revision that made all of [`shop`].
+fn held_of_shop(revision: mesh::Revision) -> [wire::HeldObject; 2] {
+    ["Service", "Policy"].map(|kind| wire::HeldObject {
+        key: Some(mesh::ObjectKey {
+            kind: kind.to_owned(),
+            namespace: "shop".to_owned(),
+            name: "orders".to_owned(),
+        }),
+        revision: Some(revision),
+    })
+}
+
 impl TestCa {
     /// Opens a stream, and takes the greeting.
     async fn watch(&self, agent: &TestAgent, resume: Option<mesh::Revision>) -> Stream {
@@ -33,6 +45,7 @@ impl TestCa {
             product: "test".to_owned(),
             engine_version: 1,
             agent_time_unix_ms: agent_time,
+            held: resume.map(held_of_shop).into_iter().flatten().collect(),
         };
         stream.say(wire::agent_message::Message::Hello(hello)).await;
         let Message::Greeting(greeting) = stream.next().await else {
@@ -261,7 +274,7 @@ async fn a_deleted_object_is_removed() {
 }
 
 #[tokio::test]
-async fn an_agent_that_holds_a_kept_revision_gets_a_delta() {
+async fn an_agent_that_was_away_gets_a_delta() {
     let ca = TestCa::start().await;
     let held = ca.apply(&shop()).await;
     let agent = ca.agent("web-7").await;

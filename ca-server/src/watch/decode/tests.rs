@@ -53,6 +53,52 @@ fn a_protocol_that_does_not_interoperate_is_refused() {
 }
 
 #[test]
+fn an_agent_that_holds_what_is_not_understood_starts_over() {
+    let holding = |kind: &str| {
+        let hello = wire::Hello {
+            version: Some(PROTOCOL),
+            resume: Some(mesh::Revision {
+                epoch: 1,
+                number: 2,
+            }),
+            held: vec![wire::HeldObject {
+                key: Some(mesh::ObjectKey {
+                    kind: kind.to_owned(),
+                    namespace: "shop".to_owned(),
+                    name: "orders".to_owned(),
+                }),
+                revision: Some(mesh::Revision {
+                    epoch: 1,
+                    number: 1,
+                }),
+            }],
+            ..wire::Hello::default()
+        };
+        match decode(wire::agent_message::Message::Hello(hello)).unwrap() {
+            Said::Hello(hello) => hello.resume.is_some(),
+            said => panic!("{said:?}"),
+        }
+    };
+    assert!(!holding("Mirage"));
+    assert!(holding("Route"));
+}
+
+#[test]
+fn of_the_reserved_port_names_only_the_health_listener_s_is_taken() {
+    let named = |name: &str| {
+        let mut message = announcing("10.0.0.7", 80);
+        let wire::agent_message::Message::Announcements(list) = &mut message else {
+            unreachable!("it announces");
+        };
+        let endpoint = list.announcements[0].announcement.as_mut().unwrap();
+        endpoint.endpoint.as_mut().unwrap().ports = [(name.to_owned(), 80)].into();
+        message
+    };
+    refused(named("countersign-other"), "endpoint.ports");
+    assert!(decode(named("countersign-health")).is_ok());
+}
+
+#[test]
 fn an_address_that_is_none_is_refused() {
     for address in ["", "a b", "http://x", "::1]:80", "-x.example"] {
         refused(announcing(address, 80), "endpoint.address");

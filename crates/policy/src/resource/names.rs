@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 const LONGEST: usize = 63;
 
+/// Under this name a proxy announces the listener on which its peers ask for its health.
+pub const HEALTH_PORT: &str = "countersign-health";
+
 /// Names under which the mesh itself announces ports.
 const RESERVED_PORT_PREFIX: &str = "countersign-";
 

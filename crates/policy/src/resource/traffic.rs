@@ -410,7 +410,7 @@ impl HealthCheck {
         Ok(Self {
             path: read_path(&fields.required("path")?)?,
             every,
-            timeout: timeout.unwrap_or(CHECK_TIMEOUT.min(every)),
+            timeout: timeout.unwrap_or_else(|| CHECK_TIMEOUT.min(every)),
         })
     }
 }

@@ -249,7 +249,7 @@ impl Backoff {
         let max = optional(&fields, "max", |at| at.duration(base..=MINUTE))?;
         Ok(Self {
             base,
-            max: max.unwrap_or(DEFAULT_MAX.max(base)),
+            max: max.unwrap_or_else(|| DEFAULT_MAX.max(base)),
         })
     }
 }
