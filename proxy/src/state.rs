@@ -59,6 +59,7 @@ pub(crate) struct Target {
     pub servers: Arc<BTreeSet<SpiffeId>>,
     pub balancer: Balancer,
     /// The caller's part: balancing, breaker, bulkhead, health.
+    #[expect(dead_code, reason = "read by the caller's side once it is wired")]
     pub traffic: Traffic,
     /// Whether the mesh has said who its endpoints are, be they none.
     pub announced: bool,

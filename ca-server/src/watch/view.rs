@@ -43,7 +43,7 @@ struct Content {
 }
 
 impl Content {
-    fn of(object: RegistryObject<'_>) -> Self {
+    fn of(object: &RegistryObject<'_>) -> Self {
         Self {
             revision: object.revision,
             resource: Arc::clone(object.resource),
@@ -64,7 +64,7 @@ impl View {
         let objects = snapshot
             .iter()
             .filter(|object| concern.covers(object.resource))
-            .map(|object| (object.key.clone(), Content::of(object)))
+            .map(|object| (object.key.clone(), Content::of(&object)))
             .collect();
         let identities = assignments
             .workloads_of(agent)
@@ -160,7 +160,7 @@ impl View {
             let Some(object) = snapshot.object(key) else {
                 continue;
             };
-            self.objects.insert(key.clone(), Content::of(object));
+            self.objects.insert(key.clone(), Content::of(&object));
             if key.kind == Kind::Service {
                 self.callable.extend(key.qualified_name());
             }

@@ -9,7 +9,21 @@ type Column = (&'static str, fn(&Value) -> String);
 
 /// The table of things of one kind.
 pub(crate) fn columns(kind: Kind, items: &[Value]) -> String {
-    let columns: &[Column] = match kind {
+    let columns = match kind {
+        Kind::Agent | Kind::Revision | Kind::Svid => of_record(kind),
+        _ => of_object(kind),
+    };
+    let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
+    let mut table = Table::new(&headings);
+    for item in items {
+        table.row(columns.iter().map(|(_, content)| content(item)));
+    }
+    table.render()
+}
+
+/// What people write.
+fn of_object(kind: Kind) -> &'static [Column] {
+    match kind {
         Kind::Workload => &[
             ("NAME", name),
             ("CUSTOM ID", |item| cell(item, "/spec/spiffeId")),
@@ -53,6 +67,13 @@ pub(crate) fn columns(kind: Kind, items: &[Value]) -> String {
             ("PORT", |item| cell(item, "/spec/port")),
             ("REVISION", |item| cell(item, "/revision")),
         ],
+        Kind::Agent | Kind::Revision | Kind::Svid => &[],
+    }
+}
+
+/// What the CA records by itself.
+fn of_record(kind: Kind) -> &'static [Column] {
+    match kind {
         Kind::Agent => &[
             ("AGENT", |item| cell(item, "/spiffeId")),
             ("CONNECTED", |item| cell(item, "/connected")),
@@ -74,13 +95,8 @@ pub(crate) fn columns(kind: Kind, items: &[Value]) -> String {
             ("NOT AFTER", |item| cell(item, "/notAfter")),
             ("AGENT", |item| cell(item, "/agentId")),
         ],
-    };
-    let headings: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
-    let mut table = Table::new(&headings);
-    for item in items {
-        table.row(columns.iter().map(|(_, content)| content(item)));
+        _ => &[],
     }
-    table.render()
 }
 
 fn name(item: &Value) -> String {

@@ -1,153 +1,133 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::*;
 use crate::parse::{parse_json, read};
 
-fn object(kind: &str, spec: Value) -> Value {
-    json!({
-        "apiVersion": "countersign.dev/v1",
-        "kind": kind,
-        "metadata": {"namespace": "shop", "name": "n"},
-        "spec": spec,
-    })
-}
-
-fn service_with(field: &str, value: Value) -> Value {
-    let mut port = json!({"name": "http", "port": 80, "protocol": "http"});
-    port[field] = value;
-    object("Service", json!({"workloads": ["shop/a"], "ports": [port]}))
-}
-
-fn route_with(field: &str, value: Value) -> Value {
-    let mut rule = json!({"backends": [{"service": "orders"}]});
-    rule[field] = value;
-    object(
+/// A feature, the kind and spec of an object that states it, and where.
+const EXAMPLES: [(&str, &str, &str, &str); 17] = [
+    (
+        "balance",
+        "Service",
+        "PORT balance: {algorithm: random}",
+        "/spec/ports/0/balance",
+    ),
+    (
+        "breaker",
+        "Service",
+        "PORT breaker: {consecutiveFailures: 5}",
+        "/spec/ports/0/breaker",
+    ),
+    (
+        "bulkhead",
+        "Service",
+        "PORT bulkhead: {pending: 1}",
+        "/spec/ports/0/bulkhead",
+    ),
+    (
+        "rateLimit",
+        "Service",
+        "PORT rateLimit: {requestsPerSecond: 1}",
+        "/spec/ports/0/rateLimit",
+    ),
+    (
+        "health",
+        "Service",
+        "PORT health: {path: /healthz}",
+        "/spec/ports/0/health",
+    ),
+    (
+        "zone",
+        "Service",
+        "PORT app: 1}], endpoints: [{address: '::1', ports: {p: 1}, zone: a",
+        "/spec/endpoints/0/zone",
+    ),
+    ("Route", "Route", "RULE backends: [{service: a}]", "/kind"),
+    (
+        "weight",
         "Route",
-        json!({"service": "orders", "port": "http", "rules": [rule]}),
-    )
-}
+        "RULE backends: [{service: a}, {service: b}]",
+        "/spec/rules/0/backends",
+    ),
+    (
+        "match",
+        "Route",
+        "RULE backends: [{service: a}], match: [{path: /a}]",
+        "/spec/rules/0/match",
+    ),
+    (
+        "timeout",
+        "Route",
+        "RULE backends: [{service: a}], timeout: {idle: 1s}",
+        "/spec/rules/0/timeout",
+    ),
+    (
+        "retry",
+        "Route",
+        "RULE backends: [{service: a}], retry: {limit: 1}",
+        "/spec/rules/0/retry",
+    ),
+    (
+        "hedge",
+        "Route",
+        "RULE backends: [{service: a}], hedge: {after: 1s}",
+        "/spec/rules/0/hedge",
+    ),
+    (
+        "fault",
+        "Route",
+        "RULE backends: [{service: a}], fault: {abort: {percent: 1, status: 503}}",
+        "/spec/rules/0/fault",
+    ),
+    (
+        "mirror",
+        "Route",
+        "RULE backends: [{service: a}], mirror: {service: m}",
+        "/spec/rules/0/mirror",
+    ),
+    (
+        "headers",
+        "Route",
+        "RULE backends: [{service: a}], headers: {remove: [x]}",
+        "/spec/rules/0/headers",
+    ),
+    (
+        "Gateway",
+        "Gateway",
+        "workloads: [a/b], listeners: [{name: web, port: 443, hosts: [a.example], tls: {certificateFile: /c, keyFile: /k}, routes: [{service: a/b, port: p",
+        "/kind",
+    ),
+    (
+        "External",
+        "External",
+        "hosts: [a.example], port: 443, tls: {mode: originate, roots: system}, from: [{any: mtls-peer",
+        "/kind",
+    ),
+];
 
-fn examples() -> Vec<(&'static str, Value, &'static str)> {
-    vec![
-        (
-            "balance",
-            service_with("balance", json!({"algorithm": "random"})),
-            "/spec/ports/0/balance",
-        ),
-        (
-            "breaker",
-            service_with("breaker", json!({"consecutiveFailures": 5})),
-            "/spec/ports/0/breaker",
-        ),
-        (
-            "bulkhead",
-            service_with("bulkhead", json!({"pending": 1})),
-            "/spec/ports/0/bulkhead",
-        ),
-        (
-            "rateLimit",
-            service_with("rateLimit", json!({"requestsPerSecond": 1})),
-            "/spec/ports/0/rateLimit",
-        ),
-        (
-            "health",
-            service_with("health", json!({"path": "/healthz"})),
-            "/spec/ports/0/health",
-        ),
-        (
-            "match",
-            route_with("match", json!([{"path": "/a"}])),
-            "/spec/rules/0/match",
-        ),
-        (
-            "weight",
-            route_with("backends", json!([{"service": "a"}, {"service": "b"}])),
-            "/spec/rules/0/backends",
-        ),
-        (
-            "timeout",
-            route_with("timeout", json!({"idle": "1s"})),
-            "/spec/rules/0/timeout",
-        ),
-        (
-            "retry",
-            route_with("retry", json!({"limit": 1})),
-            "/spec/rules/0/retry",
-        ),
-        (
-            "hedge",
-            route_with("hedge", json!({"after": "1s"})),
-            "/spec/rules/0/hedge",
-        ),
-        (
-            "fault",
-            route_with("fault", json!({"abort": {"percent": 1, "status": 503}})),
-            "/spec/rules/0/fault",
-        ),
-        (
-            "mirror",
-            route_with("mirror", json!({"service": "m"})),
-            "/spec/rules/0/mirror",
-        ),
-        (
-            "headers",
-            route_with("headers", json!({"remove": ["x"]})),
-            "/spec/rules/0/headers",
-        ),
-        (
-            "Route",
-            route_with("backends", json!([{"service": "a"}])),
-            "/kind",
-        ),
-        (
-            "Gateway",
-            object(
-                "Gateway",
-                json!({"workloads": ["edge/g"], "listeners": [{
-                    "name": "web", "port": 443, "hosts": ["shop.example"],
-                    "tls": {"certificateFile": "/c", "keyFile": "/k"},
-                    "routes": [{"service": "shop/orders", "port": "http"}],
-                }]}),
-            ),
-            "/kind",
-        ),
-        (
-            "External",
-            object(
-                "External",
-                json!({
-                    "hosts": ["api.example"], "port": 443,
-                    "tls": {"mode": "originate", "roots": "system"}, "from": [{"any": "mtls-peer"}],
-                }),
-            ),
-            "/kind",
-        ),
-        (
-            "zone",
-            object(
-                "Service",
-                json!({
-                    "workloads": ["shop/a"], "ports": [{"name": "http", "port": 80, "protocol": "http"}],
-                    "endpoints": [{"address": "::1", "ports": {"http": 1}, "zone": "a"}],
-                }),
-            ),
-            "/spec/endpoints/0/zone",
-        ),
-    ]
+fn object(kind: &str, spec: &str) -> Value {
+    let port = "workloads: [a/b], ports: [{name: p, port: 1, protocol: http,";
+    let spec = spec.replace("PORT", port);
+    let spec = spec.replace("RULE", "service: a, port: p, rules: [{");
+    let close = match kind {
+        "Gateway" => "}]}]",
+        _ => "}]",
+    };
+    let text = format!(
+        "{{apiVersion: countersign.dev/v1, kind: {kind}, metadata: {{namespace: ns, name: one}}, \
+         spec: {{{spec}{close}}}}}"
+    );
+    serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
 #[test]
 fn every_feature_that_is_not_enforced_is_refused_where_it_stands() {
-    for (feature, value, pointer) in examples() {
-        let resource = read(&value).unwrap();
+    for (feature, kind, spec, pointer) in EXAMPLES {
+        let resource = read(&object(kind, spec)).unwrap();
         let refusal = check_against(&resource, |name| name != feature).unwrap_err();
-        assert_eq!(
-            (refusal.pointer.as_str(), refusal.code),
-            (pointer, ParseCode::NotYetSupported),
-            "{feature}"
-        );
+        let refused = (refusal.pointer.as_str(), refusal.code);
+        assert_eq!(refused, (pointer, ParseCode::NotYetSupported), "{feature}");
         assert_eq!(check_against(&resource, |_| true), Ok(()));
     }
 }
@@ -155,20 +135,16 @@ fn every_feature_that_is_not_enforced_is_refused_where_it_stands() {
 #[test]
 fn the_table_and_the_examples_name_the_same_features() {
     let table: BTreeSet<_> = ENFORCED.iter().map(|(feature, _)| *feature).collect();
-    let shown = examples().into_iter().map(|(feature, ..)| feature);
+    let shown = EXAMPLES.iter().map(|(feature, ..)| *feature);
     assert_eq!(table, shown.collect());
 }
 
 #[test]
 fn what_is_enforced_is_taken_and_all_else_is_not() {
-    let table: std::collections::BTreeMap<_, _> = ENFORCED.into_iter().collect();
-    for (feature, value, _) in examples() {
-        let needs_route = route_needed(&value) && !table["Route"];
-        let taken = parse_json(&value).is_ok();
-        assert_eq!(taken, table[feature] && !needs_route, "{feature}");
+    let table: BTreeMap<_, _> = ENFORCED.into_iter().collect();
+    for (feature, kind, spec, _) in EXAMPLES {
+        let kind_is_taken = table.get(kind).copied().unwrap_or(true);
+        let taken = parse_json(&object(kind, spec)).is_ok();
+        assert_eq!(taken, table[feature] && kind_is_taken, "{feature}");
     }
-}
-
-fn route_needed(value: &Value) -> bool {
-    value["kind"] == "Route"
 }

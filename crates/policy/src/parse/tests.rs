@@ -3,6 +3,8 @@ use serde_json::json;
 
 use super::*;
 
+mod traffic;
+
 fn object(kind: &str, spec: &str) -> String {
     let metadata = if kind == "Baseline" {
         "{name: n}"

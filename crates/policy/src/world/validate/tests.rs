@@ -3,6 +3,8 @@ use identity::IdTemplate;
 use super::*;
 use crate::parse::parse_documents;
 
+mod traffic;
+
 const WORLD: &str = r#"
 {apiVersion: countersign.dev/v1, kind: Workload, metadata: {namespace: shop, name: orders}, spec: {selectors: {unix: {uid: 1}}}}
 ---
