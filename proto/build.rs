@@ -3,10 +3,11 @@
 use std::error::Error;
 use std::path::Path;
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "spiffe/workload.proto",
     "countersign/mesh/v1/mesh.proto",
     "countersign/agent/v1/agent.proto",
+    "opentelemetry/trace_service.proto",
 ];
 
 /// Messages that carry a secret; `src/secrets.rs` prints them without it.

@@ -165,7 +165,10 @@ async fn peers(
         backend,
         ports: Ports::free(),
     };
-    let envoy = options.envoy.as_deref().unwrap_or_else(|| Path::new("envoy"));
+    let envoy = options
+        .envoy
+        .as_deref()
+        .unwrap_or_else(|| Path::new("envoy"));
     let (haproxy, nginx, of_envoy) = (site(), site(), site());
     let plans = [
         (peer::haproxy::plan(&haproxy).await?, haproxy, "haproxy"),

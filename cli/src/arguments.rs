@@ -12,6 +12,8 @@ use crate::join_token::JoinToken;
 use crate::program::ExecWhenRegistered;
 use crate::run::Run;
 use crate::status::Status;
+use crate::tap::Tap;
+use crate::top::Top;
 use crate::up::Up;
 
 /// Identities and mutual TLS for every workload.
@@ -35,6 +37,8 @@ pub(crate) enum Command {
     Explain(Explain),
     JoinToken(JoinToken),
     Status(Status),
+    Tap(Tap),
+    Top(Top),
     Completions(Completions),
     #[command(hide = true)]
     DemoProgram(DemoProgram),

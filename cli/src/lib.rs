@@ -18,9 +18,13 @@ mod objects;
 mod output;
 mod port_spec;
 mod program;
+mod proxies;
 mod run;
+mod screen;
 mod sidecar;
 mod status;
+mod tap;
+mod top;
 mod up;
 
 use std::ffi::OsString;
@@ -69,6 +73,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Explain(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
         Command::Status(command) => exit::report(block_on(command.run())),
+        Command::Tap(command) => exit::report(block_on(command.run())),
+        Command::Top(command) => exit::report(block_on(command.run())),
         Command::Completions(command) => exit::report(command.run()),
         Command::DemoProgram(command) => exit::report(block_on(command.run())),
         Command::ExecWhenRegistered(command) => command.run(),

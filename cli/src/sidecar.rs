@@ -1,7 +1,8 @@
 //! An agent and a proxy beside one program, in this process.
 //!
 //! Invariant: the proxy gets its feed over a socket pair and the agent serves only the processes
-//! that were registered with it; no path in the file system opens either of them to other programs.
+//! that were registered with it; no path in the file system lends the identity to other programs.
+//! The proxy's administration socket answers this user alone.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -24,6 +25,7 @@ use workload_agent::{Agent, AgentStatus};
 use zeroize::Zeroizing;
 
 use crate::port_spec::{PortSpec, ReachSpec};
+use crate::proxies;
 
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -184,6 +186,7 @@ impl Plan {
             unix_socket: None,
         });
         config.reach = self.reach.iter().map(reach).collect();
+        config.listen.admin_socket = Some(self.directory.join(proxies::SOCKET));
         config.access_log.format = AccessLogFormat::Off;
         config
     }

@@ -43,3 +43,10 @@ pub mod mesh {
         }
     }
 }
+
+/// A proxy and a trace collector: the part of OTLP that spans need.
+pub mod otlp {
+    pub mod v1 {
+        tonic::include_proto!("opentelemetry.proto.collector.trace.v1");
+    }
+}

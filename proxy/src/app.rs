@@ -153,6 +153,7 @@ impl Proxy {
         };
         let control = Control {
             admin: proxy.admin_source(log_level),
+            journal: proxy.journal.clone(),
             desk,
             board: proxy.board.clone(),
             shutdown: proxy.supervisor.shutdown(),

@@ -21,7 +21,7 @@ mod telemetry;
 
 pub use interception::{Dns, Transparent};
 pub use process::{Demand, Drain, Sandbox, Takeover};
-pub use telemetry::{Label, Metrics};
+pub use telemetry::{Label, Metrics, Tracing};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,6 +47,8 @@ pub struct Config {
     pub access_log: AccessLog,
     #[serde(default)]
     pub metrics: Metrics,
+    #[serde(default)]
+    pub tracing: Option<Tracing>,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -163,6 +165,11 @@ pub enum InvalidConfig {
     ZeroLimit { field: &'static str },
     #[error("must not be zero: calls are counted in one series at least")]
     NoSeries,
+    #[error("{rule}")]
+    Tracing {
+        field: &'static str,
+        rule: &'static str,
+    },
     #[error("is empty, so nobody could call; leave it out for the proxy's own uid")]
     NobodyMayCall,
     #[error("must be set, or listen.admin_socket, for a takeover")]
@@ -202,6 +209,7 @@ impl Config {
             listen: Listen::default(),
             access_log: AccessLog::default(),
             metrics: Metrics::default(),
+            tracing: None,
             limits: Limits::default(),
             drain: Drain::default(),
             takeover: Takeover::default(),
@@ -238,6 +246,9 @@ impl Config {
         }
         if self.metrics.series == 0 {
             return Err(InvalidConfig::NoSeries);
+        }
+        if let Some(tracing) = &self.tracing {
+            tracing.check()?;
         }
         self.limits.check()
     }
@@ -283,6 +294,7 @@ impl InvalidConfig {
             | Self::DuplicateListener { field, .. }
             | Self::OtherPort { field, .. } => (*field).to_owned(),
             Self::ZeroLimit { field } => format!("limits.{field}"),
+            Self::Tracing { field, .. } => format!("tracing.{field}"),
             Self::NoSeries => "metrics.series".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
             Self::NoTakeoverSocket => "takeover.socket".to_owned(),
@@ -408,6 +420,22 @@ mod tests {
         refused("[limits]\nstreams = 0", "limits.streams");
         refused("[limits]\nidle = \"0s\"", "limits.idle");
         refused("[metrics]\nseries = 0", "metrics.series");
+    }
+
+    #[test]
+    fn spans_do_not_leave_this_host_in_the_clear_by_accident() {
+        refused(
+            "[tracing]\nendpoint = \"http://10.0.0.9:4317\"",
+            "tracing.endpoint",
+        );
+        refused(
+            "[tracing]\nendpoint = \"https://[::1]:4317\"",
+            "tracing.endpoint",
+        );
+        let meant = "[tracing]\nendpoint = \"http://10.0.0.9:4317\"\ndanger_cleartext = true";
+        parse(meant).unwrap().check().unwrap();
+        let local = "[tracing]\nendpoint = \"http://[::1]:4317\"\nratio = 1.5";
+        refused(local, "tracing.ratio");
     }
 
     #[test]

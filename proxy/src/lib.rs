@@ -28,6 +28,8 @@ mod state;
 mod status;
 mod takeover;
 mod telemetry;
+#[doc(hidden)]
+pub mod trace_context;
 #[expect(dead_code, reason = "wired in with the engine")]
 mod traffic;
 mod transparent;
@@ -36,7 +38,7 @@ mod transport;
 pub use app::{FeedSource, Proxy, StartError};
 pub use config::Config;
 pub use failure::Reason;
-pub use record::{CallRecord, Direction, NetworkProtocol, Verdict};
+pub use record::{CallRecord, Direction, NetworkProtocol, TraceLink, Verdict};
 pub use service_port::ServicePort;
 pub use sockets::BindError;
 pub use status::{BypassablePort, ProxyStatus, Reachable};

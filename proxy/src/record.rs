@@ -11,6 +11,7 @@ use policy::DecisionId;
 use time::OffsetDateTime;
 
 use crate::failure::Reason;
+use crate::trace_context::{SpanId, TraceId, TraceState};
 
 mod fields;
 
@@ -42,6 +43,8 @@ pub struct CallRecord {
     /// What exactly was wrong, for people.
     pub detail: Option<String>,
     pub decision_id: Option<DecisionId>,
+    /// The trace that it belongs to, if the caller or this proxy began one.
+    pub trace: Option<TraceLink>,
     /// To the last byte.
     pub duration: Duration,
     /// Of it, from the first attempt to reach the upstream to the head of its answer.
@@ -58,6 +61,18 @@ pub struct CallRecord {
 pub enum Direction {
     Inbound,
     Outbound,
+}
+
+/// A call's place in a trace (W3C Trace Context).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceLink {
+    pub trace: TraceId,
+    /// This hop's own span; absent where none is recorded.
+    pub span: Option<SpanId>,
+    /// The caller's.
+    pub parent: Option<SpanId>,
+    pub flags: u8,
+    pub state: Option<TraceState>,
 }
 
 /// What the caller spoke with this proxy.
@@ -127,6 +142,73 @@ impl Verdict {
             Self::Allowed => "allowed",
             Self::Denied => "denied",
             Self::Failed => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    /// A permitted call of `shop/checkout`.
+    pub(crate) fn record() -> CallRecord {
+        CallRecord {
+            at: datetime!(2026-01-02 03:04:05.678 UTC),
+            direction: Direction::Inbound,
+            source: "spiffe://mesh.test/ns/shop/sa/checkout".into(),
+            target: "shop/orders:http".into(),
+            protocol: NetworkProtocol::Http2,
+            method: Some(Method::GET),
+            path: Some("/v1/orders".to_owned()),
+            status: Some(200),
+            verdict: Verdict::Allowed,
+            rule: Some("Policy shop/orders#checkout".to_owned()),
+            reason: None,
+            detail: None,
+            decision_id: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
+            trace: None,
+            duration: Duration::from_micros(1500),
+            upstream_duration: Some(Duration::from_micros(1200)),
+            bytes_in: 0,
+            bytes_out: 2,
+            retries: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_unknown_is_left_out_of_the_json() {
+        let json = serde_json::to_value(record()).unwrap();
+        for name in ["error.type", "trace_id", "span_id", "countersign.detail"] {
+            assert_eq!(json.get(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn fields_have_the_names_of_the_semantic_conventions() {
+        let json = serde_json::to_value(CallRecord {
+            status: Some(403),
+            reason: Some(Reason::PolicyDenied),
+            verdict: Verdict::Denied,
+            ..record()
+        })
+        .unwrap();
+        for (name, value) in [
+            ("timestamp", serde_json::json!("2026-01-02T03:04:05.678Z")),
+            ("http.request.method", "GET".into()),
+            ("http.response.status_code", 403.into()),
+            ("url.path", "/v1/orders".into()),
+            ("network.protocol.version", "2".into()),
+            ("error.type", "policy-denied".into()),
+            ("http.response.body.size", 2.into()),
+            (
+                "countersign.source",
+                "spiffe://mesh.test/ns/shop/sa/checkout".into(),
+            ),
+            ("duration", 0.0015.into()),
+        ] {
+            assert_eq!(json[name], value, "{name}");
         }
     }
 }

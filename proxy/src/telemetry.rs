@@ -6,8 +6,14 @@ mod histogram;
 mod journal;
 mod levels;
 mod metrics;
+mod otlp;
 mod series;
+mod span;
+mod tap;
+mod tracer;
 
 pub(crate) use access_log::write_access_log;
 pub(crate) use journal::{Journal, Outcome};
 pub(crate) use series::Series;
+pub(crate) use tap::routes as tap_routes;
+pub(crate) use tracer::Trace;

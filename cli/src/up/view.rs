@@ -1,19 +1,19 @@
 //! How the demonstration looks in a terminal: a pure function from what is known to text.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
 use humantime::format_duration;
 use identity::SpiffeId;
 use proxy::CallRecord;
-use rustix::termios::tcgetwinsize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 use workload_agent::status::IdentityStatus;
 
 use super::tally::Tally;
 use crate::output::{Table, remark};
+use crate::screen;
 
 /// Everything that is shown at one moment.
 #[derive(Debug)]
@@ -156,17 +156,7 @@ impl Display {
     /// Shows the scene.
     pub(super) fn show(self, scene: &Scene<'_>) -> io::Result<()> {
         match self {
-            Self::Screen => {
-                let mut stdout = io::stdout().lock();
-                let text = match tcgetwinsize(&stdout) {
-                    Ok(size) => fit(&scene.screen(), size.ws_col.into(), size.ws_row.into()),
-                    Err(_) => scene.screen(),
-                };
-                // Home, then each line with the rest of it erased, then the rest of the screen.
-                let text = text.replace('\n', "\x1b[K\n");
-                stdout.write_all(format!("\x1b[H{text}\x1b[J").as_bytes())?;
-                stdout.flush()
-            }
+            Self::Screen => screen::draw(&scene.screen()),
             Self::Lines => {
                 remark(&scene.line());
                 Ok(())
@@ -177,20 +167,10 @@ impl Display {
     /// Clears the screen before the first scene.
     pub(super) fn begin(self) -> io::Result<()> {
         match self {
-            Self::Screen => io::stdout().write_all(b"\x1b[2J"),
+            Self::Screen => screen::clear(),
             Self::Lines => Ok(()),
         }
     }
-}
-
-/// What of the text a terminal of this size shows without wrapping or scrolling. Some say that they
-/// have no size; they get all of it.
-fn fit(text: &str, columns: usize, rows: usize) -> String {
-    if columns == 0 || rows == 0 {
-        return text.to_owned();
-    }
-    let cut = |line: &str| line.chars().take(columns).chain(['\n']).collect::<String>();
-    text.lines().take(rows - 1).map(cut).collect()
 }
 
 /// All callers are of one trust domain, so it is left out.
@@ -231,12 +211,6 @@ mod tests {
     fn life_left_is_shown_in_tenths_also_when_it_is_over() {
         assert_eq!(left(NOW + Duration::from_millis(8150), NOW), "8.1 s");
         assert_eq!(left(NOW - Duration::from_millis(300), NOW), "-0.3 s");
-    }
-
-    #[test]
-    fn small_terminal_shows_the_first_columns_and_lines() {
-        assert_eq!(fit("heading\nläßt\nlast\n", 3, 3), "hea\nläß\n");
-        assert_eq!(fit("heading\n", 0, 0), "heading\n");
     }
 
     #[test]

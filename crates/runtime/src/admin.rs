@@ -86,6 +86,17 @@ impl AdminSocket {
 
     /// Answers until the shutdown begins. `POST /drain` is one way to begin it.
     pub async fn serve(self, source: AdminSource, shutdown: Shutdown) -> io::Result<()> {
+        self.serve_with(source, Router::new(), shutdown).await
+    }
+
+    /// As [`AdminSocket::serve`], with what the process itself can show. A route of `more` that
+    /// streams ends by itself when the shutdown begins.
+    pub async fn serve_with(
+        self,
+        source: AdminSource,
+        more: Router,
+        shutdown: Shutdown,
+    ) -> io::Result<()> {
         let Self {
             listener,
             file: _file,
@@ -98,7 +109,8 @@ impl AdminSocket {
             .route("/status", get(status))
             .route("/log-level", put(set_log_level).get(log_level))
             .route("/drain", post(drain))
-            .with_state(source);
+            .with_state(source)
+            .merge(more);
         axum::serve(guarded, routes)
             .with_graceful_shutdown(async move { shutdown.draining().await })
             .await

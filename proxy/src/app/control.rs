@@ -13,6 +13,7 @@ use super::StartError;
 use super::entrance::{self, Entrance};
 use crate::status::StatusBoard;
 use crate::takeover::Desk;
+use crate::telemetry::{Journal, tap_routes};
 
 /// What was bound for them.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct ControlSockets {
 #[derive(Debug)]
 pub(super) struct Control {
     pub(super) admin: AdminSource,
+    pub(super) journal: Journal,
     pub(super) desk: Desk,
     pub(super) board: StatusBoard,
     pub(super) shutdown: Shutdown,
@@ -46,7 +48,8 @@ impl Control {
         let shutdown = self.shutdown;
         if let Some(listener) = sockets.admin {
             let socket = AdminSocket::bound(listener).map_err(StartError::Serve)?;
-            let served = socket.serve(self.admin, shutdown.clone());
+            let tap = tap_routes(&self.journal, &shutdown);
+            let served = socket.serve_with(self.admin, tap, shutdown.clone());
             supervisor.spawn("administration", entrance.clone().then(served));
         }
         if let Some(listener) = sockets.takeover {

@@ -67,7 +67,7 @@ impl Parts {
         Ok(Self {
             announcements: Announcements::new(),
             board: StatusBoard::new(config.workload.clone()),
-            journal: Journal::register(&mut registry, &config.metrics),
+            journal: Journal::register(&mut registry, &config.metrics, config.tracing.as_ref()),
             limits: Arc::new(config.limits.clone()),
             registry,
             publisher,
@@ -104,23 +104,17 @@ impl Parts {
         let entrance = Entrance::new(listening.sockets.clone(), self.tasks.shutdown().clone());
         spawn_outbound(supervisor, &outbound, &entrance, &mut listening)?;
         self.spawn_dns(supervisor, &entrance, listening.dns)?;
-        let tasks = self.tasks.clone();
-        let finished = async move {
-            tasks.shutdown().draining().await;
-            tasks.finished().await;
-        };
         control.spawn(
             listening.control,
             std::mem::take(&mut self.registry),
             &entrance,
             supervisor,
-            finished,
+            finished(&self.tasks),
         )?;
-        self.spawn_access_log(supervisor);
-        let tasks = self.tasks.clone();
+        self.spawn_readers(supervisor)?;
+        let ended = finished(&self.tasks);
         supervisor.spawn("connections", async move {
-            tasks.shutdown().draining().await;
-            tasks.finished().await;
+            ended.await;
             Ok::<(), Infallible>(())
         });
         let housekeeping = self.housekeeping(applications, peers);
@@ -243,20 +237,31 @@ impl Parts {
         }
     }
 
-    fn spawn_access_log(&self, supervisor: &mut Supervisor) {
+    /// What reads the journal: the trace exporter and the access log.
+    fn spawn_readers(&self, supervisor: &mut Supervisor) -> Result<(), StartError> {
+        if let Some(exporter) = self.journal.exporter(&self.config)? {
+            let stop = finished(&self.tasks);
+            supervisor.spawn("trace export", exporter.run(stop));
+        }
         let format = self.config.access_log.format;
         if format == AccessLogFormat::Off {
-            return;
+            return Ok(());
         }
         let records = self.journal.subscribe();
-        let (journal, tasks) = (self.journal.clone(), self.tasks.clone());
-        let stop = async move {
-            tasks.shutdown().draining().await;
-            tasks.finished().await;
-        };
         let output = tokio::io::stdout();
-        let written = write_access_log(journal, records, format, output, stop);
+        let journal = self.journal.clone();
+        let written = write_access_log(journal, records, format, output, finished(&self.tasks));
         supervisor.spawn("access log", written);
+        Ok(())
+    }
+}
+
+/// Resolves when no more calls will be told.
+fn finished(tasks: &Tasks) -> impl Future<Output = ()> + use<> {
+    let tasks = tasks.clone();
+    async move {
+        tasks.shutdown().draining().await;
+        tasks.finished().await;
     }
 }
 

@@ -41,6 +41,15 @@ impl Serialize for CallRecord {
         entry(&mut map, "countersign.rule", self.rule.as_deref())?;
         let decision = self.decision_id.as_ref().map(ToString::to_string);
         entry(&mut map, "countersign.decision_id", decision)?;
+        if let Some(link) = &self.trace {
+            map.serialize_entry("trace_id", &link.trace.to_string())?;
+            entry(&mut map, "span_id", link.span.map(|it| it.to_string()))?;
+            entry(
+                &mut map,
+                "parent_span_id",
+                link.parent.map(|it| it.to_string()),
+            )?;
+        }
         map.serialize_entry("duration", &self.duration.as_secs_f64())?;
         let upstream = self.upstream_duration.map(|it| it.as_secs_f64());
         entry(&mut map, "countersign.upstream.duration", upstream)?;

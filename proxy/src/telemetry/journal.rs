@@ -3,19 +3,24 @@
 //! Invariant: counts are kept for every call and cost no allocation; a record is built only while
 //! somebody listens. Nobody who listens holds up a call: who is too slow loses the oldest.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::HeaderMap;
 use prometheus_client::registry::Registry;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
 use super::exposition::Exposition;
 use super::levels::{Gauges, Level};
 use super::metrics::{Metrics, OpenConnection};
-use super::series::{Book, Key, Series, Shard};
-use crate::config;
+use super::otlp::Exporter;
+use super::series::{Book, Key, Series, Shard, Totals};
+use super::span;
+use super::tracer::{Trace, Tracer};
+use crate::config::{self, Config, InvalidConfig};
 use crate::failure::Reason;
 use crate::record::{CallRecord, Direction, NetworkProtocol, Verdict};
 use crate::status::ProxyStatus;
@@ -36,6 +41,8 @@ struct Inner {
     records: broadcast::Sender<Arc<CallRecord>>,
     metrics: Metrics,
     levels: Gauges,
+    tracer: Tracer,
+    spans: Mutex<Option<mpsc::Receiver<Arc<CallRecord>>>>,
     totals: [AtomicU64; Verdict::ALL.len()],
 }
 
@@ -53,16 +60,30 @@ pub(crate) struct Outcome {
 
 impl Journal {
     /// A journal, and its metrics in the registry.
-    pub(crate) fn register(registry: &mut Registry, config: &config::Metrics) -> Self {
+    pub(crate) fn register(
+        registry: &mut Registry,
+        config: &config::Metrics,
+        tracing: Option<&config::Tracing>,
+    ) -> Self {
         let registry = registry.sub_registry_with_prefix("countersign_proxy");
         let (records, _) = broadcast::channel(RECORDS);
         let book = Arc::new(Book::new(config));
         let exposition = Exposition::new(Arc::clone(&book), config.labels.clone());
         registry.register_collector(Box::new(exposition));
+        let metrics = Metrics::register(registry);
+        let (tracer, spans) = match tracing {
+            Some(tracing) => {
+                let (tracer, spans) = Tracer::on(tracing, metrics.spans());
+                (tracer, Some(spans))
+            }
+            None => (Tracer::off(), None),
+        };
         Self {
             shard: book.shard(),
             inner: Arc::new(Inner {
-                metrics: Metrics::register(registry),
+                metrics,
+                tracer,
+                spans: Mutex::new(spans),
                 levels: Gauges::register(registry, config.series),
                 book,
                 records,
@@ -110,10 +131,40 @@ impl Journal {
         self.inner.records.receiver_count() > 0
     }
 
-    /// Tells whoever listens.
+    /// Tells whoever listens, and the trace that it belongs to.
     pub(crate) fn tell(&self, record: CallRecord) {
-        // Without a reader there is nobody to tell.
-        drop(self.inner.records.send(Arc::new(record)));
+        let record = Arc::new(record);
+        if record.trace.as_ref().is_some_and(|it| it.span.is_some()) {
+            self.inner.tracer.export(&record);
+        }
+        if self.is_observed() {
+            // A reader that has just left misses nothing.
+            drop(self.inner.records.send(record));
+        }
+    }
+
+    /// Reads the trace context that a request brings.
+    pub(crate) fn trace(&self, fields: &HeaderMap) -> Trace {
+        self.inner.tracer.arrive(fields, self.is_observed())
+    }
+
+    /// The task that sends spans; `None` where nothing is traced, or if it was taken before.
+    ///
+    /// # Errors
+    /// If the collector's endpoint is no URL.
+    pub(crate) fn exporter(&self, config: &Config) -> Result<Option<Exporter>, InvalidConfig> {
+        let spans = &self.inner.spans;
+        let spans = spans.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(spans), Some(tracing)) = (spans, &config.tracing) else {
+            return Ok(None);
+        };
+        let resource = span::resource(&config.workload);
+        Exporter::new(tracing, resource, spans, self.inner.metrics.spans()).map(Some)
+    }
+
+    /// All counts of calls.
+    pub(super) fn read(&self) -> BTreeMap<Key, Totals> {
+        self.inner.book.read()
     }
 
     pub(crate) fn subscribe(&self) -> broadcast::Receiver<Arc<CallRecord>> {
@@ -159,7 +210,7 @@ mod tests {
     use super::*;
 
     fn journal(registry: &mut Registry) -> Journal {
-        Journal::register(registry, &config::Metrics::default())
+        Journal::register(registry, &config::Metrics::default(), None)
     }
 
     fn text(registry: &Registry) -> String {

@@ -26,6 +26,7 @@ pub(super) struct Metrics {
     handshakes: Family<ReasonLabels, Counter>,
     handshake_durations: Family<DirectionLabel, Histogram, fn() -> Histogram>,
     records_lost: Family<ReaderLabel, Counter>,
+    spans: SpanCounts,
     feed_age: Gauge<f64, AtomicU64>,
     feed_connected: Gauge,
     revision: Gauge,
@@ -49,10 +50,32 @@ struct ReaderLabel {
     reader: &'static str,
 }
 
+/// What became of spans. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SpanCounts {
+    exported: Counter,
+    dropped: Counter,
+}
+
 /// Counts a connection while it is open.
 #[derive(Debug)]
 pub(crate) struct OpenConnection {
     gauge: Gauge,
+}
+
+impl SpanCounts {
+    pub(super) fn exported(&self, count: u64) {
+        self.exported.inc_by(count);
+    }
+
+    pub(super) fn dropped(&self, count: u64) {
+        self.dropped.inc_by(count);
+    }
+
+    #[cfg(test)]
+    pub(super) fn count_dropped(&self) -> u64 {
+        self.dropped.get()
+    }
 }
 
 impl Metrics {
@@ -64,6 +87,7 @@ impl Metrics {
             handshakes: Family::default(),
             handshake_durations: Family::new_with_constructor(histogram),
             records_lost: Family::default(),
+            spans: SpanCounts::default(),
             feed_age: Gauge::default(),
             feed_connected: Gauge::default(),
             revision: Gauge::default(),
@@ -103,6 +127,10 @@ impl Metrics {
         self.records_lost.get_or_create(&label).inc_by(count);
     }
 
+    pub(super) fn spans(&self) -> SpanCounts {
+        self.spans.clone()
+    }
+
     /// Takes over what the status says.
     pub(super) fn note(&self, status: &ProxyStatus) {
         let age = status
@@ -132,6 +160,10 @@ impl Metrics {
         registry.register_with_unit("handshake_duration", help, Unit::Seconds, durations);
         let help = "Call records that a reader did not take in time";
         registry.register("call_records_lost", help, self.records_lost.clone());
+        let help = "Spans that the trace collector took";
+        registry.register("spans_exported", help, self.spans.exported.clone());
+        let help = "Spans that no trace collector took";
+        registry.register("spans_dropped", help, self.spans.dropped.clone());
     }
 
     fn register_state(&self, registry: &mut Registry) {

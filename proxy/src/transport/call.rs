@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use policy::{DecisionId, Rule};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use crate::failure::Reason;
 use crate::head::PeerWords;
 use crate::live::{Stream, Ticket};
 use crate::record::{CallRecord, Direction, NetworkProtocol, Verdict};
-use crate::telemetry::{Journal, Outcome, Series};
+use crate::telemetry::{Journal, Outcome, Series, Trace};
 
 /// A call in progress. Dropping it counts it.
 #[derive(Debug)]
@@ -35,6 +35,7 @@ pub(crate) struct Call {
     method: Option<Method>,
     /// As received; kept only if somebody listened when the call began.
     path: Option<String>,
+    trace: Trace,
     status: Option<StatusCode>,
     rule: Option<Arc<Rule>>,
     reason: Option<Reason>,
@@ -67,6 +68,7 @@ impl Call {
             lease: None,
             method: None,
             path: None,
+            trace: Trace::default(),
             status: None,
             rule: None,
             reason: None,
@@ -89,9 +91,16 @@ impl Call {
         self.series = Some(series.clone());
     }
 
-    pub(crate) fn asks(&mut self, method: &Method, path: &str) {
+    pub(crate) fn asks(&mut self, method: &Method, path: &str, fields: &HeaderMap) {
         self.method = Some(method.clone());
-        self.path = self.journal.is_observed().then(|| path.to_owned());
+        self.trace = self.journal.trace(fields);
+        let is_told = self.journal.is_observed() || self.trace.is_recorded();
+        self.path = is_told.then(|| path.to_owned());
+    }
+
+    /// Tells the next hop of the trace that the call belongs to.
+    pub(crate) fn lead(&self, fields: &mut HeaderMap) {
+        self.trace.lead(fields);
     }
 
     /// From here on a later configuration can end it.
@@ -200,6 +209,7 @@ impl Call {
             reason: outcome.reason,
             detail: self.detail.take(),
             decision_id: self.decision.take(),
+            trace: self.trace.take_link(),
             duration: outcome.duration,
             upstream_duration: upstream,
             bytes_in: outcome.bytes_in,
@@ -223,7 +233,7 @@ impl Drop for Call {
         };
         let series = self.series.take().unwrap_or_else(found);
         journal.count(&series, &outcome);
-        if journal.is_observed() {
+        if journal.is_observed() || self.trace.is_recorded() {
             let record = self.record(&outcome);
             self.journal.tell(record);
         }

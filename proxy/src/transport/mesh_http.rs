@@ -81,7 +81,7 @@ impl Connection {
         let (parts, body) = request.into_parts();
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let mut call = self.begin();
-        call.asks(&parts.method, parts.uri.path());
+        call.asks(&parts.method, parts.uri.path(), &parts.headers);
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let head = match checked {
             Ok(head) => head,
@@ -124,7 +124,10 @@ impl Connection {
         };
         let upload = Upload::new(body, Arc::clone(permit.stream()));
         let request = match self.request(head, &permit, &served, upload) {
-            Ok(request) => Permitted::new(&permit, request),
+            Ok(mut request) => {
+                call.lead(request.headers_mut());
+                Permitted::new(&permit, request)
+            }
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
         let decision = HeaderValue::from_str(&permit.decision().to_string()).ok();

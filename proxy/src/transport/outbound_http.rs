@@ -42,7 +42,7 @@ impl Outbound {
         let (parts, body) = request.into_parts();
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let mut call = self.begin(wire.protocol(), &UNKNOWN);
-        call.asks(&parts.method, parts.uri.path());
+        call.asks(&parts.method, parts.uri.path(), &parts.headers);
         if let Some(refused) = refused {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
         }
@@ -96,6 +96,7 @@ impl Outbound {
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let has_body = !body.is_end_stream();
         let mut request = outgoing(head, Upload::new(body, Arc::clone(stream)))?;
+        call.lead(request.headers_mut());
         let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
         let mut endpoints = target.balancer.attempts().take(MOST_ATTEMPTS);
         let mut next = endpoints.next();
@@ -110,6 +111,7 @@ impl Outbound {
                 }
                 Err(Attempt::Unprocessed(why)) if !has_body => {
                     request = outgoing(head, Upload::empty(Arc::clone(stream)))?;
+                    call.lead(request.headers_mut());
                     failure = why;
                     // A server that leaves a connection takes the call on the next one.
                     next = (!turned_away).then_some(endpoint);
