@@ -10,7 +10,8 @@ use identity::{SerialNumber, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
 
-/// A peer whose X.509-SVID was verified in this connection's handshake. Cheap to clone.
+/// A peer whose X.509-SVID was verified, and whose possession of its key this connection's
+/// handshake proved. Cheap to clone.
 #[derive(Clone)]
 pub struct PeerIdentity(VerifiedSvid);
 
@@ -35,6 +36,11 @@ impl PeerIdentity {
     #[must_use]
     pub fn not_after(&self) -> OffsetDateTime {
         self.0.validity().not_after()
+    }
+
+    /// Whether the same bundles would vouch for the same chain at `now`.
+    pub(crate) fn holds_at(&self, now: OffsetDateTime) -> bool {
+        self.0.holds_at(now)
     }
 
     /// SHA-256 of the leaf's DER.

@@ -1,9 +1,11 @@
 //! The verifier by SPIFFE ID: path validation against the bundle of the peer's own trust domain,
 //! the leaf rules of X.509-SVIDs, then whether this peer is expected. Host names play no part.
 //!
-//! Invariant: each handshake is judged anew. What was judged is kept only to hand the evidence
-//! from inside the handshake to the stream made of it; evidence that is no longer kept is made by
-//! judging again, never by skipping.
+//! Invariant: each handshake proves the possession of the leaf's key anew. The signatures of a chain
+//! are verified once for as long as nothing that decides about them changes: a verifier belongs to
+//! one generation of bundles, and evidence is taken again only for the very same certificates while
+//! each of them, and the roots, are in the periods they were in. What is not kept is judged again,
+//! never skipped.
 
 use crypto::digest::Sha256;
 use identity::TrustDomain;
@@ -22,8 +24,8 @@ use crate::expected::Expected;
 use crate::peer::PeerIdentity;
 use crate::pinned::PinnedRoots;
 
-/// Handshakes that may be under way at once before evidence is made a second time.
-const HANDSHAKES: usize = 256;
+/// Peers that are remembered; more cost time, no memory.
+const PEERS: usize = 256;
 
 #[derive(Debug)]
 pub(crate) struct PeerVerifier {
@@ -85,7 +87,7 @@ impl PeerVerifier {
             trust,
             certificate_required,
             algorithms: crypto::provider().signature_verification_algorithms,
-            judged: Cache::new(HANDSHAKES),
+            judged: Cache::new(PEERS),
         }
     }
 
@@ -96,18 +98,17 @@ impl PeerVerifier {
         certificates: Option<&[CertificateDer<'static>]>,
         now: OffsetDateTime,
     ) -> Result<Option<Evidence>, Refusal> {
-        let Some((certificates, leaf)) = certificates.and_then(|all| Some((all, all.first()?)))
-        else {
+        let Some(chain) = certificates.filter(|chain| !chain.is_empty()) else {
             return if self.certificate_required {
                 Err(Refusal::NoCertificate)
             } else {
                 Ok(None)
             };
         };
-        if let Some(evidence) = self.judged.find(&Sha256::of(leaf)) {
+        if let Some(evidence) = self.judged.find(&digest(chain)) {
             return Ok(Some(evidence));
         }
-        self.judge(certificates.to_vec(), now).map(Some)
+        self.judge(chain.to_vec(), now).map(Some)
     }
 
     fn judge(
@@ -160,12 +161,18 @@ impl PeerVerifier {
         others: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), rustls::Error> {
+        let now = wall_time(now);
         let chain = std::iter::once(leaf).chain(others);
-        let chain = chain
+        let chain: Vec<_> = chain
             .map(|certificate| certificate.clone().into_owned())
             .collect();
-        let evidence = self.judge(chain, wall_time(now))?;
-        self.judged.keep(Sha256::of(leaf), evidence);
+        let digest = digest(&chain);
+        let known = self.judged.find(&digest);
+        if known.is_some_and(|evidence| evidence.peer.holds_at(now)) {
+            return Ok(());
+        }
+        let evidence = self.judge(chain, now)?;
+        self.judged.keep(digest, evidence);
         Ok(())
     }
 
@@ -177,6 +184,14 @@ impl PeerVerifier {
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, leaf, signature, &self.algorithms)
     }
+}
+
+/// Of all certificates, each with its length, so that no two chains have one.
+fn digest(chain: &[CertificateDer<'_>]) -> Sha256 {
+    let lengths: Vec<_> = chain.iter().map(|it| it.len().to_be_bytes()).collect();
+    let parts = lengths.iter().zip(chain);
+    let parts: Vec<&[u8]> = parts.flat_map(|(length, it)| [&length[..], it]).collect();
+    Sha256::of_parts(&parts)
 }
 
 /// Unreachable while configurations offer TLS 1.3 alone; refused, should that ever change.

@@ -4,6 +4,7 @@
 //! only other source is nothing at all. The roots are those of the trust domain that the leaf's
 //! own ID names (requirements 22, 46, 51, 136), never a merged pool.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use super::bundle::BundleSet;
 use super::certificate::{CertificateError, split_der};
 use super::leaf::LeafFacts;
 use super::path::{self, PathError};
+use super::root::RootCertificate;
 use crate::serial::SerialNumber;
 use crate::spiffe_id::SpiffeId;
 use crate::trust_domain::TrustDomain;
@@ -70,8 +72,8 @@ impl UnverifiedChain {
                 not_after: leaf.validity.not_after(),
             });
         }
-        self.verify_path(&leaf, bundles, now)?;
-        Ok(VerifiedSvid(Arc::new(Evidence::new(leaf, self.0))))
+        let holds = self.verify_path(&leaf, bundles, now)?;
+        Ok(VerifiedSvid(Arc::new(Evidence::new(leaf, holds, self.0))))
     }
 
     /// For `Reattest` alone: valid in all but time. The leaf may have ended, at most `within` ago;
@@ -89,16 +91,18 @@ impl UnverifiedChain {
         if now - not_after > within {
             return Err(SvidError::ExpiredTooLongAgo { not_after });
         }
-        self.verify_path(&leaf, bundles, now.min(not_after))?;
-        Ok(ExpiredSvid(Arc::new(Evidence::new(leaf, self.0))))
+        let holds = self.verify_path(&leaf, bundles, now.min(not_after))?;
+        Ok(ExpiredSvid(Arc::new(Evidence::new(leaf, holds, self.0))))
     }
 
+    /// The time in which no certificate of the path begins or ends, nor a root that may have ended
+    /// it.
     fn verify_path(
         &self,
         leaf: &LeafFacts,
         bundles: &BundleSet,
         at: OffsetDateTime,
-    ) -> Result<(), SvidError> {
+    ) -> Result<RangeInclusive<OffsetDateTime>, SvidError> {
         let trust_domain = leaf.spiffe_id.trust_domain();
         let Some(bundle) = bundles.get(trust_domain) else {
             let trust_domain = trust_domain.clone();
@@ -111,13 +115,19 @@ impl UnverifiedChain {
         }
         let seconds = u64::try_from(at.unix_timestamp()).map_err(|_| SvidError::Clock)?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        path::verify(&self.0, &anchors, time).map_err(|error| match error {
+        let intermediates = path::verify(&self.0, &anchors, time).map_err(|error| match error {
             PathError::Intermediate(reason) => SvidError::Intermediate(reason),
             PathError::Path(reason) => SvidError::Path {
                 trust_domain: trust_domain.clone(),
                 reason,
             },
-        })
+        })?;
+        let roots = bundle.authorities().iter().map(RootCertificate::validity);
+        let periods = roots.filter(|root| root.contains(at)).chain(&intermediates);
+        let whole = leaf.validity.not_before()..=leaf.validity.not_after();
+        Ok(periods.fold(whole, |whole, period| {
+            *whole.start().max(&period.not_before())..=*whole.end().min(&period.not_after())
+        }))
     }
 }
 
@@ -133,18 +143,32 @@ pub struct ExpiredSvid(Arc<Evidence>);
 #[derive(Debug)]
 struct Evidence {
     leaf: LeafFacts,
+    holds: RangeInclusive<OffsetDateTime>,
     digest: Sha256,
     chain: Vec<CertificateDer<'static>>,
 }
 
 impl Evidence {
-    fn new(leaf: LeafFacts, chain: Vec<CertificateDer<'static>>) -> Self {
+    fn new(
+        leaf: LeafFacts,
+        holds: RangeInclusive<OffsetDateTime>,
+        chain: Vec<CertificateDer<'static>>,
+    ) -> Self {
         let digest = Sha256::of(&chain[0]);
         Self {
             leaf,
+            holds,
             digest,
             chain,
         }
+    }
+}
+
+impl VerifiedSvid {
+    /// Whether the same chain, judged against the same bundles, is good at `now` too: leaf,
+    /// intermediates and roots are in their periods as they were when it was verified.
+    pub fn holds_at(&self, now: OffsetDateTime) -> bool {
+        self.0.holds.contains(&now)
     }
 }
 

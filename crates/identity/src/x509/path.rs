@@ -11,6 +11,7 @@ use webpki::{
 
 use super::certificate::CertificateError;
 use super::root::SigningFacts;
+use crate::validity::Validity;
 
 /// id-kp-serverAuth and id-kp-clientAuth (RFC 5280 §4.2.1.12), without tag and length.
 const SERVER_AUTH: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x03, 0x01];
@@ -22,18 +23,22 @@ pub(super) enum PathError {
     Intermediate(CertificateError),
 }
 
+/// The periods of the intermediates that the path uses.
 pub(super) fn verify(
     chain: &[CertificateDer<'static>],
     anchors: &[TrustAnchor<'static>],
     time: UnixTime,
-) -> Result<(), PathError> {
+) -> Result<Vec<Validity>, PathError> {
     let Some((leaf, intermediates)) = chain.split_first() else {
         return Err(PathError::Path(webpki::Error::UnknownIssuer));
     };
-    let refused = Cell::new(None);
+    let (refused, used) = (Cell::new(None), Cell::new(Vec::new()));
     let check_path = |path: &VerifiedPath<'_>| {
-        for intermediate in path.intermediate_certificates() {
-            if let Err(reason) = SigningFacts::check(&intermediate.der()) {
+        let intermediates = path.intermediate_certificates();
+        let facts = intermediates.map(|intermediate| SigningFacts::check(&intermediate.der()));
+        match facts.map(|facts| Ok(facts?.validity)).collect() {
+            Ok(periods) => used.set(periods),
+            Err(reason) => {
                 refused.set(Some(reason));
                 return Err(webpki::Error::UnknownIssuer);
             }
@@ -51,7 +56,7 @@ pub(super) fn verify(
         None,
         Some(&check_path),
     )
-    .map(|_| ())
+    .map(|_| used.take())
     .map_err(|error| match refused.take() {
         Some(reason) => PathError::Intermediate(reason),
         None => PathError::Path(error),

@@ -4,6 +4,7 @@ use identity::x509::{CertificateError, SvidError};
 use proptest::prelude::*;
 use rustls::client::Resumption;
 use rustls::server::ServerSessionMemoryCache;
+use rustls::sign::CertifiedKey;
 use rustls::version::TLS12;
 use rustls::{CipherSuite, ClientConfig, HandshakeKind, NamedGroup};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -215,6 +216,35 @@ async fn a_server_is_refused_from_the_moment_it_expires() {
     let (_, client) = handshake(mesh.server(), config).await;
     let (not_after, now) = (NOW + HOUR, NOW + 2 * HOUR);
     assert_eq!(refusal(client), Refusal::Expired { not_after, now });
+}
+
+#[tokio::test]
+async fn a_server_seen_before_is_refused_once_it_has_expired() {
+    let (mesh, clock) = (Mesh::new("mesh.test"), Clock::default());
+    let (_publisher, credentials) = mesh.credentials("/client", &clock);
+    let (server, expected) = (mesh.server(), mesh.only("/server"));
+    let config = credentials.client_config(expected, &[]).unwrap();
+    let (_, first) = handshake(server.clone(), config.clone()).await;
+    assert!(first.is_ok());
+    clock.advance(2 * HOUR);
+    let (_, second) = handshake(server, config).await;
+    let (not_after, now) = (NOW + HOUR, NOW + 2 * HOUR);
+    assert_eq!(refusal(second), Refusal::Expired { not_after, now });
+}
+
+#[tokio::test]
+async fn a_stolen_certificate_of_a_peer_seen_before_is_refused_without_its_key() {
+    let mesh = Mesh::new("mesh.test");
+    let (genuine, other) = (
+        mesh.leaf("/client").certified(),
+        mesh.leaf("/client").certified(),
+    );
+    let stolen = CertifiedKey::new(genuine.cert.clone(), Arc::clone(&other.key));
+    let server = mesh.server();
+    let (first, _) = handshake(server.clone(), mesh.client_with(Some(genuine))).await;
+    assert!(first.is_ok());
+    let (second, _) = handshake(server, mesh.client_with(Some(Arc::new(stolen)))).await;
+    assert_eq!(refusal(second), Refusal::NoProofOfKey);
 }
 
 #[tokio::test]

@@ -297,6 +297,17 @@ fn concatenated_certificates_are_told_apart() {
 }
 
 #[test]
+fn evidence_holds_no_longer_than_any_certificate_of_its_path() {
+    let mesh = Mesh::new("td");
+    let soon = NOW + Duration::from_secs(60);
+    let chain = mesh.forged_intermediate(|params| params.not_after = soon);
+    let svid = chain.verify(&mesh.bundles(), NOW).unwrap();
+    assert!(svid.holds_at(soon));
+    assert!(!svid.holds_at(soon + Duration::from_secs(1)));
+    assert!(!svid.holds_at(svid.validity().not_before() - Duration::from_secs(1)));
+}
+
+#[test]
 fn evidence_says_what_was_issued() {
     let mesh = Mesh::new("td");
     let key = SigningKey::generate();
