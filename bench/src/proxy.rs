@@ -32,6 +32,7 @@ mod rounds;
 mod slow_reader;
 mod topic;
 mod weight;
+mod workers;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -66,7 +67,7 @@ impl Options {
 }
 
 /// What is not compared but measured of ours alone.
-const OF_OURS: [&str; 4] = ["rss", "slow_reader", "idle_conn", "renewal"];
+const OF_OURS: [&str; 5] = ["rss", "slow_reader", "workers2", "idle_conn", "renewal"];
 
 fn topic_name(text: &str) -> Result<String, String> {
     let topics = Topic::value_variants().iter().map(|topic| topic.name());
@@ -111,6 +112,10 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
     if options.wants("slow_reader") {
         say("slow_reader");
         figures.extend(slow_reader::figures(&ours.pair, options.patience()).await?);
+    }
+    if options.wants("workers2") {
+        say("workers2");
+        figures.extend(workers::figures(&backend, places, options.patience()).await?);
     }
     if options.wants("idle_conn") {
         say("idle_conn");

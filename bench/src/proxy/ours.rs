@@ -53,8 +53,8 @@ spec:
 pub(crate) struct Settings {
     /// Life of the workloads' leaves; they are renewed at half of it.
     pub(crate) life: &'static str,
-    /// Appended to both proxies' configurations, before their sections.
-    pub(crate) proxy: String,
+    /// Of each proxy.
+    pub(crate) workers: usize,
 }
 
 /// Running as long as this is.
@@ -70,7 +70,16 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             life: "23h",
-            proxy: String::new(),
+            workers: 1,
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn with_workers(workers: usize) -> Self {
+        Self {
+            workers,
+            ..Self::default()
         }
     }
 }
@@ -96,8 +105,13 @@ impl Ours {
         let agent = Process::start("countersign-agent", &directory, "agent", &agent);
         let [mesh, mesh_h2, mesh_tcp, http, tcp] = [(); 5].map(|()| free_address());
         let ports = [mesh, mesh_h2, mesh_tcp];
-        let inbound = proxy(&directory, "orders", &settings.proxy, &receiving(ports));
-        let outbound = proxy(&directory, "checkout", &settings.proxy, &calling(http, tcp));
+        let inbound = proxy(&directory, "orders", settings.workers, &receiving(ports));
+        let outbound = proxy(
+            &directory,
+            "checkout",
+            settings.workers,
+            &calling(http, tcp),
+        );
         let [inbound, outbound] = [("orders", inbound), ("checkout", outbound)]
             .map(|(name, config)| Process::start("countersign-proxy", &directory, name, &config));
         let door = |authority: String| Door {
@@ -233,11 +247,11 @@ level = "warn"
     )
 }
 
-fn proxy(directory: &Path, workload: &str, settings: &str, sections: &str) -> String {
+fn proxy(directory: &Path, workload: &str, workers: usize, sections: &str) -> String {
     format!(
         r#"workload = "shop/{workload}"
 feed = "{feed}"
-{settings}
+{process}
 {sections}
 [access_log]
 format = "off"
@@ -248,7 +262,11 @@ connections = 15000
 [log]
 level = "warn"
 "#,
-        feed = directory.join("feed.sock").display()
+        feed = directory.join("feed.sock").display(),
+        process = match workers {
+            1 => String::new(),
+            more => format!("\n[proxy]\nworkers = {more}\n"),
+        },
     )
 }
 
