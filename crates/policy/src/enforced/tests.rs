@@ -148,3 +148,34 @@ fn what_is_enforced_is_taken_and_all_else_is_not() {
         assert_eq!(taken, table[feature] && kind_is_taken, "{feature}");
     }
 }
+
+#[test]
+fn the_page_for_users_has_objects_that_are_read_and_names_what_is_refused() {
+    let page = include_str!("../../../../docs/traffic.md");
+    let blocks = page.split("```").skip(1).step_by(2);
+    let mut kinds = Vec::new();
+    for block in blocks.filter_map(|block| block.strip_prefix("yaml\n")) {
+        let object = read(&serde_saphyr::from_str(block).unwrap()).unwrap();
+        kinds.push(object.key().kind.as_str());
+    }
+    assert_eq!(kinds, ["Service", "Route", "Gateway", "External"]);
+
+    let (_, refused) = page.split_once("## Not yet done").unwrap();
+    let refused: BTreeSet<_> = refused
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
+        .collect();
+    // What only a Route can state is refused with its kind.
+    let own: [&str; 8] = [
+        "Route",
+        "Gateway",
+        "External",
+        "balance",
+        "breaker",
+        "bulkhead",
+        "rateLimit",
+        "health",
+    ];
+    for (feature, enforced) in ENFORCED.iter().filter(|(name, _)| own.contains(name)) {
+        assert_eq!(refused.contains(feature), !enforced, "{feature}");
+    }
+}
