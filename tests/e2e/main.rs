@@ -10,6 +10,7 @@ mod issuance;
 mod joining;
 mod judges;
 mod live_connections;
+mod observability;
 mod other_users;
 mod outage;
 mod policy;

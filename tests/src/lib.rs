@@ -4,6 +4,7 @@
 
 pub mod application;
 pub mod caller;
+pub mod collector;
 pub mod database;
 pub mod echo;
 pub mod mesh;

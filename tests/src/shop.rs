@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use proxy::config::Tracing;
+
 use crate::application::Application;
 use crate::mesh::Mesh;
 use crate::workload::Workload;
@@ -59,10 +61,20 @@ impl Shop {
         Self::open_in(Mesh::with_leaves_of(life).await).await
     }
 
+    /// Whose proxies send spans.
+    pub async fn open_traced(tracing: Tracing) -> Self {
+        Self::open_with(Mesh::start().await, Some(tracing)).await
+    }
+
     async fn open_in(mesh: Mesh) -> Self {
+        Self::open_with(mesh, None).await
+    }
+
+    async fn open_with(mesh: Mesh, tracing: Option<Tracing>) -> Self {
         let application = Application::http().await;
         let orders = mesh
             .workload("shop/orders")
+            .traced(tracing.clone())
             .serving("http", application.address());
         orders.register().await;
         mesh.try_apply(SERVICE).await.expect("the service is valid");
@@ -70,7 +82,8 @@ impl Shop {
             .await
             .expect("the policy is valid");
         let orders = orders.start().await;
-        let checkout = mesh.workload("shop/checkout").start().await;
+        let checkout = mesh.workload("shop/checkout").traced(tracing);
+        let checkout = checkout.start().await;
         Self {
             checkout,
             orders,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
-use proxy::config::{AccessLogFormat, Limits, Outbound, Reach};
+use proxy::config::{AccessLogFormat, Limits, Outbound, Reach, Tracing};
 use proxy::{FeedSource, Proxy};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -29,6 +29,7 @@ pub struct WorkloadBuilder<'a> {
     any_process: bool,
     host: Option<String>,
     limits: Limits,
+    tracing: Option<Tracing>,
     sockets: Option<Sockets>,
 }
 
@@ -60,6 +61,7 @@ impl<'a> WorkloadBuilder<'a> {
             any_process: false,
             host: None,
             limits: Limits::default(),
+            tracing: None,
             sockets: None,
         }
     }
@@ -73,6 +75,12 @@ impl<'a> WorkloadBuilder<'a> {
     /// Of the proxy.
     pub fn limited(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Where the proxy sends spans.
+    pub fn traced(mut self, tracing: Option<Tracing>) -> Self {
+        self.tracing = tracing;
         self
     }
 
@@ -162,9 +170,7 @@ impl<'a> WorkloadBuilder<'a> {
     /// The registry entry and the token; the directory that an agent starts from.
     pub async fn join(&self) -> workload_agent::Config {
         self.register().await;
-        let QualifiedName { namespace, name } = &self.name;
-        let host = self.host.iter().map(|host| format!("-{host}"));
-        let agent = format!("{namespace}-{name}{}", host.collect::<String>());
+        let agent = self.agent_name();
         let token = self
             .mesh
             .join_token(&agent, &[&self.name.to_string()])
@@ -187,6 +193,12 @@ impl<'a> WorkloadBuilder<'a> {
         config
     }
 
+    fn agent_name(&self) -> String {
+        let QualifiedName { namespace, name } = &self.name;
+        let host = self.host.iter().map(|host| format!("-{host}"));
+        format!("{namespace}-{name}{}", host.collect::<String>())
+    }
+
     fn local_applications(&self) -> Vec<workload_agent::config::Application> {
         let applications = self.applications.iter();
         let local = applications.map(|(port, address)| workload_agent::config::Application {
@@ -207,6 +219,10 @@ impl<'a> WorkloadBuilder<'a> {
         });
         config.reach.clone_from(&self.reach);
         config.limits.clone_from(&self.limits);
+        config.tracing.clone_from(&self.tracing);
+        config.listen.metrics = Some(loopback());
+        let admin = self.mesh.directory().join(self.agent_name());
+        config.listen.admin_socket = Some(admin.join("proxy.sock"));
         config.access_log.format = AccessLogFormat::Off;
         config
     }
