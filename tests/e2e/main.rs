@@ -4,6 +4,8 @@ mod bad_frames;
 mod bad_http;
 mod crashes;
 mod drain;
+mod floods;
+mod h2spec;
 mod handshakes;
 mod impostors;
 mod issuance;

@@ -110,6 +110,26 @@ impl Application {
         .await
     }
 
+    /// Answers the first request of each connection with these bytes, whatever they are, and
+    /// keeps the connection.
+    pub async fn saying(answer: &'static str) -> Self {
+        Self::serve(move |mut socket, tally| async move {
+            let mut told = Vec::new();
+            let mut buffer = vec![0; 4096];
+            while !told.windows(4).any(|end| end == b"\r\n\r\n") {
+                match socket.read(&mut buffer).await {
+                    Ok(count @ 1..) => told.extend_from_slice(&buffer[..count]),
+                    _ => return,
+                }
+            }
+            tally.requests.fetch_add(1, Ordering::Relaxed);
+            drop(socket.write_all(answer.as_bytes()).await);
+            // Until the caller goes away.
+            while let Ok(1..) = socket.read(&mut buffer).await {}
+        })
+        .await
+    }
+
     /// How many HTTP requests reached it.
     pub fn requests(&self) -> usize {
         self.tally.requests.load(Ordering::Relaxed)

@@ -7,6 +7,8 @@ pub mod caller;
 pub mod collector;
 pub mod database;
 pub mod echo;
+pub mod frames;
+pub mod holder;
 pub mod mesh;
 pub mod operator;
 pub mod other_user;

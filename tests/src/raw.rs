@@ -94,13 +94,22 @@ impl Client<'_> {
     }
 
     pub async fn connect(self, address: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
+        self.connect_speaking(address, b"h2").await
+    }
+
+    /// Offers one protocol of the caller's choice.
+    pub async fn connect_speaking(
+        self,
+        address: SocketAddr,
+        alpn: &[u8],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpStream::connect(address).await.expect("somebody listens");
         let name = ServerName::IpAddress(address.ip().into());
-        let connector = TlsConnector::from(Arc::new(self.config()));
+        let connector = TlsConnector::from(Arc::new(self.config(alpn)));
         connector.connect(name, socket).await
     }
 
-    fn config(self) -> ClientConfig {
+    fn config(self, alpn: &[u8]) -> ClientConfig {
         let provider = crypto::provider::provider();
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[self.version])
@@ -115,7 +124,7 @@ impl Client<'_> {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(shown)))
             }
         };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![alpn.to_vec()];
         config
     }
 }

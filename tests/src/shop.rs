@@ -63,15 +63,24 @@ impl Shop {
 
     /// Whose proxies send spans.
     pub async fn open_traced(tracing: Tracing) -> Self {
-        Self::open_with(Mesh::start().await, Some(tracing)).await
+        Self::assemble(
+            Mesh::start().await,
+            Application::http().await,
+            Some(tracing),
+        )
+        .await
+    }
+
+    /// With this application behind `shop/orders`.
+    pub async fn open_before(application: Application) -> Self {
+        Self::assemble(Mesh::start().await, application, None).await
     }
 
     async fn open_in(mesh: Mesh) -> Self {
-        Self::open_with(mesh, None).await
+        Self::assemble(mesh, Application::http().await, None).await
     }
 
-    async fn open_with(mesh: Mesh, tracing: Option<Tracing>) -> Self {
-        let application = Application::http().await;
+    async fn assemble(mesh: Mesh, application: Application, tracing: Option<Tracing>) -> Self {
         let orders = mesh
             .workload("shop/orders")
             .traced(tracing.clone())
