@@ -2,11 +2,15 @@
 
 use std::convert::Infallible;
 use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -37,8 +41,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
 const SEND_BUFFER: usize = 256 * 1024;
 
+/// A request may be on its way to a connection that leaves: it is waited for, and answered.
+const LAST_REQUEST: Duration = Duration::from_secs(1);
 /// Finds a peer that has vanished; an idle one costs a PING.
-const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+const PING_EVERY: Duration = Duration::from_secs(30);
 
 /// Serves until the connection ends. When `leave` resolves, the peer is told (GOAWAY, or
 /// `Connection: close`), and what is in flight finishes.
@@ -80,10 +86,27 @@ where
         .header_read_timeout(limits.header_read.duration())
         .max_headers(limits.headers)
         .max_buf_size((limits.header_bytes as usize).max(8 * 1024));
+    let leaving = Arc::new(AtomicBool::new(false));
+    let last = Arc::clone(&leaving);
+    let service = service_fn(move |request| {
+        let (answer, last) = (service.call(request), Arc::clone(&last));
+        async move {
+            let mut answer = answer.await?;
+            if last.load(Ordering::Relaxed) {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(answer)
+        }
+    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = leave => {}
+        () = leave => leaving.store(true, Ordering::Relaxed),
+    }
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = tokio::time::sleep(LAST_REQUEST) => {}
     }
     connection.as_mut().graceful_shutdown();
     connection.await
