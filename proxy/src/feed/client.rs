@@ -48,6 +48,8 @@ pub(crate) struct Freshness {
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const SECOND_COMPLAINT: Duration = Duration::from_secs(10);
+const RAREST_COMPLAINT: Duration = Duration::from_secs(600);
 
 impl Feed {
     /// Subscribes again and again until the proxy has drained.
@@ -78,21 +80,43 @@ impl Feed {
 
     async fn subscribe(&mut self) -> Result<(), InvalidBackoff> {
         let mut backoff = Backoff::try_new(FIRST_PAUSE, LONGEST_PAUSE, 0.5)?;
+        let mut complaints = Complaints::default();
         loop {
             let error = match Session::open(self).await {
                 Ok(session) => {
                     backoff.reset();
+                    complaints = Complaints::default();
                     session.run().await
                 }
                 Err(error) => error,
             };
-            let error = runtime::exit::one_line(&error);
-            tracing::warn!(
-                error,
-                "the feed is lost; the last configuration stays in force"
-            );
+            if complaints.is_due(Instant::now()) {
+                let error = runtime::exit::one_line(&error);
+                tracing::warn!(
+                    error,
+                    "the feed is lost; the last configuration stays in force"
+                );
+            }
             tokio::time::sleep(backoff.next(SystemRandom.unit())).await;
         }
+    }
+}
+
+/// Says that the feed is lost at once, and then ever more rarely while it is.
+#[derive(Debug, Default)]
+struct Complaints {
+    again: Option<(Instant, Duration)>,
+}
+
+impl Complaints {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let pause = match self.again {
+            None => SECOND_COMPLAINT,
+            Some((at, pause)) if now >= at => (pause * 2).min(RAREST_COMPLAINT),
+            Some(_) => return false,
+        };
+        self.again = Some((now + pause, pause));
+        true
     }
 }
 
@@ -117,5 +141,20 @@ async fn drained(tasks: &Tasks) {
     tokio::select! {
         () = tasks.finished() => {}
         () = tasks.shutdown().forced() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_feed_is_told_at_once_and_then_ever_more_rarely() {
+        let lost = Instant::now();
+        let mut complaints = Complaints::default();
+        let told: Vec<u64> = (0..120)
+            .filter(|at| complaints.is_due(lost + Duration::from_secs(*at)))
+            .collect();
+        assert_eq!(told, [0, 10, 30, 70]);
     }
 }
