@@ -9,6 +9,7 @@ pub mod database;
 pub mod echo;
 pub mod frames;
 pub mod holder;
+pub mod host;
 pub mod mesh;
 pub mod operator;
 pub mod other_user;

@@ -33,6 +33,24 @@ impl CaProcess {
         Self::launch(directory, agents, config).await
     }
 
+    /// With these `[lifetimes]`.
+    pub async fn start_with(lifetimes: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let agents = free_address();
+        let config = configuration(directory.path(), agents);
+        let config = format!("{config}\n[lifetimes]\n{lifetimes}");
+        Self::launch(directory, agents, config).await
+    }
+
+    /// Writes the objects of a YAML text as one revision.
+    pub async fn try_apply(&self, yaml: &str) -> Option<String> {
+        let objects = policy::parse_documents(yaml).expect("valid objects");
+        let objects: Vec<_> = objects.iter().map(policy::Resource::to_json).collect();
+        let changeset = json!({"reason": "test", "apply": objects});
+        let answer = self.admin.post("/v1/changesets", &changeset).await.ok()?;
+        Some(answer["revision"].as_str()?.to_owned())
+    }
+
     /// kill -9, and the same program on the same store and ports.
     pub async fn crash_and_restart(self) -> Self {
         let Self {

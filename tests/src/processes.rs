@@ -23,6 +23,20 @@ impl Process {
     /// # Panics
     /// When the binary was not built: `cargo build --workspace --bins` does it.
     pub fn start(binary: &str, directory: &Path, name: &str, config: &str) -> Self {
+        Self::start_with(binary, directory, name, config, &[])
+    }
+
+    /// With more arguments than the configuration.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub fn start_with(
+        binary: &str,
+        directory: &Path,
+        name: &str,
+        config: &str,
+        arguments: &[&str],
+    ) -> Self {
         let config_file = directory.join(format!("{name}.toml"));
         fs::write(&config_file, config).expect("the test's directory is writable");
         let log = directory.join(format!("{name}.log"));
@@ -32,6 +46,7 @@ impl Process {
         let child = Command::new(&path)
             .arg("--config")
             .arg(config_file)
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)
@@ -61,6 +76,11 @@ impl Process {
 
     /// As a crash or the kernel would end it.
     pub async fn kill(mut self) {
+        self.kill_now().await;
+    }
+
+    /// As [`Process::kill`]; the handle stays, for what it said.
+    pub async fn kill_now(&mut self) {
         self.child
             .kill()
             .await
@@ -75,6 +95,15 @@ impl Process {
             .wait()
             .await
             .expect("our own child can be awaited")
+    }
+
+    /// Asks it to end, as an operator would, without waiting.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn ask_to_end(&self) {
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child can be signalled");
     }
 
     /// How it ended by itself.

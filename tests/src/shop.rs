@@ -34,7 +34,7 @@ spec:
   allow: []
 "#;
 
-const SERVICE: &str = r#"
+pub const SERVICE: &str = r#"
 apiVersion: countersign.dev/v1
 kind: Service
 metadata: {namespace: shop, name: orders}

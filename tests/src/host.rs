@@ -1,0 +1,167 @@
+//! A host as an operator would run it: the agent and the proxies as processes of their own, in a
+//! directory of their own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::getuid;
+use runtime::files::{private_directory, write_private};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+
+use crate::operator::CaProcess;
+use crate::processes::{Process, free_address};
+use crate::waiting::eventually;
+
+/// One workload's agent and proxy.
+#[derive(Debug)]
+pub struct Host {
+    pub agent: Process,
+    pub proxy: Process,
+    pub outbound: SocketAddr,
+    directory: PathBuf,
+    agent_config: String,
+    proxy_config: String,
+    proxies: usize,
+}
+
+impl Host {
+    /// Joins an agent for `workload`, whose application for port `http` is at `application`, and
+    /// waits until its proxy is ready.
+    pub async fn start(
+        ca: &CaProcess,
+        name: &str,
+        workload: &str,
+        application: Option<SocketAddr>,
+    ) -> Self {
+        let directory = ca.directory().join(name);
+        private_directory(&directory).expect("a directory");
+        let token = ca.join_token(name, &[workload]).await;
+        write_private(directory.join("join-token"), token.to_string().as_bytes())
+            .expect("writable");
+        let outbound = free_address();
+        let agent_config = agent_config(&directory, workload, application);
+        let proxy_config = proxy_config(&directory, workload, outbound);
+        let host = Self {
+            agent: Process::start("countersign-agent", &directory, "agent", &agent_config),
+            proxy: Process::start("countersign-proxy", &directory, "proxy-0", &proxy_config),
+            outbound,
+            directory,
+            agent_config,
+            proxy_config,
+            proxies: 1,
+        };
+        host.ready().await;
+        host
+    }
+
+    /// Returns once the proxy that answers says that it is ready.
+    pub async fn ready(&self) -> Value {
+        let what = "the proxy is ready";
+        eventually(what, || async {
+            let status = self.status().await?;
+            (status["ready"] == true).then_some(status)
+        })
+        .await
+    }
+
+    /// What the proxy says on its administration socket.
+    pub async fn status(&self) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.directory.join("admin.sock"))
+            .await
+            .ok()?;
+        let request = b"GET /status HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.ok()?;
+        serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
+    }
+
+    /// A second proxy, which takes the sockets of the first.
+    pub fn successor(&mut self) -> Process {
+        let name = format!("proxy-{}", self.proxies);
+        self.proxies += 1;
+        Process::start_with(
+            "countersign-proxy",
+            &self.directory,
+            &name,
+            &self.proxy_config,
+            &["--takeover"],
+        )
+    }
+
+    /// Puts a successor in the place of the proxy; returns the one before, which drains.
+    pub async fn take_over(&mut self) -> Process {
+        let successor = self.successor();
+        eventually("it has taken over", || async {
+            let said = successor.said();
+            said.contains("has taken over").then_some(())
+        })
+        .await;
+        std::mem::replace(&mut self.proxy, successor)
+    }
+
+    /// kill -9 of the agent, and another on the same state.
+    pub async fn crash_agent(&mut self) {
+        self.stop_agent().await;
+        self.agent = Process::start(
+            "countersign-agent",
+            &self.directory,
+            "agent",
+            &self.agent_config,
+        );
+    }
+
+    /// kill -9 of the agent.
+    pub async fn stop_agent(&mut self) {
+        self.agent.kill_now().await;
+    }
+
+    /// kill -9 of the proxy, and another.
+    pub async fn crash_proxy(&mut self) {
+        self.proxy.kill_now().await;
+        self.proxy = self.successor();
+    }
+
+    /// Another proxy, after the one before has ended.
+    pub fn start_proxy_again(&mut self) {
+        self.proxy = self.successor();
+    }
+
+    pub fn takeover_socket(&self) -> PathBuf {
+        self.directory.join("takeover.sock")
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+}
+
+fn agent_config(directory: &Path, workload: &str, application: Option<SocketAddr>) -> String {
+    let (at, uid) = (directory.display(), getuid());
+    let application = application.map_or_else(String::new, |address| {
+        format!(
+            "[[applications]]\nservice = \"{workload}\"\nport = \"http\"\naddress = \"{address}\"\n"
+        )
+    });
+    format!(
+        "state_dir = \"{at}/state\"\n\
+         [join]\ntoken_file = \"{at}/join-token\"\n\
+         [workload_api]\nsocket = \"{at}/workload.sock\"\n\
+         [feed]\nsocket = \"{at}/feed.sock\"\n\
+         [[proxies]]\nuid = {uid}\nworkloads = [\"{workload}\"]\n\
+         {application}[log]\nlevel = \"warn\"\n"
+    )
+}
+
+fn proxy_config(directory: &Path, workload: &str, outbound: SocketAddr) -> String {
+    let at = directory.display();
+    format!(
+        "workload = \"{workload}\"\nfeed = \"{at}/feed.sock\"\n\
+         [outbound]\nlisten = \"{outbound}\"\n\
+         [listen]\nadmin_socket = \"{at}/admin.sock\"\n\
+         [access_log]\nformat = \"off\"\n\
+         [drain]\ndeadline = \"10s\"\n"
+    )
+}
