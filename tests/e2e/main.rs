@@ -20,5 +20,7 @@ mod pressure;
 mod protocols;
 mod refused_starts;
 mod renewal;
+mod sandbox;
 mod smoke;
+mod takeover;
 mod tcp;
