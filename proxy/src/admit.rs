@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+use http::HeaderValue;
 use identity::SpiffeId;
 use policy::{
     CanonicalPath, DecisionId, HeaderLookup, HeaderValues, PolicySnapshot, Question, RequestPath,
@@ -14,19 +14,18 @@ use policy::{
 };
 use runtime::Clock;
 use time::OffsetDateTime;
-use tokio::sync::watch;
 
 use crate::failure::Reason;
-use crate::head::{RequestHead, RequestTarget};
-use crate::live::{Judged, Live, Stale, Stream, Ticket};
+use crate::head::{self, RequestHead, RequestTarget};
+use crate::live::{Judged, Shard, Stale, Ticket};
 use crate::service_port::ServicePort;
-use crate::state::MeshState;
+use crate::state::{MeshState, States};
 
 /// What a decision was made about; kept as long as the stream lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     pub source: SpiffeId,
-    pub target: ServicePort,
+    pub target: Arc<ServicePort>,
     pub request: JudgedRequest,
 }
 
@@ -35,27 +34,27 @@ pub(crate) enum JudgedRequest {
     /// A connection as such, to a TCP port.
     Connection,
     Http {
-        method: Method,
+        head: Arc<RequestHead>,
         path: JudgedPath,
-        fields: JudgedFields,
     },
 }
 
 /// What is judged, and what the application gets: the canonical path, or the asterisk of
 /// `OPTIONS *`, which no path rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct JudgedPath(RequestPath);
+pub(crate) struct JudgedPath(Arc<RequestPath>);
 
-/// Header fields as the application gets them.
-#[derive(Clone, Debug)]
-pub(crate) struct JudgedFields(HeaderMap);
+/// Header fields as the caller sent them, less what ends at this hop.
+#[derive(Debug)]
+struct JudgedFields<'a>(&'a RequestHead);
 
 /// Who asks, as mutual TLS proved it.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     spiffe_id: SpiffeId,
     not_after: OffsetDateTime,
-    leaf_sha256: String,
+    /// What the application is told about it.
+    identity: HeaderValue,
 }
 
 /// Leave to pass one request or connection on to the application. Only the gate makes one.
@@ -77,16 +76,16 @@ pub(crate) struct Denied {
     pub decision: Option<DecisionId>,
 }
 
-/// Judges by the configuration in force. Cheap to clone.
+/// Judges by the configuration in force, for one worker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
-    states: watch::Receiver<Arc<MeshState>>,
-    live: Live,
+    states: States,
+    live: Shard,
     clock: Clock,
 }
 
 impl Gate {
-    pub(crate) fn new(states: watch::Receiver<Arc<MeshState>>, live: Live, clock: Clock) -> Self {
+    pub(crate) fn new(states: States, live: Shard, clock: Clock) -> Self {
         Self {
             states,
             live,
@@ -96,22 +95,26 @@ impl Gate {
 
     /// The configuration in force.
     pub(crate) fn state(&self) -> Arc<MeshState> {
-        Arc::clone(&self.states.borrow())
+        self.states.current()
     }
 
     /// Judges a connection to a TCP port.
     ///
     /// # Errors
     /// A refusal, with its reason and decision.
-    pub(crate) fn connection(&self, peer: &Peer, target: &ServicePort) -> Result<Permit, Denied> {
+    pub(crate) fn connection(
+        &self,
+        peer: &Peer,
+        target: &Arc<ServicePort>,
+    ) -> Result<Permit, Denied> {
         self.judge(
             peer,
             Inputs {
                 source: peer.spiffe_id.clone(),
-                target: target.clone(),
+                target: Arc::clone(target),
                 request: JudgedRequest::Connection,
             },
-            JudgedPath(RequestPath::Asterisk),
+            JudgedPath(Arc::new(RequestPath::Asterisk)),
         )
     }
 
@@ -122,19 +125,18 @@ impl Gate {
     pub(crate) fn request(
         &self,
         peer: &Peer,
-        target: &ServicePort,
-        head: &RequestHead,
+        target: &Arc<ServicePort>,
+        head: &Arc<RequestHead>,
     ) -> Result<Permit, Denied> {
         let path = judged_path(head.target())?;
         self.judge(
             peer,
             Inputs {
                 source: peer.spiffe_id.clone(),
-                target: target.clone(),
+                target: Arc::clone(target),
                 request: JudgedRequest::Http {
-                    method: head.method().clone(),
+                    head: Arc::clone(head),
                     path: path.clone(),
-                    fields: JudgedFields(head.fields().clone()),
                 },
             },
             path,
@@ -179,7 +181,10 @@ impl Peer {
         Self {
             spiffe_id: identity.spiffe_id().clone(),
             not_after: identity.not_after(),
-            leaf_sha256: identity.leaf_digest().to_string(),
+            identity: head::identity(
+                &identity.leaf_digest().to_string(),
+                identity.spiffe_id().as_str(),
+            ),
         }
     }
 
@@ -191,9 +196,9 @@ impl Peer {
         self.not_after
     }
 
-    /// Lower-case hexadecimal.
-    pub(crate) fn leaf_sha256(&self) -> &str {
-        &self.leaf_sha256
+    /// The value of the identity field: the leaf's SHA-256 and the SPIFFE ID.
+    pub(crate) fn identity(&self) -> &HeaderValue {
+        &self.identity
     }
 }
 
@@ -201,10 +206,6 @@ impl Permit {
     /// The stream's place among the live ones, for as long as the stream lasts.
     pub(crate) fn into_ticket(self) -> Ticket {
         self.ticket
-    }
-
-    pub(crate) fn stream(&self) -> &Arc<Stream> {
-        self.ticket.stream()
     }
 
     /// The rule that said yes.
@@ -224,16 +225,20 @@ impl Permit {
 
 impl JudgedPath {
     pub(crate) fn as_str(&self) -> &str {
-        match &self.0 {
+        match &*self.0 {
             RequestPath::Canonical(path) => path.as_str(),
             RequestPath::Asterisk | RequestPath::Authority | RequestPath::Ambiguous(_) => "*",
         }
     }
 }
 
-impl HeaderLookup for JudgedFields {
+impl HeaderLookup for JudgedFields<'_> {
     fn lookup(&self, name: &str) -> HeaderValues<'_> {
-        let mut values = self.0.get_all(name).iter();
+        // It was set by this proxy: no rule is about it.
+        if name == head::IDENTITY.as_str() {
+            return HeaderValues::Absent;
+        }
+        let mut values = self.0.fields().get_all(name).iter();
         match (values.next(), values.next()) {
             (None, _) => HeaderValues::Absent,
             (Some(value), None) => HeaderValues::One(value.as_bytes()),
@@ -249,9 +254,9 @@ pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) ->
 
 fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
     match target {
-        RequestTarget::Asterisk => Ok(JudgedPath(RequestPath::Asterisk)),
+        RequestTarget::Asterisk => Ok(JudgedPath(Arc::new(RequestPath::Asterisk))),
         RequestTarget::Path { path, .. } => CanonicalPath::parse(path)
-            .map(|path| JudgedPath(RequestPath::Canonical(path)))
+            .map(|path| JudgedPath(Arc::new(RequestPath::Canonical(path))))
             .map_err(|ambiguous| Denied {
                 reason: Reason::PathAmbiguous,
                 detail: ambiguous.to_string(),
@@ -261,17 +266,17 @@ fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
 }
 
 fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(Arc<Rule>, DecisionId), Denied> {
+    let fields;
     let request = match &inputs.request {
         JudgedRequest::Connection => policy::Request::Connection,
-        JudgedRequest::Http {
-            method,
-            path,
-            fields,
-        } => policy::Request::Http {
-            method: method.as_str(),
-            path: &path.0,
-            headers: fields,
-        },
+        JudgedRequest::Http { head, path } => {
+            fields = JudgedFields(head);
+            policy::Request::Http {
+                method: head.method().as_str(),
+                path: &path.0,
+                headers: &fields,
+            }
+        }
     };
     let decision = policy.judge(&Question {
         source: &inputs.source,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +22,7 @@ use crate::sockets::{BindError, SocketName, Sockets};
 use crate::status::{ProxyStatus, StatusBoard};
 use crate::takeover::{Desk, HandedOver, Predecessor, TakeoverError, relieve};
 use crate::telemetry::Journal;
+use crate::worker::Workers;
 
 mod control;
 mod entrance;
@@ -39,7 +39,6 @@ use wire::Parts;
 /// notice, before nothing is accepted any more.
 const WITHDRAW: Duration = Duration::from_millis(500);
 const NOTICE: Duration = Duration::from_millis(300);
-const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 
 /// A running proxy. Dropping it ends it without a drain.
 #[derive(Debug)]
@@ -53,6 +52,7 @@ pub struct Proxy {
     handed_over: HandedOver,
     reach: BTreeMap<ServicePort, SocketAddr>,
     dns: Vec<SocketAddr>,
+    workers: Option<Workers>,
 }
 
 /// Why the proxy did not start. Nothing of it runs then.
@@ -70,6 +70,8 @@ pub enum StartError {
     NoResolvers(#[from] NoResolvers),
     #[error("the kernel does not tell who calls (sock_diag), so no local port can be guarded")]
     CallerGuard(#[source] io::Error),
+    #[error("cannot start a worker")]
+    Worker(#[source] io::Error),
 }
 
 impl Proxy {
@@ -93,7 +95,8 @@ impl Proxy {
         log_level: Option<LogLevelHandle>,
     ) -> Result<Self, StartError> {
         config.check()?;
-        Self::start_on(config, feed, clock, log_level, Sockets::new(WORKERS), None)
+        let sockets = Sockets::new(config.proxy.workers);
+        Self::start_on(config, feed, clock, log_level, sockets, None)
     }
 
     /// As [`Proxy::start_with`], in the place of the proxy that runs with this configuration, if
@@ -112,11 +115,12 @@ impl Proxy {
         let Some(path) = config.takeover_socket() else {
             return Err(InvalidConfig::NoTakeoverSocket.into());
         };
+        let workers = config.proxy.workers;
         let (sockets, predecessor) = match Predecessor::ask(&path, &config.workload).await? {
             Some((predecessor, inherited)) => {
-                (Sockets::inherit(WORKERS, inherited), Some(predecessor))
+                (Sockets::inherit(workers, inherited), Some(predecessor))
             }
-            None => (Sockets::new(WORKERS), None),
+            None => (Sockets::new(workers), None),
         };
         Self::start_on(config, feed, clock, log_level, sockets, predecessor)
     }
@@ -142,6 +146,7 @@ impl Proxy {
             reach: listening.reach_addresses(),
             dns: listening.dns_addresses(),
             asked: Shutdown::pair().0,
+            workers: None,
             sockets,
             supervisor,
         };
@@ -158,7 +163,8 @@ impl Proxy {
             board: proxy.board.clone(),
             shutdown: proxy.supervisor.shutdown(),
         };
-        parts.spawn(&mut proxy.supervisor, listening, feed, control)?;
+        let workers = parts.spawn(&mut proxy.supervisor, listening, feed, control)?;
+        proxy.workers = Some(workers);
         if let Some(predecessor) = predecessor {
             proxy.relieve(predecessor, succession);
         }
@@ -260,12 +266,15 @@ impl Proxy {
             tokio::time::sleep(NOTICE.min(deadline)).await;
         }
         self.sockets.close_all();
-        self.supervisor.drain(deadline).await
+        let drained = self.supervisor.drain(deadline).await;
+        ended(self.workers).await;
+        drained
     }
 
     /// Ends at once, as a crash would.
     pub async fn kill(self) {
         self.supervisor.kill().await;
+        ended(self.workers).await;
     }
 
     fn admin_source(&self, log_level: Option<LogLevelHandle>) -> AdminSource {
@@ -275,5 +284,12 @@ impl Proxy {
             log_level,
             trigger: self.asked.clone(),
         }
+    }
+}
+
+/// Their threads have been told; what they held is free once they have ended.
+async fn ended(workers: Option<Workers>) {
+    if let Some(workers) = workers {
+        workers.ended().await;
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub struct Config {
     /// The agent's mesh-feed socket. Left out where the feed is given in process.
     #[serde(default)]
     pub feed: Option<PathBuf>,
+    #[serde(default)]
+    pub proxy: Process,
     #[serde(default)]
     pub mesh: Mesh,
     #[serde(default)]
@@ -59,6 +62,14 @@ pub struct Config {
     pub sandbox: Sandbox,
     #[serde(default)]
     pub log: TelemetryOptions,
+}
+
+/// How much of the host the proxy uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Process {
+    /// Threads that carry calls, each with connections of its own.
+    pub workers: NonZeroUsize,
 }
 
 /// Where other proxies reach this workload.
@@ -146,6 +157,9 @@ pub struct Limits {
     pub streams: u32,
 }
 
+/// More threads than this are a mistake.
+const MOST_WORKERS: usize = 64;
+
 /// A value that is wrong in itself.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidConfig {
@@ -163,6 +177,8 @@ pub enum InvalidConfig {
     OtherPort { field: &'static str, port: u16 },
     #[error("must not be zero")]
     ZeroLimit { field: &'static str },
+    #[error("{workers} is more than {MOST_WORKERS}")]
+    Workers { workers: NonZeroUsize },
     #[error("must not be zero: calls are counted in one series at least")]
     NoSeries,
     #[error("{rule}")]
@@ -201,6 +217,7 @@ impl Config {
         Self {
             workload,
             feed: None,
+            proxy: Process::default(),
             mesh: Mesh::default(),
             outbound: None,
             transparent: Transparent::default(),
@@ -232,6 +249,10 @@ impl Config {
     pub fn check(&self) -> Result<(), InvalidConfig> {
         self.check_listeners()?;
         self.check_ports()?;
+        let workers = self.proxy.workers;
+        if workers.get() > MOST_WORKERS {
+            return Err(InvalidConfig::Workers { workers });
+        }
         self.transparent.check()?;
         if let Some(dns) = &self.dns {
             dns.check()?;
@@ -296,6 +317,7 @@ impl InvalidConfig {
             Self::ZeroLimit { field } => format!("limits.{field}"),
             Self::Tracing { field, .. } => format!("tracing.{field}"),
             Self::NoSeries => "metrics.series".to_owned(),
+            Self::Workers { .. } => "proxy.workers".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
             Self::NoTakeoverSocket => "takeover.socket".to_owned(),
             Self::DuplicatePort { .. } => "mesh.ports".to_owned(),
@@ -331,6 +353,14 @@ impl Limits {
         match zero {
             Some(field) => Err(InvalidConfig::ZeroLimit { field }),
             None => Ok(()),
+        }
+    }
+}
+
+impl Default for Process {
+    fn default() -> Self {
+        Self {
+            workers: NonZeroUsize::MIN,
         }
     }
 }
@@ -436,6 +466,12 @@ mod tests {
         parse(meant).unwrap().check().unwrap();
         let local = "[tracing]\nendpoint = \"http://[::1]:4317\"\nratio = 1.5";
         refused(local, "tracing.ratio");
+    }
+
+    #[test]
+    fn a_number_of_workers_out_of_range_is_refused() {
+        refused("[proxy]\nworkers = 65", "proxy.workers");
+        assert!(parse("[proxy]\nworkers = 0").is_err());
     }
 
     #[test]

@@ -110,6 +110,16 @@ impl RequestHead {
         })
     }
 
+    /// Sets what only this proxy says, in place of whatever there is.
+    pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.fields.insert(name, value);
+    }
+
+    /// One Cookie field, as HTTP/1 has it.
+    pub(crate) fn join_cookies(&mut self) {
+        fields::join_cookies(&mut self.fields);
+    }
+
     pub(crate) fn method(&self) -> &Method {
         &self.method
     }
@@ -125,6 +135,11 @@ impl RequestHead {
     /// End-to-end fields, without Host.
     pub(crate) fn fields(&self) -> &HeaderMap {
         &self.fields
+    }
+
+    /// For what this proxy adds to them.
+    pub(crate) fn fields_mut(&mut self) -> &mut HeaderMap {
+        &mut self.fields
     }
 
     /// Whether the caller said `TE: trailers`.
@@ -163,7 +178,9 @@ pub(crate) fn is_grpc(fields: &HeaderMap) -> bool {
 pub(crate) fn clean_response(fields: &mut HeaderMap) -> PeerWords {
     let words = PeerWords {
         reason: single(fields, &REASON).and_then(|text| text.parse().ok()),
-        decision: single(fields, &DECISION).filter(|text| is_decision_id(text)),
+        decision: single_value(fields, &DECISION)
+            .filter(|value| is_decision_id(value.as_bytes()))
+            .cloned(),
     };
     fields::remove_hop_by_hop(fields);
     fields::remove_reserved(fields);
@@ -174,27 +191,29 @@ pub(crate) fn clean_response(fields: &mut HeaderMap) -> PeerWords {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PeerWords {
     pub reason: Option<Reason>,
-    pub decision: Option<String>,
+    pub decision: Option<HeaderValue>,
 }
 
-/// Sets the identity header to what mutual TLS proved: the leaf's SHA-256 and its SPIFFE ID.
-pub(crate) fn set_identity(fields: &mut HeaderMap, leaf_sha256: &str, spiffe_id: &str) {
+/// What the identity field says: what mutual TLS proved, the leaf's SHA-256 and its SPIFFE ID.
+pub(crate) fn identity(leaf_sha256: &str, spiffe_id: &str) -> HeaderValue {
     let text = format!("Hash={leaf_sha256};URI={spiffe_id}");
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        fields.insert(IDENTITY, value);
-    }
+    HeaderValue::from_str(&text).expect("hexadecimal digits and SPIFFE IDs are printable ASCII")
 }
 
-fn single(fields: &HeaderMap, name: &HeaderName) -> Option<String> {
+fn single<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    single_value(fields, name)?.to_str().ok()
+}
+
+fn single_value<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = fields.get_all(name).iter();
-    let value = values.next()?.to_str().ok()?.to_owned();
+    let value = values.next()?;
     values.next().is_none().then_some(value)
 }
 
-fn is_decision_id(text: &str) -> bool {
+fn is_decision_id(text: &[u8]) -> bool {
     text.len() == 32
         && text
-            .bytes()
+            .iter()
             .all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'))
 }
 

@@ -34,6 +34,7 @@ pub mod trace_context;
 mod traffic;
 mod transparent;
 mod transport;
+mod worker;
 
 pub use app::{FeedSource, Proxy, StartError};
 pub use config::Config;

@@ -4,29 +4,35 @@
 //! version of the configuration that judged it. A newer version judges every entry again before
 //! it counts as applied, so no stream outlives the policy that permitted it.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::admit::{Inputs, JudgedRequest};
 use crate::failure::Reason;
 
-/// The table of live streams. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The table of live streams, in one shard for each worker. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Live {
+    shards: Arc<[Shard]>,
+}
+
+/// What one worker carries. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Shard {
     table: Arc<Mutex<Table>>,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     version: u64,
-    next: u64,
-    streams: HashMap<u64, Arc<Stream>>,
+    streams: Vec<Option<Arc<Stream>>>,
+    free: Vec<usize>,
 }
 
 /// One request or connection: how much it moved, when it last did, and whether it was ended.
@@ -36,7 +42,8 @@ pub(crate) struct Stream {
     touched_ms: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
-    ended: CancellationToken,
+    /// The task that carries it; it has one.
+    carrier: AtomicWaker,
     reason: OnceLock<Reason>,
     judged: Option<Judged>,
 }
@@ -52,8 +59,8 @@ pub(crate) struct Judged {
 /// Keeps a stream in the table while it lives.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    table: Arc<Mutex<Table>>,
-    key: u64,
+    shard: Shard,
+    key: usize,
     stream: Arc<Stream>,
 }
 
@@ -74,6 +81,35 @@ pub(crate) struct Sweep {
 }
 
 impl Live {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            shards: (0..workers.max(1)).map(|_| Shard::default()).collect(),
+        }
+    }
+
+    /// The share of a worker; workers beyond the last share with others.
+    pub(crate) fn shard(&self, worker: usize) -> Shard {
+        self.shards[worker % self.shards.len()].clone()
+    }
+
+    /// Puts a version in force and ends what it does not permit. When this returns, nothing
+    /// lives by an older version. Returns how many streams it ended.
+    pub(crate) fn judge_again(&self, version: u64, permits: impl Fn(&Inputs) -> bool) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|it| it.judge_again(version, &permits)).sum()
+    }
+
+    /// Ends what has lived, idled or outlived its certificate for too long.
+    pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
+        self.shards.iter().map(|it| it.sweep(sweep)).sum()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.shards.iter().map(Shard::count).sum()
+    }
+}
+
+impl Shard {
     /// Enters a stream that configuration `version` permitted. A version that is about to be put
     /// in force will do: it is judged again then.
     ///
@@ -92,12 +128,10 @@ impl Live {
         self.insert(&mut lock(&self.table), None)
     }
 
-    /// Puts a version in force and ends what it does not permit. When this returns, nothing
-    /// lives by an older version. Returns how many streams it ended.
-    pub(crate) fn judge_again(&self, version: u64, permits: impl Fn(&Inputs) -> bool) -> usize {
+    fn judge_again(&self, version: u64, permits: &impl Fn(&Inputs) -> bool) -> usize {
         let mut table = lock(&self.table);
         table.version = version;
-        let denied = table.streams.values().filter(|stream| {
+        let denied = table.streams.iter().flatten().filter(|stream| {
             let permitted = |it: &Judged| permits(&it.inputs);
             !stream.judged.as_ref().is_none_or(permitted)
         });
@@ -106,19 +140,17 @@ impl Live {
             .count()
     }
 
-    /// Ends what has lived, idled or outlived its certificate for too long.
-    pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
+    fn sweep(&self, sweep: &Sweep) -> usize {
         let now = Instant::now();
         let table = lock(&self.table);
-        let due = table
-            .streams
-            .values()
-            .filter_map(|stream| Some((stream, stream.due(sweep, now)?)));
+        let streams = table.streams.iter().flatten();
+        let due = streams.filter_map(|stream| Some((stream, stream.due(sweep, now)?)));
         due.map(|(stream, reason)| stream.end(reason)).count()
     }
 
-    pub(crate) fn count(&self) -> usize {
-        lock(&self.table).streams.len()
+    fn count(&self) -> usize {
+        let table = lock(&self.table);
+        table.streams.len() - table.free.len()
     }
 
     fn insert(&self, table: &mut Table, judged: Option<Judged>) -> Ticket {
@@ -127,15 +159,23 @@ impl Live {
             touched_ms: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
-            ended: CancellationToken::new(),
+            carrier: AtomicWaker::new(),
             reason: OnceLock::new(),
             judged,
         });
-        let key = table.next;
-        table.next += 1;
-        table.streams.insert(key, Arc::clone(&stream));
+        let entry = Some(Arc::clone(&stream));
+        let key = match table.free.pop() {
+            Some(key) => {
+                table.streams[key] = entry;
+                key
+            }
+            None => {
+                table.streams.push(entry);
+                table.streams.len() - 1
+            }
+        };
         Ticket {
-            table: Arc::clone(&self.table),
+            shard: self.clone(),
             key,
             stream,
         }
@@ -176,15 +216,20 @@ impl Stream {
         self.reason.get().copied()
     }
 
-    /// Resolves when it is ended from outside.
-    pub(crate) fn ended(&self) -> WaitForCancellationFutureOwned {
-        self.ended.clone().cancelled_owned()
+    /// Ready with the reason once it is ended from outside. The task that polled last is woken.
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<Reason> {
+        if let Some(reason) = self.reason() {
+            return Poll::Ready(reason);
+        }
+        self.carrier.register(context.waker());
+        // It may have ended before the waker was there.
+        self.reason().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn end(&self, reason: Reason) {
         // The first reason stays: it is the one that ended the stream.
         let _first = self.reason.get_or_init(|| reason);
-        self.ended.cancel();
+        self.carrier.wake();
     }
 
     fn touch(&self) {
@@ -212,7 +257,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        lock(&self.table).streams.remove(&self.key);
+        let mut table = lock(&self.shard.table);
+        table.streams[self.key] = None;
+        table.free.push(self.key);
     }
 }
 
@@ -234,7 +281,7 @@ mod tests {
         Judged {
             inputs: Inputs {
                 source: source.parse().unwrap(),
-                target: "shop/orders:http".parse().unwrap(),
+                target: Arc::new("shop/orders:http".parse().unwrap()),
                 request: JudgedRequest::Connection,
             },
             not_after: NOT_AFTER,
@@ -253,18 +300,18 @@ mod tests {
 
     #[test]
     fn a_stream_judged_by_an_older_version_is_not_let_in() {
-        let live = Live::default();
+        let live = Live::new(2);
         live.judge_again(7, |_| true);
-        assert!(live.enter(6, judged("spiffe://td/a")).is_err());
+        assert!(live.shard(1).enter(6, judged("spiffe://td/a")).is_err());
         assert_eq!(live.count(), 0);
     }
 
     #[test]
     fn what_the_new_version_denies_is_ended_and_nothing_else() {
-        let live = Live::default();
-        let kept = live.enter(0, judged("spiffe://td/a")).unwrap();
-        let cut = live.enter(0, judged("spiffe://td/b")).unwrap();
-        let own = live.enter_unjudged();
+        let live = Live::new(2);
+        let kept = live.shard(1).enter(0, judged("spiffe://td/a")).unwrap();
+        let cut = live.shard(1).enter(0, judged("spiffe://td/b")).unwrap();
+        let own = live.shard(0).enter_unjudged();
 
         let ended = live.judge_again(1, |it| it.source.path() == "/a");
 
@@ -278,8 +325,8 @@ mod tests {
 
     #[test]
     fn an_expired_peer_goes_on_while_the_ca_is_heard() {
-        let live = Live::default();
-        let ticket = live.enter(0, judged("spiffe://td/a")).unwrap();
+        let live = Live::new(2);
+        let ticket = live.shard(1).enter(0, judged("spiffe://td/a")).unwrap();
         let expired = Sweep {
             now: NOT_AFTER,
             ..sweep()
@@ -306,8 +353,8 @@ mod tests {
                 ..sweep()
             },
         ] {
-            let live = Live::default();
-            let ticket = live.enter_unjudged();
+            let live = Live::new(2);
+            let ticket = live.shard(0).enter_unjudged();
             live.sweep(&limit);
             assert_eq!(ticket.stream().reason(), Some(Reason::Deadline));
         }
@@ -315,8 +362,8 @@ mod tests {
 
     #[test]
     fn a_finished_stream_leaves_the_table() {
-        let live = Live::default();
-        drop(live.enter_unjudged());
+        let live = Live::new(2);
+        drop(live.shard(0).enter_unjudged());
         assert_eq!(live.count(), 0);
     }
 
@@ -325,13 +372,13 @@ mod tests {
 
         #[test]
         fn nothing_lives_by_an_older_version(steps in prop::collection::vec((0u8..3, 0u8..4), 1..40)) {
-            let live = Live::default();
+            let live = Live::new(2);
             let mut version = 0;
             let mut tickets = Vec::new();
             let mut permitted = 0u8;
             for (step, value) in steps {
                 match step {
-                    0 => tickets.extend(live.enter(version, judged(&format!("spiffe://td/w{permitted}"))).ok()),
+                    0 => tickets.extend(live.shard(usize::from(value)).enter(version, judged(&format!("spiffe://td/w{permitted}"))).ok()),
                     1 => {
                         version += 1;
                         permitted = value;

@@ -3,11 +3,14 @@
 //! A value is either complete or absent; nothing in it is looked up again while a call is
 //! decided, so a call never sees half of a change.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use identity::{QualifiedName, SpiffeId};
 use policy::{External, Gateway, PolicySnapshot, Protocol, Revision, Route, Traffic};
+use tokio::sync::watch;
 
 use crate::balance::Balancer;
 use crate::route::Destination;
@@ -38,12 +41,26 @@ pub(crate) struct MeshState {
     pub externals: BTreeMap<String, Arc<External>>,
 }
 
+/// The configuration in force, as one worker sees it: kept until there is a newer one. Cheap to
+/// clone.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    receiver: watch::Receiver<Arc<MeshState>>,
+    kept: Rc<RefCell<Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    receiver: watch::Receiver<Arc<MeshState>>,
+    state: Arc<MeshState>,
+}
+
 /// One port that our workload serves: a mesh listener stands in front of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Served {
     pub protocol: Protocol,
     /// `host:port` of the application on this host.
-    pub application: String,
+    pub application: Arc<str>,
     /// The receiver's part: what is in flight, rates, health.
     pub traffic: Traffic,
 }
@@ -63,6 +80,36 @@ pub(crate) struct Target {
     pub traffic: Traffic,
     /// Whether the mesh has said who its endpoints are, be they none.
     pub announced: bool,
+}
+
+impl States {
+    pub(crate) fn new(receiver: watch::Receiver<Arc<MeshState>>) -> Self {
+        let mut seen = receiver.clone();
+        let state = Arc::clone(&seen.borrow_and_update());
+        Self {
+            receiver,
+            kept: Rc::new(RefCell::new(Kept {
+                receiver: seen,
+                state,
+            })),
+        }
+    }
+
+    /// Never older than what was in force when this was called.
+    pub(crate) fn current(&self) -> Arc<MeshState> {
+        let mut kept = self.kept.borrow_mut();
+        // An error means that nothing newer can come.
+        if kept.receiver.has_changed().unwrap_or(true) {
+            let newer = Arc::clone(&kept.receiver.borrow_and_update());
+            kept.state = newer;
+        }
+        Arc::clone(&kept.state)
+    }
+
+    /// For waiting until a state has something.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MeshState>> {
+        self.receiver.clone()
+    }
 }
 
 impl MeshState {

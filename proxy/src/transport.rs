@@ -5,17 +5,39 @@
 pub(crate) mod application;
 pub(crate) mod body;
 pub(crate) mod call;
+mod deadline;
+mod exchange;
 pub(crate) mod failure;
-pub(crate) mod http_server;
+mod fault;
+pub(crate) mod hop;
+mod http1_client;
+mod http1_connection;
+mod http1_server;
+mod http2_client;
+mod http2_group;
+mod http2_head;
+mod http2_server;
+mod http_server;
+mod io;
+mod keep_alive;
 pub(crate) mod listeners;
 pub(crate) mod mesh;
-pub(crate) mod mesh_http;
+mod mesh_http;
 pub(crate) mod outbound;
-pub(crate) mod outbound_http;
+mod outbound_http;
 pub(crate) mod peers;
-pub(crate) mod prefix;
-pub(crate) mod reach;
-pub(crate) mod refusal;
-pub(crate) mod relay;
+mod pipe;
+mod prefix;
+mod reach;
+mod refusal;
+mod relay;
 pub(crate) mod routing;
-pub(crate) mod tasks;
+mod turn;
+
+/// One stream may fill a quarter of the connection's window, so that no stream starves others.
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
+const SEND_BUFFER: usize = 256 * 1024;
+
+/// How long a connection that has ended may take to send what it said last.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);

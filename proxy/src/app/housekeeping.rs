@@ -18,9 +18,7 @@ use crate::record::Verdict;
 use crate::state::MeshState;
 use crate::status::{StatusBoard, survives};
 use crate::telemetry::Journal;
-use crate::transport::application::Applications;
-use crate::transport::peers::Peers;
-use crate::transport::tasks::Tasks;
+use crate::worker::Workers;
 
 const EVERY: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -36,25 +34,19 @@ pub(super) struct Housekeeping {
     pub(super) journal: Journal,
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
-    pub(super) applications: Applications,
-    pub(super) peers: Peers,
-    pub(super) tasks: Tasks,
+    pub(super) workers: Workers,
 }
 
 impl Housekeeping {
-    /// Runs until the last connection has ended.
+    /// Runs until the last worker has ended.
     ///
     /// # Errors
     /// Never.
     pub(super) async fn run(mut self) -> Result<(), Infallible> {
-        let tasks = self.tasks.clone();
-        let done = async move {
-            tasks.shutdown().draining().await;
-            tasks.finished().await;
-        };
+        let workers = self.workers.clone();
         tokio::select! {
             never = self.rounds() => match never {},
-            () = done => Ok(()),
+            () = workers.ended() => Ok(()),
         }
     }
 
@@ -92,8 +84,6 @@ impl Housekeeping {
         if ended > 0 {
             tracing::info!(ended, "streams past their limits ended");
         }
-        self.applications.sweep();
-        self.peers.sweep();
     }
 
     fn look(&self, state: &MeshState) {

@@ -1,7 +1,6 @@
 //! The parts, made and started in order.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use mtls::{Credentials, Publisher};
@@ -11,11 +10,10 @@ use runtime::{Clock, Shutdown, Supervisor};
 use tokio::sync::watch;
 
 use super::control::Control;
-use super::entrance::{self, Entrance};
+use super::entrance::Entrance;
 use super::housekeeping::Housekeeping;
 use super::listen::Listening;
 use super::{FeedSource, StartError};
-use crate::admit::Gate;
 use crate::config::{AccessLogFormat, Config, Limits};
 use crate::dns::{self, DnsSockets};
 use crate::feed::announcements::Announcements;
@@ -24,16 +22,13 @@ use crate::feed::client::{Feed, Freshness};
 use crate::feed::connect::Connector;
 use crate::guard::caller::CallerGuard;
 use crate::live::Live;
+use crate::sockets::Sockets;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
 use crate::telemetry::{Journal, write_access_log};
-use crate::transport::application::Applications;
 use crate::transport::listeners::Listeners;
-use crate::transport::mesh::Inbound;
-use crate::transport::outbound::Outbound;
-use crate::transport::peers::Peers;
-use crate::transport::routing::{Router, Wants};
-use crate::transport::tasks::Tasks;
+use crate::transport::routing::Wants;
+use crate::worker::{Open, Seed, Workers};
 
 /// What is shared between the tasks.
 #[derive(Debug)]
@@ -51,7 +46,7 @@ pub(super) struct Parts {
     live: Live,
     wants: Wants,
     freshness: Freshness,
-    tasks: Tasks,
+    shutdown: Shutdown,
 }
 
 impl Parts {
@@ -73,10 +68,10 @@ impl Parts {
             publisher,
             credentials,
             states,
-            live: Live::default(),
+            live: Live::new(config.proxy.workers.get()),
             wants: Wants::new(),
             freshness: Freshness::new(),
-            tasks: Tasks::new(shutdown),
+            shutdown,
             config,
             clock,
         })
@@ -89,42 +84,43 @@ impl Parts {
         mut listening: Listening,
         feed: FeedSource,
         control: Control,
-    ) -> Result<(), StartError> {
-        let applications = Applications::new(self.tasks.clone(), self.limits.connect.duration());
-        let inbound = self.inbound(&applications);
+    ) -> Result<Workers, StartError> {
+        let seeds = self.seeds(&listening.sockets)?;
+        let (workers, threads) = Workers::start(seeds).map_err(StartError::Worker)?;
         let listeners = Listeners::reserve(
-            inbound,
+            workers.clone(),
+            self.shutdown.clone(),
             self.announcements.clone(),
             &self.config.mesh,
             listening.sockets.clone(),
         )?;
-        let outbound = self.outbound()?;
-        let peers = outbound.peers.clone();
+        let entrance = Entrance::new(listening.sockets.clone(), self.shutdown.clone());
+        self.spawn_dns(
+            supervisor,
+            &entrance,
+            &workers,
+            std::mem::take(&mut listening.dns),
+        )?;
+        open(&workers, &mut listening);
         supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
-        let entrance = Entrance::new(listening.sockets.clone(), self.tasks.shutdown().clone());
-        spawn_outbound(supervisor, &outbound, &entrance, &mut listening)?;
-        self.spawn_dns(supervisor, &entrance, listening.dns)?;
+        let last = workers.clone();
         control.spawn(
             listening.control,
             std::mem::take(&mut self.registry),
             &entrance,
             supervisor,
-            finished(&self.tasks),
+            async move { last.ended().await },
         )?;
-        self.spawn_readers(supervisor)?;
-        let ended = finished(&self.tasks);
-        supervisor.spawn("connections", async move {
-            ended.await;
-            Ok::<(), Infallible>(())
-        });
-        let housekeeping = self.housekeeping(applications, peers);
-        supervisor.spawn("housekeeping", housekeeping.run());
-        let feed_task = self.feed(feed);
-        supervisor.spawn("feed", feed_task.run());
-        Ok(())
+        for thread in threads {
+            supervisor.spawn("worker", thread.join());
+        }
+        self.spawn_readers(supervisor, &workers)?;
+        supervisor.spawn("housekeeping", self.housekeeping(workers.clone()).run());
+        supervisor.spawn("feed", self.feed(feed, workers.clone()).run());
+        Ok(workers)
     }
 
-    fn feed(self, source: FeedSource) -> Feed {
+    fn feed(self, source: FeedSource, workers: Workers) -> Feed {
         Feed {
             connector: Connector::new(source),
             workload: self.config.workload.clone(),
@@ -139,7 +135,8 @@ impl Parts {
             board: self.board,
             freshness: self.freshness,
             clock: self.clock,
-            tasks: self.tasks,
+            workers,
+            shutdown: self.shutdown,
         }
     }
 
@@ -150,50 +147,27 @@ impl Parts {
             .unwrap_or_else(|| mesh.address.to_string())
     }
 
-    fn inbound(&self, applications: &Applications) -> Inbound {
-        Inbound {
-            gate: Gate::new(
-                self.states.subscribe(),
-                self.live.clone(),
-                self.clock.clone(),
-            ),
-            credentials: self.credentials.clone(),
-            applications: applications.clone(),
-            journal: self.journal.clone(),
-            tasks: self.tasks.clone(),
-            limits: Arc::clone(&self.limits),
-            clock: self.clock.clone(),
-        }
-    }
-
-    fn outbound(&self) -> Result<Outbound, StartError> {
+    fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let configured = self.config.outbound.as_ref();
         let allowed = configured.and_then(|it| it.allowed_uids.clone());
-        let own = || BTreeSet::from([geteuid().as_raw()]);
-        let guard = CallerGuard::new(allowed.unwrap_or_else(own));
-        let peers = Peers::new(
-            self.credentials.clone(),
-            self.clock.clone(),
-            self.journal.clone(),
-            Arc::clone(&self.limits),
-            self.tasks.clone(),
-        );
-        let router = Router::new(
-            self.states.subscribe(),
-            self.wants.clone(),
-            self.limits.want.duration(),
-        );
-        Ok(Outbound {
-            router,
-            peers,
-            live: self.live.clone(),
-            credentials: self.credentials.clone(),
-            journal: self.journal.clone(),
-            guard: guard.map_err(StartError::CallerGuard)?,
-            tasks: self.tasks.clone(),
-            limits: Arc::clone(&self.limits),
-            clock: self.clock.clone(),
-        })
+        let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
+        (0..self.config.proxy.workers.get())
+            .map(|worker| {
+                let guard = CallerGuard::new(allowed.clone());
+                Ok(Seed {
+                    states: self.states.subscribe(),
+                    wants: self.wants.clone(),
+                    live: self.live.shard(worker),
+                    credentials: self.credentials.clone(),
+                    journal: self.journal.shard(),
+                    guard: guard.map_err(StartError::CallerGuard)?,
+                    sockets: sockets.clone(),
+                    limits: Arc::clone(&self.limits),
+                    clock: self.clock.clone(),
+                    shutdown: self.shutdown.clone(),
+                })
+            })
+            .collect()
     }
 
     /// Programs may look names up for as long as their calls go on.
@@ -201,6 +175,7 @@ impl Parts {
         &self,
         supervisor: &mut Supervisor,
         entrance: &Entrance,
+        workers: &Workers,
         sockets: Vec<DnsSockets>,
     ) -> Result<(), StartError> {
         let wait = self.limits.want.duration();
@@ -210,18 +185,15 @@ impl Parts {
         let configured: Vec<_> = configured.copied().collect();
         let server = dns::Server::new(names, dns::Forwarder::new(&configured, &own)?);
         for sockets in sockets {
-            let tasks = self.tasks.clone();
-            let stop = async move {
-                tasks.shutdown().draining().await;
-                tasks.finished().await;
-            };
+            let workers = workers.clone();
+            let stop = async move { workers.ended().await };
             let served = server.clone().run(sockets, stop);
             supervisor.spawn("dns", entrance.clone().then(served));
         }
         Ok(())
     }
 
-    fn housekeeping(&self, applications: Applications, peers: Peers) -> Housekeeping {
+    fn housekeeping(&self, workers: Workers) -> Housekeeping {
         Housekeeping {
             states: self.states.subscribe(),
             live: self.live.clone(),
@@ -231,17 +203,22 @@ impl Parts {
             journal: self.journal.clone(),
             limits: Arc::clone(&self.limits),
             clock: self.clock.clone(),
-            applications,
-            peers,
-            tasks: self.tasks.clone(),
+            workers,
         }
     }
 
     /// What reads the journal: the trace exporter and the access log.
-    fn spawn_readers(&self, supervisor: &mut Supervisor) -> Result<(), StartError> {
+    fn spawn_readers(
+        &self,
+        supervisor: &mut Supervisor,
+        workers: &Workers,
+    ) -> Result<(), StartError> {
+        let finished = || {
+            let workers = workers.clone();
+            async move { workers.ended().await }
+        };
         if let Some(exporter) = self.journal.exporter(&self.config)? {
-            let stop = finished(&self.tasks);
-            supervisor.spawn("trace export", exporter.run(stop));
+            supervisor.spawn("trace export", exporter.run(finished()));
         }
         let format = self.config.access_log.format;
         if format == AccessLogFormat::Off {
@@ -250,43 +227,23 @@ impl Parts {
         let records = self.journal.subscribe();
         let output = tokio::io::stdout();
         let journal = self.journal.clone();
-        let written = write_access_log(journal, records, format, output, finished(&self.tasks));
+        let written = write_access_log(journal, records, format, output, finished());
         supervisor.spawn("access log", written);
         Ok(())
     }
 }
 
-/// Resolves when no more calls will be told.
-fn finished(tasks: &Tasks) -> impl Future<Output = ()> + use<> {
-    let tasks = tasks.clone();
-    async move {
-        tasks.shutdown().draining().await;
-        tasks.finished().await;
-    }
-}
-
-fn spawn_outbound(
-    supervisor: &mut Supervisor,
-    outbound: &Outbound,
-    entrance: &Entrance,
-    listening: &mut Listening,
-) -> Result<(), StartError> {
-    for listener in listening.outbound.drain(..) {
-        let listener = entrance::tcp(listener)?;
-        let accept = outbound.clone().accept_tcp(listener);
-        supervisor.spawn("outbound", entrance.clone().then(accept));
-    }
+/// The ways in that do not depend on what the agent says.
+fn open(workers: &Workers, listening: &mut Listening) {
+    workers.distribute(std::mem::take(&mut listening.outbound), Open::Outbound);
     if let Some(listener) = listening.outbound_unix.take() {
-        let listener = entrance::unix(listener)?;
-        let accept = outbound.clone().accept_unix(listener);
-        supervisor.spawn("outbound socket", entrance.clone().then(accept));
+        // One worker takes all of its connections.
+        workers.open(0, Open::OutboundUnix(listener));
     }
     for (name, listeners) in std::mem::take(&mut listening.reach) {
-        for listener in listeners {
-            let listener = entrance::tcp(listener)?;
-            let accept = outbound.clone().accept_reach(listener, name.clone());
-            supervisor.spawn("reach", entrance.clone().then(accept));
-        }
+        workers.distribute(listeners, |listener| Open::Reach {
+            listener,
+            name: name.clone(),
+        });
     }
-    Ok(())
 }

@@ -194,7 +194,7 @@ impl Assembly {
                 let local = self.applications.get(&name);
                 let served = Served {
                     protocol: port.protocol,
-                    application: local.cloned().unwrap_or_else(default),
+                    application: local.cloned().unwrap_or_else(default).into(),
                     traffic: port.traffic.clone(),
                 };
                 (name, served)

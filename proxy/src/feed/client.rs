@@ -6,7 +6,7 @@ use std::time::Duration;
 use crypto::random::{Random, SystemRandom};
 use identity::QualifiedName;
 use mtls::{Credentials, Publisher};
-use runtime::{Backoff, Clock, InvalidBackoff};
+use runtime::{Backoff, Clock, InvalidBackoff, Shutdown};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,7 +18,7 @@ use crate::live::Live;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
 use crate::transport::routing::Wants;
-use crate::transport::tasks::Tasks;
+use crate::worker::Workers;
 
 /// The proxy's side of the feed.
 #[derive(Debug)]
@@ -37,7 +37,8 @@ pub(crate) struct Feed {
     pub(crate) board: StatusBoard,
     pub(crate) freshness: Freshness,
     pub(crate) clock: Clock,
-    pub(crate) tasks: Tasks,
+    pub(crate) workers: Workers,
+    pub(crate) shutdown: Shutdown,
 }
 
 /// When the CA was last heard. Cheap to clone.
@@ -57,10 +58,10 @@ impl Feed {
     /// # Errors
     /// Never in practice: the pauses are constants.
     pub(crate) async fn run(mut self) -> Result<(), InvalidBackoff> {
-        let tasks = self.tasks.clone();
+        let (workers, shutdown) = (self.workers.clone(), self.shutdown.clone());
         tokio::select! {
             ended = self.subscribe() => ended,
-            () = drained(&tasks) => Ok(()),
+            () = drained(&workers, &shutdown) => Ok(()),
         }
     }
 
@@ -136,11 +137,11 @@ impl Freshness {
 }
 
 /// The feed stays while calls finish: what they may do can still change.
-async fn drained(tasks: &Tasks) {
-    tasks.shutdown().draining().await;
+async fn drained(workers: &Workers, shutdown: &Shutdown) {
+    shutdown.draining().await;
     tokio::select! {
-        () = tasks.finished() => {}
-        () = tasks.shutdown().forced() => {}
+        () = workers.ended() => {}
+        () = shutdown.forced() => {}
     }
 }
 

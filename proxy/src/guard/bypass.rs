@@ -115,7 +115,7 @@ mod tests {
         let served = Served {
             traffic: policy::Traffic::default(),
             protocol: Protocol::Http,
-            application: "127.0.0.1:8080".to_owned(),
+            application: "127.0.0.1:8080".into(),
         };
         [(name, served)].into()
     }

@@ -93,7 +93,6 @@ impl Journal {
     }
 
     /// The same journal for another worker, which counts by itself.
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
     pub(crate) fn shard(&self) -> Self {
         Self {
             shard: self.inner.book.shard(),

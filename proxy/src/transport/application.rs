@@ -1,59 +1,95 @@
 //! The way to the application behind this proxy.
 //!
-//! Invariant: nothing is sent but under a `Permit`: the functions take its stream, which only
-//! the gate makes for a judged call. Connections are kept and used again, one request at a time
-//! for HTTP/1.
+//! Invariant: nothing is sent but under a `Permit`: the functions take evidence that only the gate
+//! makes for a judged call. Connections are kept and used again, one request at a time for HTTP/1.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::BytesMut;
 use policy::Protocol;
+use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::body::Upload;
 use super::failure::Failure;
-use super::tasks::Tasks;
+use super::fault::Fault;
+use super::hop::{Attempt, Reply, Seen, is_idempotent};
+use super::http_server::Interims;
+use super::http1_client::{self, Line};
+use super::http1_connection::{Connection, Shared};
+use super::http1_server::codec_limits;
+use super::http2_client::Http2;
+use super::http2_group::Group;
+use super::http2_head;
+use super::io::Io;
 use crate::admit::Permit;
+use crate::config::Limits;
 use crate::failure::Reason;
+use crate::live::Stream;
 use crate::state::Served;
+use crate::worker::tasks::Tasks;
 
 /// An application may close an idle connection at any time; the shorter we keep one, the rarer
 /// a request meets that.
 const KEEP_IDLE: Duration = Duration::from_secs(5);
 const IDLE_PER_ADDRESS: usize = 256;
 
-/// Connections to applications of this host. Cheap to clone.
+/// A worker's connections to applications of this host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Applications {
-    pool: Arc<Mutex<Pool>>,
+    pool: Rc<Pool>,
     tasks: Tasks,
-    connect: Duration,
+    limits: Arc<Limits>,
 }
 
 #[derive(Debug, Default)]
 struct Pool {
-    http1: HashMap<String, Vec<Idle>>,
-    http2: HashMap<String, http2::SendRequest<Upload>>,
+    http1: RefCell<HashMap<Arc<str>, Vec<Idle>>>,
+    http2: RefCell<HashMap<Arc<str>, Rc<Group>>>,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<Upload>,
+    connection: Shared,
     since: Instant,
 }
 
-impl Applications {
-    pub(crate) fn new(tasks: Tasks, connect: Duration) -> Self {
+/// Where an HTTP/1 connection goes after a response.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pool: Rc<Pool>,
+    address: Arc<str>,
+    pub(super) persists: bool,
+}
+
+/// The head of a request that the gate let through.
+#[derive(Debug)]
+pub(crate) struct Permitted<'a> {
+    line: Line<'a>,
+    accepts_trailers: bool,
+}
+
+impl<'a> Permitted<'a> {
+    pub(crate) fn new(_permit: &Permit, line: Line<'a>, accepts_trailers: bool) -> Self {
         Self {
-            pool: Arc::default(),
+            line,
+            accepts_trailers,
+        }
+    }
+}
+
+impl Applications {
+    pub(crate) fn new(tasks: Tasks, limits: Arc<Limits>) -> Self {
+        Self {
+            pool: Rc::default(),
             tasks,
-            connect,
+            limits,
         }
     }
 
@@ -76,148 +112,148 @@ impl Applications {
     pub(crate) async fn send(
         &self,
         served: &Served,
-        request: Permitted,
-    ) -> Result<Response<Incoming>, Failure> {
+        request: &Permitted<'_>,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        interims: &Interims,
+    ) -> Result<Reply, Attempt> {
         let address = &served.application;
         match served.protocol {
-            Protocol::Http2 | Protocol::Grpc => self.send_http2(address, request.0).await,
-            Protocol::Http | Protocol::Tcp => self.send_http1(address, request.0).await,
+            Protocol::Http2 | Protocol::Grpc => {
+                self.send_http2(address, request, upload, stream, interims)
+                    .await
+            }
+            Protocol::Http | Protocol::Tcp => {
+                self.send_http1(address, request.line, upload, stream, interims)
+                    .await
+            }
         }
     }
 
     /// Lets go of connections that were idle for too long, and while draining of each one; what is
     /// in flight on them finishes.
     pub(crate) fn sweep(&self) {
-        let mut pool = self.lock();
+        let (mut http1, mut http2) = (self.pool.http1.borrow_mut(), self.pool.http2.borrow_mut());
         if self.tasks.shutdown().is_draining() {
-            pool.http1.clear();
-            pool.http2.clear();
+            http1.clear();
+            http2.clear();
             return;
         }
-        pool.http1.retain(|_, idle| {
+        http1.retain(|_, idle| {
             idle.retain(Idle::is_usable);
             !idle.is_empty()
         });
-        pool.http2.retain(|_, sender| !sender.is_closed());
+        http2.retain(|_, group| {
+            group.sweep(OffsetDateTime::UNIX_EPOCH) || Rc::strong_count(group) > 1
+        });
     }
 
+    /// A kept connection may have been closed by the application just before the request reached
+    /// it. What may be repeated is sent once more, over a fresh one.
     async fn send_http1(
         &self,
-        address: &str,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let mut request = request;
-        while let Some(mut sender) = self.take_idle(address) {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(self.keep_when_done(address, sender, response)),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(Failure::stream(&error.into_error())),
-                },
+        address: &Arc<str>,
+        line: Line<'_>,
+        upload: Upload,
+        stream: &Stream,
+        interims: &Interims,
+    ) -> Result<Reply, Attempt> {
+        let mut upload = upload;
+        if let Some(kept) = self.take_idle(address) {
+            let home = self.home(address);
+            let sent = http1_client::send(kept, home, true, line, upload, stream, interims).await;
+            let attempt = match sent {
+                Ok(reply) => return Ok(reply),
+                Err(attempt) => attempt,
+            };
+            let unseen = attempt.seen == Seen::Unknown && is_idempotent(line.method);
+            if !unseen || !attempt.upload.can_begin() {
+                return Err(attempt);
             }
+            upload = attempt.upload;
+            upload = upload.rewind();
         }
-        let mut sender = self.handshake_http1(address).await?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| Failure::stream(&error))?;
-        Ok(self.keep_when_done(address, sender, response))
+        let fresh = match self.dial(address).await {
+            Ok(stream) => {
+                Connection::new(Io::Tcp(stream), BytesMut::new(), codec_limits(&self.limits))
+            }
+            Err(failure) => return Err(Attempt::unsent(failure, upload)),
+        };
+        let home = self.home(address);
+        http1_client::send(fresh, home, false, line, upload, stream, interims).await
     }
 
     async fn send_http2(
         &self,
-        address: &str,
-        request: Request<Upload>,
-    ) -> Result<Response<Incoming>, Failure> {
-        let known = self.lock().http2.get(address).cloned();
-        let request = match known {
-            Some(mut sender) if sender.is_ready() => match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
-                Err(mut error) => match error.take_message() {
-                    Some(unsent) => unsent,
-                    None => return Err(Failure::stream(&error.into_error())),
-                },
-            },
-            _ => request,
-        };
-        let mut sender = self.handshake_http2(address).await?;
-        self.lock().http2.insert(address.to_owned(), sender.clone());
-        sender
-            .send_request(request)
-            .await
-            .map_err(|error| Failure::stream(&error))
-    }
-
-    /// The sender is ready again once the response's body has been read to its end.
-    fn keep_when_done(
-        &self,
-        address: &str,
-        mut sender: http1::SendRequest<Upload>,
-        response: Response<Incoming>,
-    ) -> Response<Incoming> {
-        if sender.is_closed() {
-            return response;
-        }
-        let (this, address) = (self.clone(), address.to_owned());
-        self.tasks.spawn(async move {
-            if sender.ready().await.is_ok() {
-                this.keep(address, sender);
+        address: &Arc<str>,
+        request: &Permitted<'_>,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        interims: &Interims,
+    ) -> Result<Reply, Attempt> {
+        let group = Rc::clone(
+            self.pool
+                .http2
+                .borrow_mut()
+                .entry(Arc::clone(address))
+                .or_default(),
+        );
+        let mut upload = upload;
+        loop {
+            let found = group
+                .find(OffsetDateTime::UNIX_EPOCH, async || {
+                    self.open_http2(address).await
+                })
+                .await;
+            let found = match found {
+                Ok(found) => found,
+                Err(failure) => return Err(Attempt::unsent(failure, upload)),
+            };
+            let head = match request.http2() {
+                Ok(head) => head,
+                Err(failure) => return Err(Attempt::unsent(failure, upload)),
+            };
+            let sent = found
+                .connection
+                .send(head, upload, stream, interims, found.lease);
+            match sent.await {
+                Ok(reply) => return Ok(reply),
+                // A kept connection may have ended unseen; a fresh one that did is a failure.
+                Err(attempt) if !found.is_fresh && attempt.may_repeat() => {
+                    upload = attempt.upload.rewind();
+                }
+                Err(attempt) => return Err(attempt),
             }
-        });
-        response
-    }
-
-    fn keep(&self, address: String, sender: http1::SendRequest<Upload>) {
-        let mut pool = self.lock();
-        let idle = pool.http1.entry(address).or_default();
-        if idle.len() < IDLE_PER_ADDRESS {
-            idle.push(Idle {
-                sender,
-                since: Instant::now(),
-            });
         }
     }
 
-    fn take_idle(&self, address: &str) -> Option<http1::SendRequest<Upload>> {
-        let mut pool = self.lock();
-        let idle = pool.http1.get_mut(address)?;
+    async fn open_http2(&self, address: &str) -> Result<(Http2, Option<OffsetDateTime>), Failure> {
+        let io = Io::Tcp(self.dial(address).await?);
+        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, None).await;
+        opened
+            .map(|connection| (connection, None))
+            .map_err(Fault::into_failure)
+    }
+
+    fn home(&self, address: &Arc<str>) -> Home {
+        Home {
+            pool: Rc::clone(&self.pool),
+            address: Arc::clone(address),
+            persists: false,
+        }
+    }
+
+    fn take_idle(&self, address: &str) -> Option<Shared> {
+        let mut pool = self.pool.http1.borrow_mut();
+        let idle = pool.get_mut(address)?;
         std::iter::from_fn(|| idle.pop())
             .find(Idle::is_usable)
-            .map(|idle| idle.sender)
-    }
-
-    async fn handshake_http1(&self, address: &str) -> Result<http1::SendRequest<Upload>, Failure> {
-        let stream = self.dial(address).await?;
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Failure::stream(&error))?;
-        self.drive(connection);
-        Ok(sender)
-    }
-
-    async fn handshake_http2(&self, address: &str) -> Result<http2::SendRequest<Upload>, Failure> {
-        let stream = self.dial(address).await?;
-        let (sender, connection) = http2::Builder::new(self.tasks.clone())
-            .timer(TokioTimer::new())
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| Failure::stream(&error))?;
-        self.drive(connection);
-        Ok(sender)
-    }
-
-    fn drive(&self, connection: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-        self.tasks.spawn(async move {
-            if let Err(error) = connection.await {
-                let error = runtime::exit::one_line(&error);
-                tracing::debug!(error, "connection to the application ended");
-            }
-        });
+            .map(|idle| idle.connection)
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, Failure> {
-        match timeout(self.connect, TcpStream::connect(address)).await {
+        let limit = self.limits.connect.duration();
+        match timeout(limit, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => {
                 // Latency only: without it small writes wait for acknowledgements.
                 drop(stream.set_nodelay(true));
@@ -230,24 +266,53 @@ impl Applications {
             )),
         }
     }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Pool> {
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Idle {
     fn is_usable(&self) -> bool {
-        !self.sender.is_closed() && self.sender.is_ready() && self.since.elapsed() < KEEP_IDLE
+        let mut context = Context::from_waker(Waker::noop());
+        let mut connection = self.connection.borrow_mut();
+        // An application that says something unasked is not understood.
+        self.since.elapsed() < KEEP_IDLE
+            && connection.poll_gone(&mut context).is_pending()
+            && connection.is_untouched()
     }
 }
 
-/// A request that the gate let through.
-#[derive(Debug)]
-pub(crate) struct Permitted(Request<Upload>);
+impl Home {
+    /// Keeps the connection if nothing of the last exchange is left on it.
+    pub(super) fn take_back(self, connection: &Shared) {
+        let is_clean = {
+            let connection = connection.borrow();
+            connection.is_whole()
+                && connection.has_received_all()
+                && connection.has_sent_all()
+                && connection.is_untouched()
+        };
+        if !self.persists || !is_clean {
+            return;
+        }
+        let mut pool = self.pool.http1.borrow_mut();
+        let idle = pool.entry(self.address).or_default();
+        if idle.len() < IDLE_PER_ADDRESS {
+            idle.push(Idle {
+                connection: Rc::clone(connection),
+                since: Instant::now(),
+            });
+        }
+    }
+}
 
-impl Permitted {
-    pub(crate) fn new(_permit: &Permit, request: Request<Upload>) -> Self {
-        Self(request)
+impl Permitted<'_> {
+    fn http2(&self) -> Result<http::Request<()>, Failure> {
+        let line = &self.line;
+        http2_head::request(
+            line.method,
+            line.authority,
+            line.path,
+            line.query,
+            line.fields,
+            self.accepts_trailers,
+        )
     }
 }

@@ -1,237 +1,241 @@
-//! Bodies on their way through: counted, bounded in time, never collected.
+//! Bodies on their way through: in pieces, never collected.
 //!
-//! Invariant: a body ends as soon as its stream is ended from outside, and its trailers hold
-//! nothing that only a proxy may say.
+//! Invariant: an HTTP/2 stream's window opens again only for bytes that the other side has taken,
+//! so a slow reader slows its own sender and nobody else.
 
-use std::error::Error;
-use std::fmt;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use h2::RecvStream;
+use http::HeaderMap;
 
-use super::call::Call;
-use super::failure::{POLICY_DENIED, stream_reason};
-use crate::failure::Reason;
-use crate::head::fields;
-use crate::live::Stream;
+use super::fault::Fault;
+use super::http1_connection::Http1Body;
 
-/// A request's body towards the upstream.
+/// What comes next of a body.
+#[derive(Debug)]
+pub(crate) enum Frame {
+    Data(Bytes),
+    /// The last frame, if there is one.
+    Trailers(HeaderMap),
+}
+
+/// A body from the side that it comes from.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Empty,
+    /// A few words of our own.
+    Words(Bytes),
+    Http1(Http1Body),
+    Http2(Box<RecvStream>),
+}
+
+/// Where a pipe takes a body from.
+pub(crate) trait Source {
+    /// The next frame; none is the end.
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>>;
+
+    /// Whether it is known that nothing follows.
+    fn is_end(&self) -> bool;
+
+    /// The other side has taken so many bytes.
+    fn release(&mut self, bytes: usize);
+}
+
+/// A request's body towards an upstream, which says whether another attempt may begin it again.
 #[derive(Debug)]
 pub(crate) struct Upload {
-    inner: Option<Incoming>,
-    stream: Arc<Stream>,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
+    body: Incoming,
+    kept: Kept,
+    /// To be given again before anything else comes.
+    again: VecDeque<Bytes>,
+    touched: bool,
+    length: Option<u64>,
 }
 
-/// A response's body towards the caller.
+/// What was given of an upload.
 #[derive(Debug)]
-pub(crate) enum Download {
-    /// A few words of our own.
-    Words {
-        text: Option<Bytes>,
-        _call: Box<Call>,
+enum Kept {
+    /// All of it, at most `room` bytes more.
+    All {
+        pieces: Vec<Bytes>,
+        room: usize,
     },
-    Relayed(Box<Relayed>),
+    NotAll,
 }
 
-/// A response's body from the upstream. The call's record is written when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Relayed {
-    inner: Incoming,
-    stream: Arc<Stream>,
-    ended: Pin<Box<WaitForCancellationFutureOwned>>,
-    call: Call,
+impl Incoming {
+    pub(crate) fn http2(stream: RecvStream) -> Self {
+        if stream.is_end_stream() {
+            Self::Empty
+        } else {
+            Self::Http2(Box::new(stream))
+        }
+    }
+
+    pub(crate) fn words(text: impl Into<Bytes>) -> Self {
+        Self::Words(text.into())
+    }
 }
 
-/// A body that did not reach its end.
-#[derive(Debug)]
-pub(crate) enum Broken {
-    /// By us.
-    Ended { reason: Reason, code: h2::Error },
-    /// By the side that it came from.
-    Received(hyper::Error),
+impl Source for Incoming {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        match self {
+            Self::Empty => Poll::Ready(None),
+            Self::Words(words) if words.is_empty() => Poll::Ready(None),
+            Self::Words(words) => Poll::Ready(Some(Ok(Frame::Data(std::mem::take(words))))),
+            Self::Http1(body) => body.poll_frame(context),
+            Self::Http2(stream) => poll_http2(stream, context),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Words(words) => words.is_empty(),
+            Self::Http1(body) => body.is_end(),
+            Self::Http2(stream) => stream.is_end_stream(),
+        }
+    }
+
+    fn release(&mut self, bytes: usize) {
+        if let Self::Http2(stream) = self {
+            // A stream that has ended needs no window.
+            drop(stream.flow_control().release_capacity(bytes));
+        }
+    }
 }
 
 impl Upload {
-    pub(crate) fn new(inner: Incoming, stream: Arc<Stream>) -> Self {
-        let ended = Box::pin(stream.ended());
+    pub(crate) fn new(body: Incoming, length: Option<u64>) -> Self {
         Self {
-            inner: Some(inner),
-            stream,
-            ended,
+            body,
+            kept: Kept::NotAll,
+            again: VecDeque::new(),
+            touched: false,
+            length,
         }
     }
 
-    /// Nothing: the second attempt of a request that has no body.
-    pub(crate) fn empty(stream: Arc<Stream>) -> Self {
-        let ended = Box::pin(stream.ended());
-        Self {
-            inner: None,
-            stream,
-            ended,
-        }
-    }
-}
-
-impl Download {
-    pub(crate) fn words(text: impl Into<Bytes>, call: Call) -> Self {
-        let text: Bytes = text.into();
-        Self::Words {
-            text: (!text.is_empty()).then_some(text),
-            _call: Box::new(call),
+    /// Its declared length, if it has one.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match self.body {
+            Incoming::Empty => Some(0),
+            _ => self.length,
         }
     }
 
-    pub(crate) fn relayed(inner: Incoming, stream: Arc<Stream>, mut call: Call) -> Self {
-        if inner.is_end_stream() {
-            call.complete();
+    /// From here on keeps what is given, up to `most` bytes, so that it can be given again.
+    pub(crate) fn keep(&mut self, most: usize) {
+        if !self.touched {
+            self.kept = Kept::All {
+                pieces: Vec::new(),
+                room: most,
+            };
         }
-        let ended = Box::pin(stream.ended());
-        Self::Relayed(Box::new(Relayed {
-            inner,
-            stream,
-            ended,
-            call,
-        }))
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.ended.as_mut().poll(context).is_ready() {
-            let reason = self.stream.reason().unwrap_or(Reason::Deadline);
-            return Poll::Ready(Some(Err(Broken::ended(reason))));
-        }
-        let Some(inner) = &mut self.inner else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(Pin::new(inner).poll_frame(context));
-        if let Some(Ok(frame)) = &frame {
-            self.stream.count_in(data_length(frame));
-        }
-        Poll::Ready(frame.map(|it| it.map(cleaned).map_err(Broken::Received)))
     }
 
-    fn is_end_stream(&self) -> bool {
-        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    /// Whether an attempt can begin it from its start.
+    pub(crate) fn can_begin(&self) -> bool {
+        !self.touched || matches!(self.kept, Kept::All { .. }) || self.is_nothing()
     }
 
-    fn size_hint(&self) -> SizeHint {
-        let nothing = || SizeHint::with_exact(0);
-        self.inner.as_ref().map_or_else(nothing, Body::size_hint)
+    /// Whether the request has no body at all.
+    pub(crate) fn is_nothing(&self) -> bool {
+        matches!(self.body, Incoming::Empty)
+    }
+
+    /// Back to its start, for another attempt; of one that cannot begin again ([`Self::can_begin`])
+    /// only what is left is given.
+    pub(crate) fn rewind(mut self) -> Self {
+        if let Kept::All { pieces, .. } = &self.kept {
+            self.again = pieces.iter().cloned().collect();
+        }
+        self
     }
 }
 
-impl Relayed {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        if self.ended.as_mut().poll(context).is_ready() {
-            let reason = self.stream.reason().unwrap_or(Reason::Deadline);
-            self.call.fail(reason, "ended by the proxy");
-            return Poll::Ready(Some(Err(Broken::ended(reason))));
+impl Source for Upload {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        if let Some(piece) = self.again.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::Data(piece))));
         }
-        match ready!(Pin::new(&mut self.inner).poll_frame(context)) {
-            None => {
-                self.call.complete();
-                Poll::Ready(None)
+        let frame = ready!(self.body.poll_frame(context));
+        self.touched |= frame.is_some();
+        match (&frame, &mut self.kept) {
+            (Some(Ok(Frame::Data(data))), Kept::All { pieces, room }) if data.len() <= *room => {
+                *room -= data.len();
+                pieces.push(data.clone());
             }
-            Some(Ok(frame)) => {
-                self.stream.count_out(data_length(&frame));
-                let frame = cleaned(frame);
-                if self.inner.is_end_stream() {
-                    self.call.complete();
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => {
-                self.call
-                    .fail(stream_reason(&error), "the upstream broke the response off");
-                Poll::Ready(Some(Err(Broken::Received(error))))
-            }
+            (Some(_), kept) => *kept = Kept::NotAll,
+            (None, _) => {}
         }
+        Poll::Ready(frame)
+    }
+
+    fn is_end(&self) -> bool {
+        self.again.is_empty() && self.body.is_end()
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.body.release(bytes);
     }
 }
 
-impl Body for Download {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match self.get_mut() {
-            Self::Words { text, .. } => Poll::Ready(text.take().map(|it| Ok(Frame::data(it)))),
-            Self::Relayed(relayed) => relayed.poll(context),
+fn poll_http2(
+    stream: &mut RecvStream,
+    context: &mut Context<'_>,
+) -> Poll<Option<Result<Frame, Fault>>> {
+    loop {
+        match ready!(stream.poll_data(context)) {
+            Some(Ok(data)) if data.is_empty() && !stream.is_end_stream() => {}
+            Some(data) => return Poll::Ready(Some(data.map(Frame::Data).map_err(Fault::Http2))),
+            None => break,
         }
     }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Words { text, .. } => text.is_none(),
-            Self::Relayed(relayed) => relayed.inner.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Words { text, .. } => {
-                SizeHint::with_exact(text.as_ref().map_or(0, |it| it.len() as u64))
-            }
-            Self::Relayed(relayed) => relayed.inner.size_hint(),
-        }
-    }
+    let trailers = ready!(stream.poll_trailers(context)).map_err(Fault::Http2);
+    Poll::Ready(trailers.transpose().map(|it| it.map(Frame::Trailers)))
 }
 
-impl Broken {
-    fn ended(reason: Reason) -> Self {
-        let code = match reason {
-            Reason::PolicyDenied => h2::Reason::from(POLICY_DENIED),
-            _ => h2::Reason::CANCEL,
-        };
-        Self::Ended {
-            reason,
-            code: code.into(),
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    async fn next(upload: &mut Upload) -> Option<Bytes> {
+        match poll_fn(|context| upload.poll_frame(context)).await {
+            Some(Ok(Frame::Data(data))) => Some(data),
+            _ => None,
         }
     }
-}
 
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended { reason, .. } => write!(f, "ended by the proxy: {reason}"),
-            Self::Received(_) => f.write_str("the other side broke the body off"),
+    #[tokio::test]
+    async fn an_upload_that_was_not_kept_cannot_begin_again() {
+        let mut upload = Upload::new(Incoming::words("abc"), Some(3));
+        assert!(upload.can_begin());
+        next(&mut upload).await;
+        assert!(!upload.can_begin());
+    }
+
+    #[tokio::test]
+    async fn an_upload_larger_than_what_is_kept_cannot_begin_again() {
+        let mut upload = Upload::new(Incoming::words("abc"), Some(3));
+        upload.keep(2);
+        next(&mut upload).await;
+        assert!(!upload.can_begin());
+    }
+
+    #[tokio::test]
+    async fn a_kept_upload_is_given_again_and_again() {
+        let mut upload = Upload::new(Incoming::words("abc"), Some(3));
+        upload.keep(3);
+        for _ in 0..3 {
+            assert_eq!(next(&mut upload).await.as_deref(), Some(&b"abc"[..]));
+            assert_eq!(next(&mut upload).await, None);
+            assert!(upload.can_begin());
+            upload = upload.rewind();
         }
     }
-}
-
-/// hyper takes the code for RST_STREAM from the chain of sources.
-impl Error for Broken {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Ended { code, .. } => Some(code),
-            Self::Received(error) => Some(error),
-        }
-    }
-}
-
-fn data_length(frame: &Frame<Bytes>) -> usize {
-    frame.data_ref().map_or(0, Bytes::len)
-}
-
-fn cleaned(mut frame: Frame<Bytes>) -> Frame<Bytes> {
-    if let Some(trailers) = frame.trailers_mut() {
-        fields::clean_trailers(trailers);
-    }
-    frame
 }

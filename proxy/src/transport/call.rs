@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use super::failure::Failure;
-use super::peers::Lease;
+use super::http2_client::Lease;
 use crate::admit::{Denied, Permit};
 use crate::failure::Reason;
 use crate::head::PeerWords;
@@ -117,14 +117,20 @@ impl Call {
         stream
     }
 
+    /// Its place among the live streams, once it has one.
+    pub(crate) fn stream(&self) -> Option<&Arc<Stream>> {
+        self.ticket.as_ref().map(Ticket::stream)
+    }
+
     pub(crate) fn denied(&mut self, denied: &Denied) {
         self.decision.clone_from(&denied.decision);
         self.fail(denied.reason, &denied.detail);
     }
 
     /// What the proxy on the other side said.
-    pub(crate) fn heard(&mut self, words: PeerWords) {
-        if let Some(decision) = words.decision.and_then(|text| text.parse().ok()) {
+    pub(crate) fn heard(&mut self, words: &PeerWords) {
+        let decision = words.decision.as_ref().and_then(|it| it.to_str().ok());
+        if let Some(decision) = decision.and_then(|text| text.parse().ok()) {
             self.decision = Some(decision);
         }
         if let Some(reason) = words.reason {
@@ -145,8 +151,8 @@ impl Call {
     }
 
     /// Counts the stream on its connection until the call ends.
-    pub(crate) fn hold(&mut self, lease: Lease) {
-        self.lease = Some(lease);
+    pub(crate) fn hold(&mut self, lease: Option<Lease>) {
+        self.lease = lease;
     }
 
     /// The first attempt to reach the upstream begins.

@@ -1,23 +1,22 @@
-//! One HTTP connection, served until it ends, is drained, or is forced to end.
+//! One HTTP connection, served until it ends, is asked to leave, or is forced to end.
 
-use std::convert::Infallible;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::cell::RefCell;
+use std::rc::Rc;
 
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
-use hyper::service::{Service, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::BytesMut;
+use http::header;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
 
-use super::body::Download;
-use super::tasks::Tasks;
+use super::body::{Incoming, Upload};
+use super::call::Call;
+use super::io::Io;
+use super::pipe::Pipe;
+use super::{http1_server, http2_server};
 use crate::config::Limits;
 use crate::record::NetworkProtocol;
+use crate::worker::leaving::Leave;
+use crate::worker::tasks::Tasks;
 
 /// Which version is spoken on a connection; it is known before the first request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,108 +35,77 @@ impl Wire {
     }
 }
 
-/// One stream may fill a quarter of the connection's window, so that no stream starves others.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-const SEND_BUFFER: usize = 256 * 1024;
+/// Answers the requests of a connection.
+pub(crate) trait Handler: 'static {
+    /// Whoever drops the future has lost the caller.
+    async fn handle(&self, head: Parts, upload: Upload, interims: &Interims) -> Answer;
+}
 
-/// A request may be on its way to a connection that leaves: it is waited for, and answered.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
-/// Finds a peer that has vanished; an idle one costs a PING.
-const PING_EVERY: Duration = Duration::from_secs(30);
+/// What a caller is answered. Its call ends when the last byte has been passed on.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Incoming,
+    /// What is still on its way to the upstream.
+    pub(crate) upload: Option<Pipe<Upload>>,
+    pub(crate) call: Call,
+}
 
-/// Serves until the connection ends. When `leave` resolves, the peer is told (GOAWAY, or
-/// `Connection: close`), and what is in flight finishes.
-pub(crate) async fn serve<I, S>(
-    io: I,
+/// Informational responses on their way to the caller, before the final one.
+#[derive(Debug, Default)]
+pub(crate) struct Interims {
+    waiting: RefCell<Vec<(StatusCode, HeaderMap)>>,
+}
+
+/// What every connection is served with.
+#[derive(Debug)]
+pub(crate) struct Serving<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) tasks: &'a Tasks,
+    pub(crate) leave: Leave,
+}
+
+/// Serves until the connection ends; `received` was read from it before. When it is asked to
+/// leave, the peer is told (GOAWAY, or `Connection: close`), and what is in flight finishes.
+pub(crate) async fn serve<H: Handler>(
+    io: Io,
+    received: BytesMut,
     wire: Wire,
-    service: S,
-    limits: &Limits,
-    tasks: &Tasks,
-    leave: impl Future<Output = ()>,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Download>, Error = Infallible> + Send,
-    S::Future: Send + 'static,
-{
+    handler: Rc<H>,
+    serving: Serving<'_>,
+) {
     // On the heap, so that a connection has room for its own version alone.
-    let ended = match wire {
-        Wire::Http1 => Box::pin(serve_http1(io, service, limits, leave)).await,
-        Wire::Http2 => Box::pin(serve_http2(io, service, limits, tasks, leave)).await,
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error = %runtime::exit::one_line(&error), "connection ended");
+    match wire {
+        Wire::Http1 => Box::pin(http1_server::serve(io, received, &*handler, serving)).await,
+        Wire::Http2 => Box::pin(http2_server::serve(io, received, handler, serving)).await,
     }
 }
 
-async fn serve_http1<I, S>(
-    io: I,
-    service: S,
-    limits: &Limits,
-    leave: impl Future<Output = ()>,
-) -> hyper::Result<()>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Download>, Error = Infallible>,
-{
-    let mut builder = http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_read.duration())
-        .max_headers(limits.headers)
-        .max_buf_size((limits.header_bytes as usize).max(8 * 1024));
-    let leaving = Arc::new(AtomicBool::new(false));
-    let last = Arc::clone(&leaving);
-    let service = service_fn(move |request| {
-        let (answer, last) = (service.call(request), Arc::clone(&last));
-        async move {
-            let mut answer = answer.await?;
-            if last.load(Ordering::Relaxed) {
-                let close = HeaderValue::from_static("close");
-                answer.headers_mut().insert(CONNECTION, close);
-            }
-            Ok::<_, Infallible>(answer)
+impl Answer {
+    /// How long its body is, if that is known.
+    pub(crate) fn length(&self) -> Option<u64> {
+        match &self.body {
+            Incoming::Words(words) => Some(words.len() as u64),
+            Incoming::Empty => Some(content_length(&self.fields).unwrap_or(0)),
+            Incoming::Http1(_) | Incoming::Http2(_) => content_length(&self.fields),
         }
-    });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = leave => leaving.store(true, Ordering::Relaxed),
     }
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = tokio::time::sleep(LAST_REQUEST) => {}
-    }
-    connection.as_mut().graceful_shutdown();
-    connection.await
 }
 
-async fn serve_http2<I, S>(
-    io: I,
-    service: S,
-    limits: &Limits,
-    tasks: &Tasks,
-    leave: impl Future<Output = ()>,
-) -> hyper::Result<()>
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<Download>, Error = Infallible>,
-    S::Future: Send + 'static,
-{
-    let mut builder = http2::Builder::new(tasks.clone());
-    builder
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_EVERY)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(SEND_BUFFER)
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    tokio::select! {
-        ended = connection.as_mut() => return ended,
-        () = leave => {}
+impl Interims {
+    pub(crate) fn push(&self, status: StatusCode, fields: HeaderMap) {
+        self.waiting.borrow_mut().push((status, fields));
     }
-    connection.as_mut().graceful_shutdown();
-    connection.await
+
+    pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
+        self.waiting.take()
+    }
+}
+
+/// The one declared length.
+pub(crate) fn content_length(fields: &HeaderMap) -> Option<u64> {
+    let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
+    let length = lengths.next()?.to_str().ok()?.parse().ok()?;
+    lengths.next().is_none().then_some(length)
 }

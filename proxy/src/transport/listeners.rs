@@ -7,16 +7,16 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use runtime::Shutdown;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::mesh::Inbound;
 use crate::config::Mesh;
 use crate::feed::announcements::Announcements;
 use crate::service_port::ServicePort;
 use crate::sockets::{BindError, SocketName, Sockets};
 use crate::state::MeshState;
+use crate::worker::{Open as WayIn, Workers};
 
 /// A port that is taken is tried again, since whoever has it may go.
 const BIND_AGAIN: Duration = Duration::from_millis(500);
@@ -24,7 +24,8 @@ const BIND_AGAIN: Duration = Duration::from_millis(500);
 /// Opens and closes mesh listeners.
 #[derive(Debug)]
 pub(crate) struct Listeners {
-    inbound: Inbound,
+    workers: Workers,
+    shutdown: Shutdown,
     announcements: Announcements,
     address: IpAddr,
     ports: BTreeMap<ServicePort, u16>,
@@ -38,21 +39,14 @@ struct Open {
     closed: CancellationToken,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum OpenError {
-    #[error(transparent)]
-    Bind(#[from] BindError),
-    #[error("accept")]
-    Accept(#[from] io::Error),
-}
-
 impl Listeners {
     /// Binds the ports that the configuration fixes.
     ///
     /// # Errors
     /// If one of them is taken.
     pub(crate) fn reserve(
-        inbound: Inbound,
+        workers: Workers,
+        shutdown: Shutdown,
         announcements: Announcements,
         mesh: &Mesh,
         sockets: Sockets,
@@ -62,7 +56,8 @@ impl Listeners {
             sockets.tcp(&SocketName::Mesh(name.clone()), address)?;
         }
         Ok(Self {
-            inbound,
+            workers,
+            shutdown,
             announcements,
             address: mesh.address,
             ports: mesh.ports.clone(),
@@ -76,7 +71,7 @@ impl Listeners {
         mut self,
         mut states: watch::Receiver<Arc<MeshState>>,
     ) -> io::Result<()> {
-        let draining = self.inbound.tasks.shutdown().clone();
+        let draining = self.shutdown.clone();
         loop {
             let state = Arc::clone(&states.borrow_and_update());
             let complete = self.follow(&state);
@@ -114,26 +109,17 @@ impl Listeners {
         complete
     }
 
-    fn open(&mut self, name: &ServicePort) -> Result<(), OpenError> {
+    fn open(&mut self, name: &ServicePort) -> Result<(), BindError> {
         let socket = SocketName::Mesh(name.clone());
         let port = self.ports.get(name).copied().unwrap_or(0);
         let listeners = self.sockets.tcp(&socket, (self.address, port).into())?;
         let closed = CancellationToken::new();
-        let mut address = None;
-        for listener in listeners {
-            let listener = TcpListener::from_std(listener)?;
-            address = Some(listener.local_addr()?);
-            let inbound = self.inbound.clone();
-            let accept = inbound.accept(listener, name.clone(), closed.clone());
-            let (sockets, draining) = (self.sockets.clone(), self.inbound.tasks.shutdown().clone());
-            self.inbound.tasks.spawn(async move {
-                tokio::select! {
-                    () = sockets.admitted() => accept.await,
-                    () = draining.draining() => {}
-                }
-            });
-        }
-        if let Some(address) = address {
+        self.workers.distribute(listeners, |listener| WayIn::Mesh {
+            listener,
+            target: name.clone(),
+            closed: closed.clone(),
+        });
+        if let Some(address) = self.sockets.address(&socket) {
             tracing::info!(target = %name, %address, "mesh listener open");
             self.open.insert(name.clone(), Open { address, closed });
         }

@@ -3,13 +3,14 @@
 //! Invariant: the target is the listener. Nothing that a caller sends selects it, and a caller
 //! without a proven identity does not get past the handshake.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use mtls::{Credentials, ServerTls};
 use runtime::Clock;
 use time::OffsetDateTime;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
@@ -17,10 +18,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::application::Applications;
 use super::call::Call;
-use super::http_server::{Wire, serve};
+use super::http_server::{Serving, Wire, serve};
+use super::io::Io;
 use super::mesh_http::MeshHttp;
 use super::relay::relay;
-use super::tasks::Tasks;
 use crate::admit::{Gate, Peer};
 use crate::config::Limits;
 use crate::failure::Reason;
@@ -28,20 +29,23 @@ use crate::record::{Direction, NetworkProtocol};
 use crate::service_port::ServicePort;
 use crate::state::is_http;
 use crate::telemetry::Journal;
+use crate::worker::leaving::Connections;
+use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// How long accepting pauses when the system is out of descriptors.
 pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Everything that a mesh connection needs. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Everything that a worker's mesh connections need.
+#[derive(Debug)]
 pub(crate) struct Inbound {
     pub(crate) gate: Gate,
     pub(crate) credentials: Credentials,
     pub(crate) applications: Applications,
     pub(crate) journal: Journal,
     pub(crate) tasks: Tasks,
+    pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
 }
@@ -49,11 +53,12 @@ pub(crate) struct Inbound {
 impl Inbound {
     /// Accepts for one Service's port until `closed`, or until the proxy drains.
     pub(crate) async fn accept(
-        self,
+        self: Rc<Self>,
         listener: TcpListener,
         target: ServicePort,
         closed: CancellationToken,
     ) {
+        let target = Arc::new(target);
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let draining = self.tasks.shutdown().clone();
         loop {
@@ -62,7 +67,7 @@ impl Inbound {
                 () = draining.draining() => return,
                 accepted = accept(&listener, &room) => accepted,
             };
-            let (this, target, closed) = (self.clone(), target.clone(), closed.clone());
+            let (this, target, closed) = (Rc::clone(&self), Arc::clone(&target), closed.clone());
             self.tasks.spawn(async move {
                 let (stream, _room) = accepted;
                 this.connection(stream, target, closed).await;
@@ -70,8 +75,13 @@ impl Inbound {
         }
     }
 
-    async fn connection(self, stream: TcpStream, target: ServicePort, closed: CancellationToken) {
-        let Some(served) = self.gate.state().served.get(&target).cloned() else {
+    async fn connection(
+        self: Rc<Self>,
+        stream: TcpStream,
+        target: Arc<ServicePort>,
+        closed: CancellationToken,
+    ) {
+        let Some(served) = self.gate.state().served.get(&*target).cloned() else {
             return;
         };
         let _open = self.journal.connection(Direction::Inbound);
@@ -80,17 +90,14 @@ impl Inbound {
         } else {
             &[]
         };
-        let Some((tls, peer)) = self.handshake(stream, alpn).await else {
+        // On the heap, or a connection's task would have room for it as long as it lives.
+        let Some((tls, peer)) = Box::pin(self.handshake(stream, alpn)).await else {
             return;
         };
         if is_http(served.protocol) {
-            let wire = match tls.alpn() {
-                Some(b"h2") => Wire::Http2,
-                _ => Wire::Http1,
-            };
-            self.http(tls, wire, peer, target, closed).await;
+            self.http(tls, peer, target, closed).await;
         } else {
-            self.tcp(tls, &peer, &target).await;
+            Box::pin(self.tcp(tls, &peer, &target)).await;
         }
     }
 
@@ -109,9 +116,7 @@ impl Inbound {
             return None;
         };
         let limit = self.limits.handshake.duration();
-        // On the heap, or a connection's task would have room for both as long as it lives.
-        let accepting = Box::pin(mtls::accept(stream, config));
-        let tls = match timeout(limit, accepting).await {
+        let tls = match timeout(limit, mtls::accept(stream, config)).await {
             Ok(Ok(tls)) => Box::new(tls),
             Ok(Err(error)) => {
                 let error = runtime::exit::one_line(&error);
@@ -129,31 +134,28 @@ impl Inbound {
         Some((tls, peer))
     }
 
-    async fn http<I>(
-        self,
-        io: I,
-        wire: Wire,
+    async fn http(
+        self: Rc<Self>,
+        tls: Box<ServerTls<TcpStream>>,
         peer: Peer,
-        target: ServicePort,
+        target: Arc<ServicePort>,
         closed: CancellationToken,
-    ) where
-        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let retire_at = self.retire_at(&peer);
-        let (clock, tasks, limits) = (self.clock.clone(), self.tasks.clone(), self.limits.clone());
-        let draining = tasks.shutdown().clone();
-        let leave = async move {
-            tokio::select! {
-                () = draining.draining() => {}
-                () = closed.cancelled() => {}
-                () = clock.sleep_until(retire_at) => {}
-            }
+    ) {
+        let wire = match tls.alpn() {
+            Some(b"h2") => Wire::Http2,
+            _ => Wire::Http1,
         };
-        let service = MeshHttp::new(self, peer, target, wire);
-        serve(io, wire, service, &limits, &tasks, leave).await;
+        let retire_at = self.retire_at(&peer);
+        let serving = Serving {
+            limits: &self.limits,
+            tasks: &self.tasks,
+            leave: self.connections.enter(Some(retire_at), Some(closed)),
+        };
+        let handler = Rc::new(MeshHttp::new(Rc::clone(&self), peer, target, wire));
+        serve(Io::Accepted(tls), BytesMut::new(), wire, handler, serving).await;
     }
 
-    async fn tcp(self, tls: Box<ServerTls<TcpStream>>, peer: &Peer, target: &ServicePort) {
+    async fn tcp(&self, tls: Box<ServerTls<TcpStream>>, peer: &Peer, target: &Arc<ServicePort>) {
         let ends = (peer.spiffe_id().shared_text(), target.to_string().into());
         let now = self.clock.now();
         let tcp = NetworkProtocol::Tcp;
@@ -162,7 +164,7 @@ impl Inbound {
             Ok(permit) => permit,
             Err(denied) => return call.denied(&denied),
         };
-        let Some(served) = self.gate.state().served.get(target).cloned() else {
+        let Some(served) = self.gate.state().served.get(&**target).cloned() else {
             return call.fail(Reason::NoRoute, "this workload no longer serves the port");
         };
         match self

@@ -3,86 +3,85 @@
 //! Invariant: a call leaves with the workload's identity only if the kernel says that an allowed
 //! user made it.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::service::Service;
+use http::request::Parts;
 use mtls::Credentials;
 use runtime::Clock;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::body::Download;
+use super::body::Upload;
 use super::call::Call;
-use super::http_server::{Wire, serve};
+use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
+use super::io::Io;
 use super::mesh::{ACCEPT_PAUSE, accept};
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
-use super::tasks::Tasks;
 use crate::config::Limits;
 use crate::guard::caller::{CallerGuard, NotLocal};
-use crate::live::Live;
+use crate::live::Shard;
 use crate::record::{Direction, NetworkProtocol};
 use crate::telemetry::Journal;
+use crate::worker::leaving::Connections;
+use crate::worker::tasks::Tasks;
 
-/// Everything that an outgoing call needs. Cheap to clone.
-#[derive(Clone, Debug)]
+/// Everything that a worker's outgoing calls need.
+#[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) router: Router,
     pub(crate) peers: Peers,
-    pub(crate) live: Live,
+    pub(crate) live: Shard,
     pub(crate) credentials: Credentials,
     pub(crate) journal: Journal,
     pub(crate) guard: CallerGuard,
     pub(crate) tasks: Tasks,
+    pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
 }
 
-/// The requests of one local connection. Cheap to clone.
-#[derive(Clone, Debug)]
+/// The requests of one local connection.
+#[derive(Debug)]
 struct LocalHttp {
-    outbound: Outbound,
+    outbound: Rc<Outbound>,
     wire: Wire,
     /// Why nobody may call over this connection, if so.
-    refused: Option<Arc<NotLocal>>,
+    refused: Option<NotLocal>,
 }
 
 impl Outbound {
     /// Accepts on loopback until the proxy drains.
-    pub(crate) async fn accept_tcp(self, listener: TcpListener) -> io::Result<()> {
+    pub(crate) async fn accept_tcp(self: Rc<Self>, listener: TcpListener) {
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let draining = self.tasks.shutdown().clone();
         loop {
             let (stream, place) = tokio::select! {
-                () = draining.draining() => return Ok(()),
+                () = draining.draining() => return,
                 accepted = accept(&listener, &room) => accepted,
             };
-            let this = self.clone();
+            let this = Rc::clone(&self);
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.caller(&stream).err();
-                this.connection(stream, refused).await;
+                this.connection(Io::Tcp(stream), refused).await;
             });
         }
     }
 
     /// Accepts on a Unix socket until the proxy drains.
-    pub(crate) async fn accept_unix(self, listener: UnixListener) -> io::Result<()> {
+    pub(crate) async fn accept_unix(self: Rc<Self>, listener: UnixListener) {
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let draining = self.tasks.shutdown().clone();
         loop {
             let place = Arc::clone(&room).acquire_owned().await.ok();
             let accepted = tokio::select! {
-                () = draining.draining() => return Ok(()),
+                () = draining.draining() => return,
                 accepted = listener.accept() => accepted,
             };
             let stream = match accepted {
@@ -93,11 +92,11 @@ impl Outbound {
                     continue;
                 }
             };
-            let this = self.clone();
+            let this = Rc::clone(&self);
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.unix_caller(&stream).err();
-                this.connection(stream, refused).await;
+                this.connection(Io::Unix(stream), refused).await;
             });
         }
     }
@@ -129,37 +128,32 @@ impl Outbound {
         self.guard.check_uid(peer.uid())
     }
 
-    async fn connection<S>(self, stream: S, refused: Option<NotLocal>)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn connection(self: Rc<Self>, mut io: Io, refused: Option<NotLocal>) {
         let _open = self.journal.connection(Direction::Outbound);
-        let first = timeout(self.limits.header_read.duration(), detect(stream));
-        let Ok(Ok((wire, stream))) = first.await else {
+        let first = timeout(self.limits.header_read.duration(), detect(&mut io));
+        // On the heap, or a connection's task would have room for it as long as it lives.
+        let Ok(Ok((wire, received))) = Box::pin(first).await else {
             return;
         };
-        let (limits, tasks) = (Arc::clone(&self.limits), self.tasks.clone());
-        let draining = tasks.shutdown().clone();
-        let service = LocalHttp {
-            outbound: self,
+        let handler = Rc::new(LocalHttp {
+            outbound: Rc::clone(&self),
             wire,
-            refused: refused.map(Arc::new),
+            refused,
+        });
+        let serving = Serving {
+            limits: &self.limits,
+            tasks: &self.tasks,
+            leave: self.connections.enter(None, None),
         };
-        let leave = async move { draining.draining().await };
-        serve(stream, wire, service, &limits, &tasks, leave).await;
+        serve(io, received, wire, handler, serving).await;
     }
 }
 
-impl Service<Request<Incoming>> for LocalHttp {
-    type Response = Response<Download>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Download>, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let this = self.clone();
-        Box::pin(async move {
-            let refused = this.refused.as_deref();
-            Ok(this.outbound.handle(request, this.wire, refused).await)
-        })
+impl Handler for LocalHttp {
+    async fn handle(&self, head: Parts, upload: Upload, interims: &Interims) -> Answer {
+        let refused = self.refused.as_ref();
+        self.outbound
+            .handle(head, upload, self.wire, refused, interims)
+            .await
     }
 }

@@ -6,17 +6,16 @@
 
 use std::sync::{Arc, LazyLock};
 
-use http::header::{self, HeaderValue};
-use http::{Request, Response, Version};
-use hyper::body::{Body, Incoming};
+use http::header::HeaderValue;
+use http::request::Parts;
 
-use super::body::{Download, Upload};
+use super::body::Upload;
 use super::call::Call;
+use super::exchange::unless_ended;
 use super::failure::Failure;
-use super::http_server::Wire;
-use super::mesh_http::absolute;
+use super::hop::{Attempt, Reply, Seen};
+use super::http_server::{Answer, Interims, Wire};
 use super::outbound::Outbound;
-use super::peers::{Attempt, Lease};
 use super::refusal::{Manner, refuse};
 use super::routing::Asked;
 use crate::failure::Reason;
@@ -29,17 +28,21 @@ use crate::state::{Target, is_http};
 /// More endpoints than this are not tried for one call.
 const MOST_ATTEMPTS: usize = 3;
 
+/// A body that has grown larger than this is not sent a second time.
+const MOST_KEPT: usize = 64 * 1024;
+
 /// The target of a call that names no Service.
 static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
 
 impl Outbound {
     pub(super) async fn handle(
         &self,
-        request: Request<Incoming>,
+        parts: Parts,
+        upload: Upload,
         wire: Wire,
         refused: Option<&NotLocal>,
-    ) -> Response<Download> {
-        let (parts, body) = request.into_parts();
+        interims: &Interims,
+    ) -> Answer {
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let mut call = self.begin(wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
@@ -47,7 +50,7 @@ impl Outbound {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
-        let head = match checked {
+        let mut head = match checked {
             Ok(head) => head,
             Err(error) => return refuse(call, error.reason(), &error.to_string(), manner),
         };
@@ -56,16 +59,15 @@ impl Outbound {
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
         call.leads_to(&target.label);
+        call.lead(head.fields_mut());
         let stream = call.enter(self.live.enter_unjudged());
-        let sent = tokio::select! {
-            () = stream.ended() => {
-                let reason = stream.reason().unwrap_or(Reason::Deadline);
-                Err(Failure::new(reason, "no answer in time"))
-            }
-            sent = self.send(&target, &head, body, &stream, &mut call) => sent,
+        let sent = self.send(&target, &head, upload, &stream, &mut call, interims);
+        let sent = match unless_ended(&stream, sent).await {
+            Ok(sent) => sent,
+            Err(reason) => Err(Failure::new(reason, "no answer in time")),
         };
         match sent {
-            Ok((response, lease)) => answer(response, lease, stream, call),
+            Ok(reply) => answer(reply, call),
             Err(failure) => refuse(call, failure.reason, &failure.detail, manner),
         }
     }
@@ -90,35 +92,36 @@ impl Outbound {
         &self,
         target: &Target,
         head: &RequestHead,
-        body: Incoming,
+        upload: Upload,
         stream: &Arc<Stream>,
         call: &mut Call,
-    ) -> Result<(Response<Incoming>, Lease), Failure> {
-        let has_body = !body.is_end_stream();
-        let mut request = outgoing(head, Upload::new(body, Arc::clone(stream)))?;
-        call.lead(request.headers_mut());
+        interims: &Interims,
+    ) -> Result<Reply, Failure> {
+        let mut upload = upload;
+        upload.keep(MOST_KEPT);
         let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
         let mut endpoints = target.balancer.attempts().take(MOST_ATTEMPTS);
         let mut next = endpoints.next();
         let mut turned_away = false;
         call.attempts();
         while let Some(endpoint) = next.take() {
-            match self.peers.send(target, &endpoint, request).await {
-                Ok(answered) => return Ok(answered),
-                Err(Attempt::Unsent(unsent, why)) => {
-                    request = *unsent;
-                    failure = why;
-                }
-                Err(Attempt::Unprocessed(why)) if !has_body => {
-                    request = outgoing(head, Upload::empty(Arc::clone(stream)))?;
-                    call.lead(request.headers_mut());
-                    failure = why;
-                    // A server that leaves a connection takes the call on the next one.
-                    next = (!turned_away).then_some(endpoint);
-                    turned_away = true;
-                }
-                Err(Attempt::Unprocessed(why) | Attempt::Broken(why)) => return Err(why),
+            let sent = self
+                .peers
+                .send(target, &endpoint, head, upload, stream, interims);
+            let attempt: Attempt = match sent.await {
+                Ok(reply) => return Ok(reply),
+                Err(attempt) => attempt,
+            };
+            if !attempt.may_repeat() {
+                return Err(attempt.failure);
             }
+            // A server that leaves a connection takes the call on the next one.
+            if attempt.seen == Seen::Unprocessed && !turned_away {
+                turned_away = true;
+                next = Some(endpoint);
+            }
+            failure = attempt.failure;
+            upload = attempt.upload.rewind();
             next = next.or_else(|| endpoints.next());
             if next.is_some() {
                 call.retried();
@@ -128,47 +131,23 @@ impl Outbound {
     }
 }
 
-/// The request as the other proxy gets it: path and query untouched, for it to judge.
-fn outgoing(head: &RequestHead, upload: Upload) -> Result<Request<Upload>, Failure> {
-    let authority = head
-        .authority()
-        .map(http::uri::Authority::as_str)
-        .unwrap_or_default();
-    let target = match head.target().query() {
-        Some(query) => format!("{}?{query}", head.target().path()),
-        None => head.target().path().to_owned(),
-    };
-    let mut request = Request::new(upload);
-    *request.version_mut() = Version::HTTP_2;
-    *request.method_mut() = head.method().clone();
-    *request.uri_mut() = absolute(authority, &target)?;
-    *request.headers_mut() = head.fields().clone();
-    if head.accepts_trailers() {
-        let trailers = HeaderValue::from_static("trailers");
-        request.headers_mut().insert(header::TE, trailers);
-    }
-    Ok(request)
-}
-
-fn answer(
-    response: Response<Incoming>,
-    lease: Lease,
-    stream: Arc<Stream>,
-    mut call: Call,
-) -> Response<Download> {
-    call.answered(response.status());
-    call.hold(lease);
-    let (mut parts, body) = response.into_parts();
-    let words = head::clean_response(&mut parts.headers);
+fn answer(reply: Reply, mut call: Call) -> Answer {
+    call.answered(reply.status);
+    call.hold(reply.lease);
+    let mut fields = reply.fields;
+    let words = head::clean_response(&mut fields);
     if let Some(reason) = words.reason {
-        parts
-            .headers
-            .insert(REASON, HeaderValue::from_static(reason.code()));
+        fields.insert(REASON, HeaderValue::from_static(reason.code()));
     }
-    if let Some(Ok(decision)) = words.decision.as_deref().map(HeaderValue::from_str) {
-        parts.headers.insert(DECISION, decision);
+    if let Some(decision) = &words.decision {
+        fields.insert(DECISION, decision.clone());
     }
-    call.heard(words);
-    parts.version = Version::HTTP_11;
-    Response::from_parts(parts, Download::relayed(body, stream, call))
+    call.heard(&words);
+    Answer {
+        status: reply.status,
+        fields,
+        body: reply.body,
+        upload: reply.upload,
+        call,
+    }
 }

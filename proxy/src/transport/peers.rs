@@ -4,13 +4,12 @@
 //! bundle generation, the same set of expected servers and the same endpoint that it was opened
 //! for. Identities never mix.
 
+use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::rc::Rc;
+use std::sync::Arc;
 
-use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::uri::Authority;
 use identity::SpiffeId;
 use mtls::{ClientTls, Credentials, Current, Expected, Generation, HandshakeError, Refusal};
 use runtime::Clock;
@@ -19,28 +18,30 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::body::Upload;
-use super::failure::{Failure, is_unprocessed};
-use super::tasks::Tasks;
+use super::failure::Failure;
+use super::fault::Fault;
+use super::hop::{Attempt, Reply, Seen};
+use super::http_server::Interims;
+use super::http2_client::Http2;
+use super::http2_group::{Found, Group};
+use super::http2_head;
+use super::io::Io;
 use crate::balance::Endpoint;
 use crate::config::Limits;
 use crate::failure::Reason;
+use crate::head::RequestHead;
+use crate::live::Stream;
 use crate::record::Direction;
 use crate::state::Target;
 use crate::telemetry::Journal;
+use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP2: [&[u8]; 1] = [b"h2"];
-const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-const SEND_BUFFER: usize = 256 * 1024;
 
-/// Another connection is opened when this many streams are open on each: half of what our own
-/// proxies permit.
-const STREAMS_PER_CONNECTION: usize = 128;
-
-/// The pool. Cheap to clone.
+/// A worker's pool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Peers {
-    groups: Arc<Mutex<HashMap<Key, Arc<Group>>>>,
+    groups: Rc<RefCell<HashMap<Endpoint, Keyed>>>,
     credentials: Credentials,
     clock: Clock,
     journal: Journal,
@@ -48,44 +49,16 @@ pub(crate) struct Peers {
     tasks: Tasks,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// An endpoint's connections, each group for those that its key fits.
+type Keyed = Vec<(Key, Rc<Group>)>;
+
+/// Who may use a connection to an endpoint.
+#[derive(Clone, Debug)]
 struct Key {
     own: SpiffeId,
     /// Of own leaf and bundles together.
     generation: Generation,
     servers: Arc<BTreeSet<SpiffeId>>,
-    endpoint: Endpoint,
-}
-
-#[derive(Debug, Default)]
-struct Group {
-    connections: Mutex<Vec<Connection>>,
-    /// Held while dialing, so that a burst of calls opens one connection and not one each.
-    dialing: tokio::sync::Mutex<Option<(Instant, Failure)>>,
-}
-
-#[derive(Clone, Debug)]
-struct Connection {
-    sender: SendRequest<Upload>,
-    /// Each lease holds a count.
-    streams: Arc<()>,
-    retire_at: OffsetDateTime,
-}
-
-/// Keeps a stream counted on its connection.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    _stream: Arc<()>,
-}
-
-/// An attempt that did not yield a response.
-#[derive(Debug)]
-pub(crate) enum Attempt {
-    /// No byte of the request was sent: it can go anywhere.
-    Unsent(Box<Request<Upload>>, Failure),
-    /// Sent, but the server promises that it did nothing for it.
-    Unprocessed(Failure),
-    Broken(Failure),
 }
 
 impl Peers {
@@ -97,7 +70,7 @@ impl Peers {
         tasks: Tasks,
     ) -> Self {
         Self {
-            groups: Arc::default(),
+            groups: Rc::default(),
             credentials,
             clock,
             journal,
@@ -106,7 +79,8 @@ impl Peers {
         }
     }
 
-    /// Sends a request to one endpoint of a target.
+    /// Sends a request to one endpoint of a target: path and query untouched, for the other proxy
+    /// to judge.
     ///
     /// # Errors
     /// An [`Attempt`] that says whether the request may be sent again.
@@ -114,28 +88,31 @@ impl Peers {
         &self,
         target: &Target,
         endpoint: &Endpoint,
-        request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Lease), Attempt> {
-        let mut request = request;
+        head: &RequestHead,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        interims: &Interims,
+    ) -> Result<Reply, Attempt> {
+        let mut upload = upload;
         loop {
-            let (mut connection, fresh) = match self.connection(target, endpoint).await {
+            let found = match self.connection(target, endpoint).await {
                 Ok(found) => found,
-                Err(failure) => return Err(Attempt::Unsent(Box::new(request), failure)),
+                Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
-            let lease = Lease {
-                _stream: Arc::clone(&connection.streams),
+            let request = match outgoing(head) {
+                Ok(request) => request,
+                Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
-            match connection.sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, lease)),
-                Err(mut error) => match error.take_message() {
-                    // A kept connection may have ended unseen; a fresh one that did is a failure.
-                    Some(unsent) if !fresh => request = unsent,
-                    Some(unsent) => {
-                        let failure = Failure::stream(&error.into_error());
-                        return Err(Attempt::Unsent(Box::new(unsent), failure));
-                    }
-                    None => return Err(Attempt::of(&error.into_error())),
-                },
+            let sent = found
+                .connection
+                .send(request, upload, stream, interims, found.lease);
+            match sent.await {
+                Ok(reply) => return Ok(reply),
+                // A kept connection may have ended unseen; a fresh one that did is a failure.
+                Err(attempt) if !found.is_fresh && attempt.seen == Seen::Nothing => {
+                    upload = attempt.upload;
+                }
+                Err(attempt) => return Err(attempt),
             }
         }
     }
@@ -155,8 +132,9 @@ impl Peers {
     /// Lets go of connections that no new call may use, which while draining is each one; what is
     /// in flight on them finishes.
     pub(crate) fn sweep(&self) {
+        let mut groups = self.groups.borrow_mut();
         if self.tasks.shutdown().is_draining() {
-            lock(&self.groups).clear();
+            groups.clear();
             return;
         }
         let generation = self
@@ -164,55 +142,41 @@ impl Peers {
             .current()
             .map(|current| current.generation());
         let now = self.clock.now();
-        let mut groups = lock(&self.groups);
-        groups.retain(|key, group| {
-            let mut connections = lock(&group.connections);
-            connections.retain(|it| it.is_usable(now));
-            Some(key.generation) == generation
-                && (!connections.is_empty() || Arc::strong_count(group) > 1)
+        groups.retain(|_, kept| {
+            kept.retain(|(key, group)| {
+                let in_use = group.sweep(now) || Rc::strong_count(group) > 1;
+                Some(key.generation) == generation && in_use
+            });
+            !kept.is_empty()
         });
     }
 
-    async fn connection(
-        &self,
-        target: &Target,
-        endpoint: &Endpoint,
-    ) -> Result<(Connection, bool), Failure> {
+    async fn connection(&self, target: &Target, endpoint: &Endpoint) -> Result<Found, Failure> {
         let current = self.credentials.current().ok_or_else(not_ready)?;
         let group = self.group(&current, target, endpoint);
-        if let Some(kept) = group.free(self.clock.now()) {
-            return Ok((kept, false));
-        }
-        let began = Instant::now();
-        let mut last_failure = group.dialing.lock().await;
-        if let Some(kept) = group.free(self.clock.now()) {
-            return Ok((kept, false));
-        }
-        if let Some((at, failure)) = &*last_failure
-            && *at >= began
-        {
-            return Err(failure.clone());
-        }
-        match self.dial(&current, target, endpoint).await {
-            Ok(connection) => {
-                lock(&group.connections).push(connection.clone());
-                Ok((connection, true))
-            }
-            Err(failure) => {
-                *last_failure = Some((Instant::now(), failure.clone()));
-                Err(failure)
-            }
-        }
+        let dial = async || self.dial(&current, target, endpoint).await;
+        group.find(self.clock.now(), dial).await
     }
 
-    fn group(&self, current: &Current, target: &Target, endpoint: &Endpoint) -> Arc<Group> {
+    fn group(&self, current: &Current, target: &Target, endpoint: &Endpoint) -> Rc<Group> {
+        let mut groups = self.groups.borrow_mut();
+        let own = current.svid().spiffe_id();
+        let known = groups.get(endpoint).and_then(|kept| {
+            let fits = |(key, _): &&(Key, Rc<Group>)| key.is(own, current.generation(), target);
+            kept.iter().find(fits)
+        });
+        if let Some((_, group)) = known {
+            return Rc::clone(group);
+        }
         let key = Key {
-            own: current.svid().spiffe_id().clone(),
+            own: own.clone(),
             generation: current.generation(),
             servers: Arc::clone(&target.servers),
-            endpoint: endpoint.clone(),
         };
-        Arc::clone(lock(&self.groups).entry(key).or_default())
+        let group = Rc::<Group>::default();
+        let kept = groups.entry(endpoint.clone()).or_default();
+        kept.push((key, Rc::clone(&group)));
+        group
     }
 
     async fn dial(
@@ -220,35 +184,19 @@ impl Peers {
         current: &Current,
         target: &Target,
         endpoint: &Endpoint,
-    ) -> Result<Connection, Failure> {
+    ) -> Result<(Http2, Option<OffsetDateTime>), Failure> {
         let tls = self.tls(&target.servers, endpoint, &ALPN_HTTP2).await?;
         if tls.alpn() != Some(b"h2") {
             let detail = format!("{endpoint} does not speak HTTP/2 between proxies");
             return Err(Failure::new(Reason::TlsHandshake, detail));
         }
         let retire_at = retire_at(current, tls.peer().not_after(), self.clock.now());
-        let (sender, connection) = http2::Builder::new(self.tasks.clone())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buf_size(SEND_BUFFER)
-            .max_header_list_size(self.limits.header_bytes)
-            .handshake(TokioIo::new(tls))
-            .await
-            .map_err(|error| Failure::stream(&error))?;
         let open = self.journal.connection(Direction::Outbound);
-        self.tasks.spawn(async move {
-            let _open = open;
-            if let Err(error) = connection.await {
-                let error = runtime::exit::one_line(&error);
-                tracing::debug!(error, "connection to another proxy ended");
-            }
-        });
-        Ok(Connection {
-            sender,
-            streams: Arc::default(),
-            retire_at,
-        })
+        let io = Io::Opened(Box::new(tls));
+        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, Some(open)).await;
+        opened
+            .map(|connection| (connection, Some(retire_at)))
+            .map_err(Fault::into_failure)
     }
 
     async fn tls(
@@ -291,32 +239,24 @@ impl Peers {
     }
 }
 
-impl Group {
-    fn free(&self, now: OffsetDateTime) -> Option<Connection> {
-        let mut connections = lock(&self.connections);
-        connections.retain(|it| it.is_usable(now));
-        connections
-            .iter()
-            .find(|it| Arc::strong_count(&it.streams) <= STREAMS_PER_CONNECTION)
-            .cloned()
+impl Key {
+    fn is(&self, own: &SpiffeId, generation: Generation, target: &Target) -> bool {
+        let servers = Arc::ptr_eq(&self.servers, &target.servers) || self.servers == target.servers;
+        servers && self.generation == generation && self.own == *own
     }
 }
 
-impl Connection {
-    fn is_usable(&self, now: OffsetDateTime) -> bool {
-        now < self.retire_at && self.sender.is_ready()
-    }
-}
-
-impl Attempt {
-    fn of(error: &hyper::Error) -> Self {
-        let failure = Failure::stream(error);
-        if is_unprocessed(error) {
-            Self::Unprocessed(failure)
-        } else {
-            Self::Broken(failure)
-        }
-    }
+fn outgoing(head: &RequestHead) -> Result<http::Request<()>, Failure> {
+    let no_host = || Failure::new(Reason::BadRequest, "the request names no host");
+    let authority: &Authority = head.authority().ok_or_else(no_host)?;
+    http2_head::request(
+        head.method(),
+        authority,
+        head.target().path(),
+        head.target().query(),
+        head.fields(),
+        head.accepts_trailers(),
+    )
 }
 
 /// After three quarters of the time that both leaves have left: earlier than the server would.
@@ -340,9 +280,4 @@ fn handshake_failure(address: &str, error: &HandshakeError) -> Failure {
 
 fn not_ready() -> Failure {
     Failure::new(Reason::NotReady, "no credentials have arrived yet")
-}
-
-/// Every change under these locks is complete before anything can panic.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,101 +1,35 @@
 //! Tells HTTP/1 from the HTTP/2 preface by the first bytes of a client, which speaks first.
 
+use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
 
 use super::http_server::Wire;
+use super::io::poll_receive;
 
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A stream whose first bytes were read already; they are read again.
-#[derive(Debug)]
-pub(crate) struct Prefixed<S> {
-    first: [u8; PREFACE.len()],
-    read: usize,
-    given: usize,
-    inner: S,
-}
-
-/// Reads as few bytes as decide it.
+/// Reads until it is decided, and returns what was read.
 ///
 /// # Errors
 /// If the stream ends or fails before that.
-pub(crate) async fn detect<S>(mut inner: S) -> io::Result<(Wire, Prefixed<S>)>
-where
-    S: AsyncRead + Unpin,
-{
-    let mut first = [0; PREFACE.len()];
-    let mut read = 0;
-    let wire = loop {
-        let count = inner.read(&mut first[read..]).await?;
+pub(crate) async fn detect(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Wire, BytesMut)> {
+    let mut received = BytesMut::new();
+    loop {
+        let count = poll_fn(|context| poll_receive(io, context, &mut received)).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        read += count;
-        if first[..read] != PREFACE[..read] {
-            break Wire::Http1;
+        let known = received.len().min(PREFACE.len());
+        if received[..known] != PREFACE[..known] {
+            return Ok((Wire::Http1, received));
         }
-        if read == PREFACE.len() {
-            break Wire::Http2;
+        if known == PREFACE.len() {
+            return Ok((Wire::Http2, received));
         }
-    };
-    let prefixed = Prefixed {
-        first,
-        read,
-        given: 0,
-        inner,
-    };
-    Ok((wire, prefixed))
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Prefixed<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.given == self.read {
-            return Pin::new(&mut self.inner).poll_read(context, buffer);
-        }
-        let count = buffer.remaining().min(self.read - self.given);
-        let end = self.given + count;
-        buffer.put_slice(&self.first[self.given..end]);
-        self.given = end;
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Prefixed<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
 
@@ -104,7 +38,7 @@ mod tests {
     use super::*;
 
     async fn check(pieces: &[&[u8]], expected: Wire) {
-        let (client, server) = tokio::io::duplex(64);
+        let (client, mut server) = tokio::io::duplex(64);
         let write = async {
             let mut client = client;
             for piece in pieces {
@@ -115,9 +49,11 @@ mod tests {
             }
         };
         let read = async {
-            let (wire, mut stream) = detect(server).await.unwrap();
-            let mut all = Vec::new();
-            stream.read_to_end(&mut all).await.unwrap();
+            let (wire, received) = detect(&mut server).await.unwrap();
+            let mut all = received.to_vec();
+            tokio::io::AsyncReadExt::read_to_end(&mut server, &mut all)
+                .await
+                .unwrap();
             (wire, all)
         };
         let ((), (wire, all)) = tokio::join!(write, read);

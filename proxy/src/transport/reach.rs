@@ -1,6 +1,6 @@
 //! Local ports in front of TCP services.
 
-use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use mtls::ClientTls;
@@ -20,19 +20,16 @@ use crate::state::{Target, is_http};
 
 impl Outbound {
     /// Accepts for one TCP service until the proxy drains.
-    pub(crate) async fn accept_reach(
-        self,
-        listener: TcpListener,
-        name: ServicePort,
-    ) -> io::Result<()> {
+    pub(crate) async fn accept_reach(self: Rc<Self>, listener: TcpListener, name: ServicePort) {
+        let name = Arc::new(name);
         let room = Arc::new(Semaphore::new(self.limits.connections));
         let draining = self.tasks.shutdown().clone();
         loop {
             let (stream, place) = tokio::select! {
-                () = draining.draining() => return Ok(()),
+                () = draining.draining() => return,
                 accepted = accept(&listener, &room) => accepted,
             };
-            let (this, name) = (self.clone(), name.clone());
+            let (this, name) = (Rc::clone(&self), Arc::clone(&name));
             self.tasks.spawn(async move {
                 let _place = place;
                 this.reach(stream, name).await;
@@ -40,12 +37,12 @@ impl Outbound {
         }
     }
 
-    async fn reach(self, local: TcpStream, name: ServicePort) {
+    async fn reach(&self, local: TcpStream, name: Arc<ServicePort>) {
         let mut call = self.begin(NetworkProtocol::Tcp, &name.to_string().into());
         if let Err(refused) = self.caller(&local) {
             return call.fail(Reason::CallerNotLocal, &refused.to_string());
         }
-        let target = match self.router.resolve(&Asked::Name(name)).await {
+        let target = match self.router.resolve(&Asked::Name((*name).clone())).await {
             Ok(target) => target,
             Err(failure) => return call.failed(&failure),
         };

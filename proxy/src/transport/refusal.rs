@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
-use http::header::{self, HeaderValue};
-use http::{Response, StatusCode};
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderValue};
 
-use super::body::Download;
+use super::body::Incoming;
 use super::call::Call;
+use super::http_server::Answer;
 use crate::failure::Reason;
 use crate::head::{DECISION, REASON};
 
@@ -25,58 +26,46 @@ impl Manner {
 }
 
 /// Answers a call that is not passed on.
-pub(crate) fn refuse(
-    mut call: Call,
-    reason: Reason,
-    detail: &str,
-    manner: Manner,
-) -> Response<Download> {
+pub(crate) fn refuse(mut call: Call, reason: Reason, detail: &str, manner: Manner) -> Answer {
     call.fail(reason, detail);
     call.complete();
-    let decision = call
-        .decision()
-        .and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
-    let mut response = match manner {
-        Manner::Http => plain(call, reason, detail),
-        Manner::Grpc => grpc(call, reason, detail),
+    let (status, mut fields, body) = match manner {
+        Manner::Http => plain(reason, detail),
+        Manner::Grpc => grpc(reason, detail),
     };
-    let fields = response.headers_mut();
     fields.insert(REASON, HeaderValue::from_static(reason.code()));
-    if let Some(decision) = decision {
+    let decision = call.decision().map(ToString::to_string);
+    if let Some(Ok(decision)) = decision.map(HeaderValue::try_from) {
         fields.insert(DECISION, decision);
     }
-    response
-}
-
-fn plain(mut call: Call, reason: Reason, detail: &str) -> Response<Download> {
-    let status = reason.status();
     call.answered(status);
-    let text = format!("{reason}: {detail}\n{}\n", reason.next_step());
-    let mut response = Response::new(Download::words(text, call));
-    *response.status_mut() = status;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
-    response
+    Answer {
+        status,
+        fields,
+        body,
+        upload: None,
+        call,
+    }
 }
 
-fn grpc(mut call: Call, reason: Reason, detail: &str) -> Response<Download> {
-    call.answered(StatusCode::OK);
-    let mut response = Response::new(Download::words("", call));
-    let fields = response.headers_mut();
-    fields.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/grpc"),
-    );
-    fields.insert(
-        "grpc-status",
-        HeaderValue::from(u16::from(reason.grpc_status())),
-    );
+fn plain(reason: Reason, detail: &str) -> (StatusCode, HeaderMap, Incoming) {
+    let text = format!("{reason}: {detail}\n{}\n", reason.next_step());
+    let mut fields = HeaderMap::new();
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    fields.insert(header::CONTENT_TYPE, plain);
+    (reason.status(), fields, Incoming::words(text))
+}
+
+fn grpc(reason: Reason, detail: &str) -> (StatusCode, HeaderMap, Incoming) {
+    let mut fields = HeaderMap::new();
+    let grpc = HeaderValue::from_static("application/grpc");
+    fields.insert(header::CONTENT_TYPE, grpc);
+    let status = HeaderValue::from(u16::from(reason.grpc_status()));
+    fields.insert("grpc-status", status);
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&format!("{reason}: {detail}"))) {
         fields.insert("grpc-message", message);
     }
-    response
+    (StatusCode::OK, fields, Incoming::Empty)
 }
 
 /// gRPC's encoding of messages: everything but printable ASCII, and the percent sign.

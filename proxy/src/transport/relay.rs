@@ -1,45 +1,64 @@
 //! Bytes both ways between two streams, counted, until both ended or the stream is ended.
+//!
+//! Each side's end is passed on by itself. A relay that waits holds no buffer.
 
+use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional_with_sizes};
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Call;
+use super::pipe::Way;
 use crate::failure::Reason;
 use crate::live::Stream;
 
-/// For each direction; larger reads go around it.
-const BUFFER: usize = 16 * 1024;
+/// The larger, the fewer system calls.
+const READ: usize = 128 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
 
 /// Carries bytes until both sides have finished, one broke off, or the stream was ended. The
 /// call's record is complete afterwards.
-pub(crate) async fn relay<A, B>(caller: A, upstream: B, stream: &Arc<Stream>, call: &mut Call)
+pub(crate) async fn relay<A, B>(mut caller: A, mut upstream: B, stream: &Stream, call: &mut Call)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut caller = Counted {
-        inner: caller,
-        stream: Arc::clone(stream),
-    };
-    let mut upstream = upstream;
-    let copied = tokio::select! {
-        () = stream.ended() => None,
-        copied = copy_bidirectional_with_sizes(&mut caller, &mut upstream, BUFFER, BUFFER) => {
-            Some(copied)
+    let (mut up, mut down) = (OneWay::new(Way::Up), OneWay::new(Way::Down));
+    let carried = poll_fn(|context| {
+        if let Poll::Ready(reason) = stream.poll_ended(context) {
+            return Poll::Ready(Err(Broken::Ended(reason)));
         }
-    };
-    match copied {
-        Some(Ok(_)) => call.complete(),
-        Some(Err(error)) if is_ordinary_end(&error) => call.complete(),
-        Some(Err(error)) => call.fail(Reason::UpstreamReset, &error.to_string()),
-        None => call.fail(
-            stream.reason().unwrap_or(Reason::Deadline),
-            "ended by the proxy",
-        ),
+        let sent = up.poll(&mut caller, &mut upstream, stream, context)?;
+        let received = down.poll(&mut upstream, &mut caller, stream, context)?;
+        match (sent, received) {
+            (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    match carried {
+        Ok(()) => call.complete(),
+        Err(Broken::Stream(error)) if is_ordinary_end(&error) => call.complete(),
+        Err(Broken::Stream(error)) => call.fail(Reason::UpstreamReset, &error.to_string()),
+        Err(Broken::Ended(reason)) => call.fail(reason, "ended by the proxy"),
+    }
+}
+
+enum Broken {
+    Ended(Reason),
+    Stream(io::Error),
+}
+
+impl From<io::Error> for Broken {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
     }
 }
 
@@ -51,41 +70,115 @@ fn is_ordinary_end(error: &io::Error) -> bool {
     )
 }
 
-/// The caller's side: what is read from it is upload, what is written is download.
-struct Counted<S> {
-    inner: S,
-    stream: Arc<Stream>,
+/// One direction.
+struct OneWay {
+    way: Way,
+    /// What the other side has not taken.
+    held: BytesMut,
+    unflushed: bool,
+    step: Step,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
+#[derive(Clone, Copy)]
+enum Step {
+    Open,
+    /// The end was read, and is to be passed on.
+    Ending,
+    Done,
+}
+
+impl OneWay {
+    fn new(way: Way) -> Self {
+        Self {
+            way,
+            held: BytesMut::new(),
+            unflushed: false,
+            step: Step::Open,
+        }
+    }
+
+    fn poll<R, W>(
+        &mut self,
+        from: &mut R,
+        to: &mut W,
+        stream: &Stream,
         context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
-        self.stream.count_in(buffer.filled().len() - before);
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while !self.held.is_empty() {
+                let count = ready!(Pin::new(&mut *to).poll_write(context, &self.held))?;
+                if count == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.held.advance(count);
+                self.count(stream, count);
+            }
+            match self.step {
+                Step::Done => return Poll::Ready(Ok(())),
+                Step::Ending => {
+                    ready!(Pin::new(&mut *to).poll_shutdown(context))?;
+                    self.step = Step::Done;
+                }
+                Step::Open => {
+                    let read = self.poll_read(from, to, stream, context);
+                    if read.is_pending() && self.unflushed {
+                        ready!(Pin::new(&mut *to).poll_flush(context))?;
+                        self.unflushed = false;
+                    }
+                    ready!(read)?;
+                }
+            }
+        }
+    }
+
+    /// Reads once, and gives the other side what it takes of it at once.
+    fn poll_read<R, W>(
+        &mut self,
+        from: &mut R,
+        to: &mut W,
+        stream: &Stream,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        self.held = BytesMut::new();
+        let mut spare = SPARE.take().unwrap_or_else(|| vec![0; READ].into());
+        let mut buffer = ReadBuf::new(&mut spare);
+        let polled = Pin::new(from).poll_read(context, &mut buffer);
+        let read = buffer.filled();
+        let given = match read.is_empty() {
+            true => Poll::Pending,
+            false => Pin::new(to).poll_write(context, read),
+        };
+        let taken = match &given {
+            Poll::Ready(Ok(count)) => *count,
+            _ => 0,
+        };
+        let end = read.is_empty();
+        self.held.extend_from_slice(&read[taken..]);
+        SPARE.set(Some(spare));
+        ready!(polled)?;
+        if let Poll::Ready(Err(error)) = given {
+            return Poll::Ready(Err(error));
+        }
+        self.count(stream, taken);
+        if end {
+            self.step = Step::Ending;
+        }
         Poll::Ready(Ok(()))
     }
-}
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Counted<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
-        self.stream.count_out(count);
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
+    fn count(&mut self, stream: &Stream, count: usize) {
+        self.unflushed |= count > 0;
+        match self.way {
+            Way::Up => stream.count_in(count),
+            Way::Down => stream.count_out(count),
+        }
     }
 }

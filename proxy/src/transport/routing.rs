@@ -4,7 +4,9 @@
 //! The first call to a name waits a bounded time for the answer; what is still unknown then is
 //! refused with a hint.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use super::failure::Failure;
 use crate::failure::Reason;
 use crate::route::Destination;
 use crate::service_port::ServicePort;
-use crate::state::{MeshState, Target};
+use crate::state::{MeshState, States, Target};
 
 /// A workload that asks for more names than this is refused new ones.
 const MOST_NAMES: usize = 4096;
@@ -27,11 +29,13 @@ pub(crate) struct Wants {
     names: watch::Sender<Arc<BTreeSet<QualifiedName>>>,
 }
 
-/// Resolves names by the configuration in force. Cheap to clone.
+/// Resolves names by the configuration in force, for one worker. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Router {
-    states: watch::Receiver<Arc<MeshState>>,
+    states: States,
     wants: Wants,
+    /// Names that were asked for already.
+    asked: Rc<RefCell<HashSet<QualifiedName>>>,
     wait: Duration,
 }
 
@@ -72,14 +76,11 @@ impl Wants {
 }
 
 impl Router {
-    pub(crate) fn new(
-        states: watch::Receiver<Arc<MeshState>>,
-        wants: Wants,
-        wait: Duration,
-    ) -> Self {
+    pub(crate) fn new(states: States, wants: Wants, wait: Duration) -> Self {
         Self {
             states,
             wants,
+            asked: Rc::default(),
             wait,
         }
     }
@@ -88,19 +89,18 @@ impl Router {
     /// `no-route` if there is no such Service or port, `no-endpoints` if nobody announces it.
     pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {
         let service = asked.service();
-        if !self.wants.ask(service) {
+        if !self.ask(service) {
             let detail = format!("this workload has called {MOST_NAMES} names already");
             return Err(Failure::new(Reason::NoRoute, detail));
         }
-        let mut states = self.states.clone();
-        let first = answer(&states.borrow_and_update(), asked);
-        if let Answer::Final(outcome) = first {
+        if let Answer::Final(outcome) = answer(&self.states.current(), asked) {
             return outcome;
         }
+        let mut states = self.states.subscribe();
         let answered = states.wait_for(|state| matches!(answer(state, asked), Answer::Final(_)));
         // Whether it was answered or timed out, the state now in force decides.
         drop(timeout(self.wait, answered).await);
-        let state = Arc::clone(&self.states.borrow());
+        let state = self.states.current();
         match answer(&state, asked) {
             Answer::Final(outcome) => outcome,
             Answer::NotYet if state.knows(service) => Err(no_endpoints(service)),
@@ -109,6 +109,17 @@ impl Router {
                 format!("the agent has not said whether {service} exists; is it connected?"),
             )),
         }
+    }
+
+    fn ask(&self, service: &QualifiedName) -> bool {
+        if self.asked.borrow().contains(service) {
+            return true;
+        }
+        let asked = self.wants.ask(service);
+        if asked {
+            self.asked.borrow_mut().insert(service.clone());
+        }
+        asked
     }
 }
 

@@ -102,7 +102,10 @@ fn an_application_is_where_the_agent_says_else_where_the_service_says() {
     let mut assembly = assembly();
     assembly.configuration(&configuration(1));
     let name: ServicePort = "shop/orders:http".parse().unwrap();
-    assert_eq!(assembly.state().served[&name].application, "127.0.0.1:8080");
+    assert_eq!(
+        &*assembly.state().served[&name].application,
+        "127.0.0.1:8080"
+    );
 
     let welcome = v1::Welcome {
         spiffe_id: "spiffe://test.example/ns/shop/sa/orders".to_owned(),
@@ -115,7 +118,10 @@ fn an_application_is_where_the_agent_says_else_where_the_service_says() {
         ..v1::Welcome::default()
     };
     assembly.welcome(&welcome).unwrap();
-    assert_eq!(assembly.state().served[&name].application, "127.0.0.1:9999");
+    assert_eq!(
+        &*assembly.state().served[&name].application,
+        "127.0.0.1:9999"
+    );
 }
 
 #[test]

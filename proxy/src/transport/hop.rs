@@ -1,0 +1,110 @@
+//! The next hop of a request: one connection that takes requests and gives responses.
+//!
+//! What is spoken on it is its own matter: HTTP/2 between proxies and to applications that speak
+//! it, HTTP/1 to the others. An attempt that fails says how far it got, so that the caller knows
+//! whether another may be made.
+
+use http::{HeaderMap, Method, StatusCode};
+
+use super::body::{Incoming, Upload};
+use super::failure::Failure;
+use super::fault::Fault;
+use super::http2_client::Lease;
+use super::pipe::{Broken, Pipe};
+use crate::failure::Reason;
+
+/// A response's head, its body to come, and what is left of the upload.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: Incoming,
+    pub(crate) upload: Option<Pipe<Upload>>,
+    /// Counts the stream on its connection, where connections carry many.
+    pub(crate) lease: Option<Lease>,
+}
+
+/// An attempt that did not yield a response.
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    pub(crate) seen: Seen,
+    pub(crate) failure: Failure,
+    /// For another attempt, as far as it can begin again.
+    pub(crate) upload: Upload,
+}
+
+/// How much of the request the other side can have seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// No byte of it was sent.
+    Nothing,
+    /// It was sent, but the server promises that it did nothing for it.
+    Unprocessed,
+    /// It was sent on a connection that had been kept, and died before it said anything: most
+    /// likely closed before the request arrived, but nobody knows.
+    Unknown,
+    /// It was sent, and may have been acted upon.
+    Processed,
+    /// Our own caller broke it off, or sent what cannot be passed on.
+    Caller,
+}
+
+impl Attempt {
+    pub(crate) fn unsent(failure: Failure, upload: Upload) -> Self {
+        Self {
+            seen: Seen::Nothing,
+            failure,
+            upload,
+        }
+    }
+
+    /// Of a request that was sent.
+    pub(crate) fn broken(fault: Fault, upload: Upload) -> Self {
+        let seen = if fault.is_unprocessed() {
+            Seen::Unprocessed
+        } else {
+            Seen::Processed
+        };
+        Self {
+            seen,
+            failure: fault.into_failure(),
+            upload,
+        }
+    }
+
+    /// Of an upload that our own caller broke.
+    pub(crate) fn by_caller(fault: &Fault, upload: Upload) -> Self {
+        let reason = match fault {
+            Fault::Malformed(_) => Reason::BadRequest,
+            _ => Reason::CallerReset,
+        };
+        Self {
+            seen: Seen::Caller,
+            failure: Failure::new(reason, fault.to_string()),
+            upload,
+        }
+    }
+
+    /// Whether the same request may be sent again without asking: the other side cannot have seen
+    /// it, or did nothing for it.
+    pub(crate) fn may_repeat(&self) -> bool {
+        matches!(self.seen, Seen::Nothing | Seen::Unprocessed) && self.upload.can_begin()
+    }
+}
+
+/// Whether the upload was broken by the side that it comes from.
+pub(super) fn source_fault(polled: std::task::Poll<Result<(), Broken>>) -> Option<Fault> {
+    match polled {
+        std::task::Poll::Ready(Err(Broken::Source(fault))) => Some(fault),
+        // What the upstream thinks of it, its response says.
+        _ => None,
+    }
+}
+
+/// RFC 9110 section 9.2.2.
+pub(crate) fn is_idempotent(method: &Method) -> bool {
+    matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
+    )
+}

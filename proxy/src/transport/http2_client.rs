@@ -1,0 +1,230 @@
+//! The client's side of an HTTP/2 connection, shared by many requests.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use h2::client::{self, Builder, ResponseFuture, SendRequest};
+use http::Request;
+use tokio::time::timeout;
+
+use super::body::{Incoming, Upload};
+use super::fault::Fault;
+use super::hop::{Attempt, Reply, source_fault};
+use super::http_server::Interims;
+use super::io::Io;
+use super::keep_alive::KeepAlive;
+use super::pipe::{Broken, Pipe, Sink, Way};
+use super::turn::{Gathering, Turn};
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use crate::live::Stream;
+use crate::telemetry::OpenConnection;
+use crate::worker::tasks::Tasks;
+
+/// Another connection is opened when this many streams are open on each: half of what our own
+/// proxies permit.
+const STREAMS_PER_CONNECTION: usize = 128;
+
+/// A connection; it ends when the last clone is dropped and nothing is in flight on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Http2 {
+    sender: SendRequest<Bytes>,
+    streams: Rc<Cell<usize>>,
+    ended: Rc<Cell<bool>>,
+}
+
+/// Keeps a stream counted on its connection.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    streams: Rc<Cell<usize>>,
+}
+
+impl Http2 {
+    /// Opens a connection over `io`.
+    ///
+    /// # Errors
+    /// If it is not HTTP/2.
+    pub(crate) async fn open(
+        io: Io,
+        header_bytes: u32,
+        tasks: &Tasks,
+        open: Option<OpenConnection>,
+    ) -> Result<Self, Fault> {
+        let (gathering, turn) = Gathering::new(io, BytesMut::new());
+        let mut builder = Builder::new();
+        builder
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(SEND_BUFFER)
+            .max_header_list_size(header_bytes)
+            .enable_push(false);
+        let (sender, mut connection) = builder.handshake(gathering).await?;
+        let ended = Rc::new(Cell::new(false));
+        let driver = Driver {
+            keep_alive: connection.ping_pong().map(KeepAlive::new),
+            connection,
+            turn,
+            ended: Ended(Rc::clone(&ended)),
+            _open: open,
+        };
+        tasks.spawn(driver.run());
+        Ok(Self {
+            sender,
+            streams: Rc::default(),
+            ended,
+        })
+    }
+
+    /// Whether it takes requests at all.
+    pub(crate) fn is_usable(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        !self.ended.get() && matches!(self.sender.poll_ready(&mut context), Poll::Ready(Ok(())))
+    }
+
+    /// Whether it has room for another stream.
+    pub(crate) fn is_free(&self) -> bool {
+        let most = self.sender.current_max_send_streams();
+        self.streams.get() < STREAMS_PER_CONNECTION.min(most)
+    }
+
+    /// A place for one more stream.
+    pub(crate) fn lease(&self) -> Lease {
+        self.streams.set(self.streams.get() + 1);
+        Lease {
+            streams: Rc::clone(&self.streams),
+        }
+    }
+
+    /// Sends a request. The upload goes on beside the response.
+    ///
+    /// # Errors
+    /// An [`Attempt`] that says how far it got.
+    pub(crate) async fn send(
+        mut self,
+        request: Request<()>,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        interims: &Interims,
+        lease: Lease,
+    ) -> Result<Reply, Attempt> {
+        let ready = poll_fn(|context| self.sender.poll_ready(context)).await;
+        let is_end = upload.is_nothing();
+        let sent = match ready {
+            Ok(()) => self.sender.send_request(request, is_end),
+            Err(error) => Err(error),
+        };
+        let (response, sink) = match sent {
+            Ok(sent) => sent,
+            Err(error) => return Err(Attempt::unsent(Fault::from(error).into_failure(), upload)),
+        };
+        let sink = if is_end {
+            Sink::Done
+        } else {
+            Sink::Http2(sink)
+        };
+        let mut sending = Sending {
+            response,
+            upload: Pipe::new(upload, sink, Way::Up),
+        };
+        match poll_fn(|context| sending.poll(context, stream, interims)).await {
+            Ok(response) => Ok(sending.reply(response, lease)),
+            Err(Broken::Source(fault)) => {
+                sending.upload.break_off(h2::Reason::CANCEL);
+                Err(Attempt::by_caller(&fault, sending.upload.into_source()))
+            }
+            Err(Broken::Sink(fault)) => Err(Attempt::broken(fault, sending.upload.into_source())),
+        }
+    }
+}
+
+struct Sending {
+    response: ResponseFuture,
+    upload: Pipe<Upload>,
+}
+
+impl Sending {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        stream: &Stream,
+        interims: &Interims,
+    ) -> Poll<Result<http::Response<h2::RecvStream>, Broken>> {
+        if !self.upload.is_done()
+            && let Some(fault) = source_fault(self.upload.poll(context, Some(stream)))
+        {
+            return Poll::Ready(Err(Broken::Source(fault)));
+        }
+        while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(context) {
+            let (head, ()) = interim.into_parts();
+            interims.push(head.status, head.headers);
+        }
+        let response = Pin::new(&mut self.response).poll(context);
+        response.map_err(|error| Broken::Sink(error.into()))
+    }
+
+    fn reply(self, response: http::Response<h2::RecvStream>, lease: Lease) -> Reply {
+        let (head, body) = response.into_parts();
+        Reply {
+            status: head.status,
+            fields: head.headers,
+            body: Incoming::http2(body),
+            upload: (!self.upload.is_done()).then_some(self.upload),
+            lease: Some(lease),
+        }
+    }
+}
+
+struct Driver {
+    connection: client::Connection<Gathering, Bytes>,
+    turn: Turn,
+    keep_alive: Option<KeepAlive>,
+    ended: Ended,
+    _open: Option<OpenConnection>,
+}
+
+/// Says that the connection has ended, however it does.
+struct Ended(Rc<Cell<bool>>);
+
+impl Driver {
+    async fn run(mut self) {
+        let ended = poll_fn(|context| {
+            let ended = self.poll(context);
+            self.turn.end(context);
+            ended
+        })
+        .await;
+        if let Err(error) = ended {
+            let error = runtime::exit::one_line(&error);
+            tracing::debug!(error, "connection to an upstream ended");
+        }
+        self.ended.0.set(true);
+        let last = poll_fn(|context| self.turn.poll_send(context));
+        drop(timeout(super::LAST_WORDS, last).await);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
+        if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(context) {
+            return Poll::Ready(ended);
+        }
+        match &mut self.keep_alive {
+            Some(keep_alive) => keep_alive.poll_vanished(context).map(Ok),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.set(true);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.streams.set(self.streams.get() - 1);
+    }
+}

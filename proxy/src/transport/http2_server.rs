@@ -1,0 +1,192 @@
+//! The server's side of an HTTP/2 connection: each request on a task of its own.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use h2::RecvStream;
+use h2::server::{self, Builder, SendResponse};
+use http::header::CONTENT_LENGTH;
+use http::{Request, Response, Version};
+use tokio::time::timeout;
+
+use super::body::{Incoming, Source, Upload};
+use super::exchange::Exchange;
+use super::http_server::{Answer, Handler, Interims, Serving, content_length};
+use super::io::Io;
+use super::keep_alive::KeepAlive;
+use super::pipe::Sink;
+use super::turn::{Gathering, Turn};
+use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use crate::config::Limits;
+use crate::worker::leaving::Leave;
+use crate::worker::tasks::Tasks;
+
+type Connection = server::Connection<Gathering, Bytes>;
+
+/// Serves until the connection ends or has left.
+pub(super) async fn serve<H: Handler>(
+    io: Io,
+    received: BytesMut,
+    handler: Rc<H>,
+    serving: Serving<'_>,
+) {
+    let (gathering, turn) = Gathering::new(io, received);
+    let handshake = handshake(gathering, &turn, serving.limits);
+    let limit = serving.limits.header_read.duration();
+    let mut connection = match timeout(limit, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return tracing::debug!(%error, "connection ended"),
+        Err(_) => return,
+    };
+    let keep_alive = connection.ping_pong().map(KeepAlive::new);
+    let driver = Driver {
+        connection,
+        turn,
+        keep_alive,
+        leaving: false,
+        handler,
+        tasks: serving.tasks.clone(),
+    };
+    driver.run(&serving.leave).await;
+}
+
+struct Driver<H> {
+    connection: Connection,
+    turn: Turn,
+    keep_alive: Option<KeepAlive>,
+    leaving: bool,
+    handler: Rc<H>,
+    tasks: Tasks,
+}
+
+/// The preface and the settings of both sides.
+async fn handshake(
+    gathering: Gathering,
+    turn: &Turn,
+    limits: &Limits,
+) -> Result<Connection, h2::Error> {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(limits.header_bytes);
+    let mut handshake = builder.handshake(gathering);
+    poll_fn(|context| {
+        let shaken = std::pin::Pin::new(&mut handshake).poll(context);
+        // A client may wait for our settings.
+        match turn.poll_send(context) {
+            Poll::Ready(Err(error)) if shaken.is_pending() => Poll::Ready(Err(closed(&error))),
+            _ => shaken,
+        }
+    })
+    .await
+}
+
+/// Of a stream that broke before HTTP/2 began on it.
+fn closed(error: &std::io::Error) -> h2::Error {
+    tracing::debug!(%error, "connection ended");
+    h2::Reason::NO_ERROR.into()
+}
+
+impl<H: Handler> Driver<H> {
+    async fn run(mut self, leave: &Leave) {
+        poll_fn(|context| {
+            if !self.leaving && leave.poll(context).is_ready() {
+                self.leaving = true;
+                self.connection.graceful_shutdown();
+            }
+            let ended = self.poll(context);
+            self.turn.end(context);
+            ended
+        })
+        .await;
+        // What it said last, such as why it ends.
+        let last = poll_fn(|context| self.turn.poll_send(context));
+        drop(timeout(super::LAST_WORDS, last).await);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match self.connection.poll_accept(context) {
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    let handler = Rc::clone(&self.handler);
+                    self.tasks.spawn(exchange(handler, request, respond));
+                }
+                Poll::Ready(Some(Err(error))) => {
+                    let error = runtime::exit::one_line(&error);
+                    tracing::debug!(error, "connection ended");
+                    return Poll::Ready(());
+                }
+                Poll::Ready(None) => return Poll::Ready(()),
+                Poll::Pending => break,
+            }
+        }
+        let Some(keep_alive) = &mut self.keep_alive else {
+            return Poll::Pending;
+        };
+        ready!(keep_alive.poll_vanished(context));
+        Poll::Ready(())
+    }
+}
+
+/// One request and its response.
+async fn exchange<H: Handler>(
+    handler: Rc<H>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let Some(answer) = answer(&*handler, request, &mut respond).await else {
+        return;
+    };
+    let is_end = answer.body.is_end();
+    let mut response = Response::new(());
+    *response.status_mut() = answer.status;
+    *response.version_mut() = Version::HTTP_2;
+    let mut answer = answer;
+    *response.headers_mut() = std::mem::take(&mut answer.fields);
+    if let Incoming::Words(words) = &answer.body {
+        // The next hop may speak HTTP/1, where a known length is better than chunks.
+        response
+            .headers_mut()
+            .insert(CONTENT_LENGTH, words.len().into());
+    }
+    let sink = match respond.send_response(response, is_end) {
+        Ok(_) if is_end => Sink::Done,
+        Ok(stream) => Sink::Http2(stream),
+        // The caller has gone away.
+        Err(_) => return,
+    };
+    let mut exchange = Exchange::new(answer, sink);
+    poll_fn(|context| exchange.poll(context)).await;
+}
+
+/// What the handler says; nothing if the caller has gone away before.
+async fn answer<H: Handler>(
+    handler: &H,
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+) -> Option<Answer> {
+    let (parts, body) = request.into_parts();
+    let length = content_length(&parts.headers);
+    let upload = Upload::new(Incoming::http2(body), length);
+    let interims = Interims::default();
+    let mut handling = std::pin::pin!(handler.handle(parts, upload, &interims));
+    poll_fn(|context| {
+        if let Poll::Ready(answer) = handling.as_mut().poll(context) {
+            return Poll::Ready(Some(answer));
+        }
+        for (status, fields) in interims.take() {
+            let mut interim = Response::new(());
+            *interim.status_mut() = status;
+            *interim.headers_mut() = fields;
+            // It is a courtesy; the final response matters.
+            drop(respond.send_informational(interim));
+        }
+        respond.poll_reset(context).map(|_| None)
+    })
+    .await
+}

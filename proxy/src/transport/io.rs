@@ -1,0 +1,116 @@
+//! The streams that bytes come and go by: one type, so that what reads and writes HTTP exists
+//! once.
+//!
+//! Reads are large. Each thread has one buffer that a read fills and whoever reads copies from,
+//! so an idle connection holds none.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+use mtls::{ClientTls, ServerTls};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+const READ: usize = 64 * 1024;
+
+thread_local! {
+    static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// A connection's bytes, whatever carries them.
+#[derive(Debug)]
+pub(crate) enum Io {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// Mutual TLS that we accepted.
+    Accepted(Box<ServerTls<TcpStream>>),
+    /// Mutual TLS that we opened.
+    Opened(Box<ClientTls<TcpStream>>),
+}
+
+/// Reads what there is, once, to the end of `received`. Zero bytes are the end of the stream.
+///
+/// # Errors
+/// If the stream broke.
+pub(crate) fn poll_receive(
+    io: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+    received: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    let mut spare = SPARE.take().unwrap_or_else(|| vec![0; READ].into());
+    let mut buffer = ReadBuf::new(&mut spare);
+    let polled = Pin::new(io).poll_read(context, &mut buffer);
+    let read = buffer.filled();
+    let count = read.len();
+    received.extend_from_slice(read);
+    SPARE.set(Some(spare));
+    polled.map_ok(|()| count)
+}
+
+impl AsyncRead for Io {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Unix(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Accepted(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Opened(io) => Pin::new(io).poll_read(context, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Unix(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Accepted(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Opened(io) => Pin::new(io).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_write_vectored(context, slices),
+            Self::Unix(io) => Pin::new(io).poll_write_vectored(context, slices),
+            Self::Accepted(io) => Pin::new(io).poll_write_vectored(context, slices),
+            Self::Opened(io) => Pin::new(io).poll_write_vectored(context, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_flush(context),
+            Self::Unix(io) => Pin::new(io).poll_flush(context),
+            Self::Accepted(io) => Pin::new(io).poll_flush(context),
+            Self::Opened(io) => Pin::new(io).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(io) => Pin::new(io).poll_shutdown(context),
+            Self::Unix(io) => Pin::new(io).poll_shutdown(context),
+            Self::Accepted(io) => Pin::new(io).poll_shutdown(context),
+            Self::Opened(io) => Pin::new(io).poll_shutdown(context),
+        }
+    }
+}

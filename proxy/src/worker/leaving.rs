@@ -1,0 +1,192 @@
+//! Connections that are to end once nothing is in flight on them: when the proxy drains, their
+//! listener closes, or a certificate that they rest on is about to end.
+//!
+//! Asking costs a call nothing: a connection looks at a flag, and is woken when it is set.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+/// All connections of a worker that may be asked to leave. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Connections {
+    table: Rc<Table>,
+}
+
+/// One connection's place; given up when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Leave {
+    table: Rc<Table>,
+    key: usize,
+    entry: Rc<Entry>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    entries: RefCell<Vec<Option<Rc<Entry>>>>,
+    free: RefCell<Vec<usize>>,
+    draining: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    asked: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    retire_at: Option<OffsetDateTime>,
+    closed: Option<CancellationToken>,
+}
+
+impl Connections {
+    /// Enters a connection that is to leave at `retire_at` or when `closed` is cancelled, if
+    /// those are given, and when the worker drains.
+    pub(crate) fn enter(
+        &self,
+        retire_at: Option<OffsetDateTime>,
+        closed: Option<CancellationToken>,
+    ) -> Leave {
+        let entry = Rc::new(Entry {
+            asked: Cell::new(self.table.draining.get()),
+            waker: RefCell::new(None),
+            retire_at,
+            closed,
+        });
+        let mut entries = self.table.entries.borrow_mut();
+        let key = self.table.free.borrow_mut().pop().unwrap_or(entries.len());
+        if key == entries.len() {
+            entries.push(None);
+        }
+        entries[key] = Some(Rc::clone(&entry));
+        Leave {
+            table: Rc::clone(&self.table),
+            key,
+            entry,
+        }
+    }
+
+    /// Asks those whose time has come.
+    pub(crate) fn sweep(&self, now: OffsetDateTime) {
+        for entry in self.table.entries.borrow().iter().flatten() {
+            let retired = entry.retire_at.is_some_and(|at| at <= now);
+            let closed = || entry.closed.as_ref().is_some_and(|it| it.is_cancelled());
+            if retired || closed() {
+                entry.ask();
+            }
+        }
+    }
+
+    /// Asks every connection, also those that enter later.
+    pub(crate) fn drain(&self) {
+        self.table.draining.set(true);
+        for entry in self.table.entries.borrow().iter().flatten() {
+            entry.ask();
+        }
+    }
+}
+
+impl Entry {
+    fn ask(&self) {
+        self.asked.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Leave {
+    pub(crate) fn is_asked(&self) -> bool {
+        self.entry.asked.get()
+    }
+
+    /// Ready once the connection is to leave. The task that polled last is woken.
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.is_asked() {
+            return Poll::Ready(());
+        }
+        let mut waker = self.entry.waker.borrow_mut();
+        if !waker
+            .as_ref()
+            .is_some_and(|it| it.will_wake(context.waker()))
+        {
+            *waker = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.table.entries.borrow_mut()[self.key] = None;
+        self.table.free.borrow_mut().push(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOON: OffsetDateTime = datetime!(2030-01-01 12:00 UTC);
+
+    #[test]
+    fn a_connection_is_asked_when_its_time_has_come_and_not_before() {
+        let connections = Connections::default();
+        let (early, late) = (
+            connections.enter(Some(NOON), None),
+            connections.enter(Some(NOON + Duration::from_secs(1)), None),
+        );
+        connections.sweep(NOON);
+        assert_eq!((early.is_asked(), late.is_asked()), (true, false));
+    }
+
+    #[test]
+    fn a_closed_listener_asks_its_own_connections() {
+        let connections = Connections::default();
+        let closed = CancellationToken::new();
+        let own = connections.enter(None, Some(closed.clone()));
+        let other = connections.enter(None, Some(CancellationToken::new()));
+        closed.cancel();
+        connections.sweep(NOON);
+        assert_eq!((own.is_asked(), other.is_asked()), (true, false));
+    }
+
+    #[test]
+    fn a_drain_wakes_who_waits_and_meets_who_comes_later() {
+        let connections = Connections::default();
+        let waits = connections.enter(None, None);
+        let mut task = futures_test_waker();
+        assert!(waits.poll(&task.context()).is_pending());
+        connections.drain();
+        assert!(task.woken() && connections.enter(None, None).is_asked());
+    }
+
+    struct Task(std::sync::Arc<Flag>, Waker);
+    #[derive(Default)]
+    struct Flag(std::sync::atomic::AtomicBool);
+
+    impl std::task::Wake for Flag {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
+    fn futures_test_waker() -> Task {
+        let flag = std::sync::Arc::<Flag>::default();
+        Task(flag.clone(), Waker::from(flag))
+    }
+
+    impl Task {
+        fn context(&self) -> Context<'_> {
+            Context::from_waker(&self.1)
+        }
+
+        fn woken(&mut self) -> bool {
+            self.0.0.load(std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+}
