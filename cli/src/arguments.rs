@@ -10,6 +10,7 @@ use crate::explain::Explain;
 use crate::get::Get;
 use crate::join_token::JoinToken;
 use crate::program::ExecWhenRegistered;
+use crate::redirect::Redirect;
 use crate::run::Run;
 use crate::status::Status;
 use crate::tap::Tap;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Delete(Delete),
     Explain(Explain),
     JoinToken(JoinToken),
+    Redirect(Redirect),
     Status(Status),
     Tap(Tap),
     Top(Top),

@@ -19,6 +19,7 @@ mod output;
 mod port_spec;
 mod program;
 mod proxies;
+mod redirect;
 mod run;
 mod screen;
 mod sidecar;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Delete(command) => exit::report(block_on(command.run())),
         Command::Explain(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
+        Command::Redirect(command) => command.run(),
         Command::Status(command) => exit::report(block_on(command.run())),
         Command::Tap(command) => exit::report(block_on(command.run())),
         Command::Top(command) => exit::report(block_on(command.run())),

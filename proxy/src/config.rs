@@ -190,6 +190,8 @@ pub enum InvalidConfig {
     NobodyMayCall,
     #[error("must be set, or listen.admin_socket, for a takeover")]
     NoTakeoverSocket,
+    #[error("is missing, so the connections of nobody would be carried")]
+    NobodyIsRedirected,
     #[error("port {port} is given to {first} and to {second}")]
     DuplicatePort {
         port: u16,
@@ -254,6 +256,9 @@ impl Config {
             return Err(InvalidConfig::Workers { workers });
         }
         self.transparent.check()?;
+        if !self.transparent.outbound.is_empty() && self.allowed_uids().is_none() {
+            return Err(InvalidConfig::NobodyIsRedirected);
+        }
         if let Some(dns) = &self.dns {
             dns.check()?;
         }
@@ -272,6 +277,17 @@ impl Config {
             tracing.check()?;
         }
         self.limits.check()
+    }
+
+    /// Who may call through this proxy; none if the configuration names nobody.
+    pub(crate) fn allowed_uids(&self) -> Option<BTreeSet<u32>> {
+        let outbound = self.outbound.as_ref();
+        let mut allowed = outbound.and_then(|it| it.allowed_uids.clone());
+        if !self.transparent.allowed_uids.is_empty() {
+            let transparent = &self.transparent.allowed_uids;
+            allowed.get_or_insert_default().extend(transparent);
+        }
+        allowed
     }
 
     fn check_listeners(&self) -> Result<(), InvalidConfig> {
@@ -318,6 +334,7 @@ impl InvalidConfig {
             Self::Tracing { field, .. } => format!("tracing.{field}"),
             Self::NoSeries => "metrics.series".to_owned(),
             Self::Workers { .. } => "proxy.workers".to_owned(),
+            Self::NobodyIsRedirected => "transparent.allowed_uids".to_owned(),
             Self::NobodyMayCall => "outbound.allowed_uids".to_owned(),
             Self::NoTakeoverSocket => "takeover.socket".to_owned(),
             Self::DuplicatePort { .. } => "mesh.ports".to_owned(),

@@ -31,6 +31,8 @@ pub enum Reason {
     /// The peer's certificate expired on a connection that is still open.
     PeerExpired,
     CallerNotLocal,
+    /// Somebody came past the mesh, without an identity.
+    PlaintextRefused,
     UpgradeRefused,
     BadRequest,
     /// As many calls are open or wait as the port or the caller may have.
@@ -51,7 +53,7 @@ pub enum Reason {
 pub struct UnknownReason;
 
 impl Reason {
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NoRoute,
         Self::NoEndpoints,
         Self::ConnectTimeout,
@@ -66,6 +68,7 @@ impl Reason {
         Self::Draining,
         Self::PeerExpired,
         Self::CallerNotLocal,
+        Self::PlaintextRefused,
         Self::UpgradeRefused,
         Self::BadRequest,
         Self::BulkheadFull,
@@ -91,6 +94,7 @@ impl Reason {
             Self::Draining => "draining",
             Self::PeerExpired => "peer-expired",
             Self::CallerNotLocal => "caller-not-local",
+            Self::PlaintextRefused => "plaintext-refused",
             Self::UpgradeRefused => "upgrade-refused",
             Self::BadRequest => "bad-request",
             Self::BulkheadFull => "bulkhead-full",
@@ -113,7 +117,7 @@ impl Reason {
             }
             Self::RateLimited => Status::TOO_MANY_REQUESTS,
             Self::ConnectTimeout | Self::Deadline => Status::GATEWAY_TIMEOUT,
-            Self::PolicyDenied | Self::CallerNotLocal => Status::FORBIDDEN,
+            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused => Status::FORBIDDEN,
             Self::PathAmbiguous | Self::BadRequest => Status::BAD_REQUEST,
             Self::PeerExpired => Status::MISDIRECTED_REQUEST,
             Self::UpgradeRefused => Status::NOT_IMPLEMENTED,
@@ -123,7 +127,7 @@ impl Reason {
     /// The gRPC status that this reason is told with (grpc/statuscodes.md).
     pub fn grpc_status(self) -> u8 {
         match self {
-            Self::PolicyDenied | Self::CallerNotLocal => 7,
+            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused => 7,
             Self::PathAmbiguous | Self::BadRequest => 3,
             Self::UpgradeRefused => 12,
             Self::ConnectTimeout | Self::Deadline => 4,
@@ -170,8 +174,9 @@ impl Reason {
             Self::Deadline => "the call took longer than the proxy's limits",
             Self::Draining => "this proxy is shutting down: try again",
             Self::PeerExpired => "connect again with a live certificate",
-            Self::CallerNotLocal => {
-                "only the uids in `outbound.allowed_uids` may call through this proxy"
+            Self::CallerNotLocal => "only the uids in `allowed_uids` may call through this proxy",
+            Self::PlaintextRefused => {
+                "call the Service by its name, from a workload that has a proxy of its own"
             }
             Self::UpgradeRefused => "upgraded connections and CONNECT are not carried yet",
             Self::BadRequest => "send a request that RFC 9112 and RFC 9113 allow",

@@ -44,3 +44,4 @@ pub use service_port::ServicePort;
 pub use sockets::BindError;
 pub use status::{BypassablePort, ProxyStatus, Reachable};
 pub use takeover::{Refusal, TakeoverError};
+pub use transparent::{RedirectRecord, RedirectedPorts};

@@ -130,9 +130,12 @@ impl Verdict {
     pub fn of(reason: Option<Reason>) -> Self {
         match reason {
             None => Self::Allowed,
-            Some(Reason::PolicyDenied | Reason::PathAmbiguous | Reason::CallerNotLocal) => {
-                Self::Denied
-            }
+            Some(
+                Reason::PolicyDenied
+                | Reason::PathAmbiguous
+                | Reason::CallerNotLocal
+                | Reason::PlaintextRefused,
+            ) => Self::Denied,
             Some(_) => Self::Failed,
         }
     }

@@ -112,6 +112,13 @@ impl States {
     }
 }
 
+impl Served {
+    /// The application's port, where its address has one.
+    pub(crate) fn application_port(&self) -> Option<u16> {
+        self.application.rsplit_once(':')?.1.parse().ok()
+    }
+}
+
 impl MeshState {
     /// Before the agent has said anything.
     pub(crate) fn empty() -> Self {

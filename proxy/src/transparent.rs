@@ -5,7 +5,12 @@
 //! is an address that stands for no Service.
 
 mod addresses;
-#[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
+mod intent;
 mod original;
+mod record;
 
 pub(crate) use addresses::AddressTable;
+pub(crate) use intent::Intent;
+pub(crate) use original::original_destination;
+pub(crate) use record::InboundRedirect;
+pub use record::{RedirectRecord, RedirectedPorts};

@@ -32,6 +32,7 @@ mod reach;
 mod refusal;
 mod relay;
 pub(crate) mod routing;
+mod transparent;
 mod turn;
 
 /// One stream may fill a quarter of the connection's window, so that no stream starves others.

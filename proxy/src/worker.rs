@@ -47,6 +47,10 @@ pub(crate) enum Open {
     /// For our workload's HTTP calls.
     Outbound(TcpListener),
     OutboundUnix(UnixListener),
+    /// What our workload connects to, whatever it was.
+    RedirectedOut(TcpListener),
+    /// What others connect to past the mesh.
+    RedirectedIn(TcpListener),
     /// In front of one TCP service.
     Reach {
         listener: TcpListener,

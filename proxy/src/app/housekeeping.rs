@@ -35,6 +35,8 @@ pub(super) struct Housekeeping {
     pub(super) limits: Arc<Limits>,
     pub(super) clock: Clock,
     pub(super) workers: Workers,
+    /// Our inbound redirect port, if we have one.
+    pub(super) inbound: Option<u16>,
 }
 
 impl Housekeeping {
@@ -87,7 +89,7 @@ impl Housekeeping {
     }
 
     fn look(&self, state: &MeshState) {
-        let found = bypass::look(&state.served);
+        let found = bypass::look(&state.served, self.inbound);
         self.board.update(|status| {
             let new = found
                 .iter()

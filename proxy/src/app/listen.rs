@@ -21,6 +21,10 @@ pub(super) struct Listening {
     pub(super) outbound: Vec<TcpListener>,
     pub(super) outbound_unix: Option<UnixListener>,
     pub(super) reach: BTreeMap<ServicePort, Vec<TcpListener>>,
+    /// What programs here connect to, whatever it was.
+    pub(super) redirected_out: Vec<Vec<TcpListener>>,
+    /// What others connect to past the mesh.
+    pub(super) redirected_in: Vec<Vec<TcpListener>>,
     pub(super) dns: Vec<DnsSockets>,
     pub(super) control: ControlSockets,
 }
@@ -44,6 +48,17 @@ impl Listening {
         for address in config.dns.iter().flat_map(|it| &it.listen) {
             dns.push(bind_dns(&sockets, *address)?);
         }
+        let transparent = &config.transparent;
+        let mut redirected_out = Vec::new();
+        for address in &transparent.outbound {
+            let name = SocketName::TransparentOutbound(*address);
+            redirected_out.push(tcp(name, Some(*address))?);
+        }
+        let mut redirected_in = Vec::new();
+        for address in &transparent.inbound {
+            let name = SocketName::TransparentInbound(*address);
+            redirected_in.push(tcp(name, Some(*address))?);
+        }
         let outbound = config.outbound.as_ref();
         let outbound_unix = outbound.and_then(|it| it.unix_socket.clone());
         let unix = |name, path: Option<_>, private| {
@@ -54,6 +69,8 @@ impl Listening {
             outbound: tcp(SocketName::Outbound, outbound.map(|it| it.listen))?,
             outbound_unix: unix(SocketName::OutboundUnix, outbound_unix, false)?,
             reach,
+            redirected_out,
+            redirected_in,
             dns,
             control: ControlSockets {
                 metrics: tcp(SocketName::Metrics, config.listen.metrics)?.pop(),

@@ -148,8 +148,7 @@ impl Parts {
     }
 
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
-        let configured = self.config.outbound.as_ref();
-        let allowed = configured.and_then(|it| it.allowed_uids.clone());
+        let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
         (0..self.config.proxy.workers.get())
             .map(|worker| {
@@ -204,6 +203,7 @@ impl Parts {
             limits: Arc::clone(&self.limits),
             clock: self.clock.clone(),
             workers,
+            inbound: self.config.transparent.inbound_port(),
         }
     }
 
@@ -236,6 +236,12 @@ impl Parts {
 /// The ways in that do not depend on what the agent says.
 fn open(workers: &Workers, listening: &mut Listening) {
     workers.distribute(std::mem::take(&mut listening.outbound), Open::Outbound);
+    for listeners in std::mem::take(&mut listening.redirected_out) {
+        workers.distribute(listeners, Open::RedirectedOut);
+    }
+    for listeners in std::mem::take(&mut listening.redirected_in) {
+        workers.distribute(listeners, Open::RedirectedIn);
+    }
     if let Some(listener) = listening.outbound_unix.take() {
         // One worker takes all of its connections.
         workers.open(0, Open::OutboundUnix(listener));

@@ -3,6 +3,7 @@
 //! Refused: a port for this host that others reach, and ports of one kind that differ, since one
 //! redirect rule leads to both families.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::Deserialize;
@@ -18,6 +19,9 @@ pub struct Transparent {
     pub outbound: Vec<SocketAddr>,
     /// What others connect to past the mesh; any address of each family, on one port.
     pub inbound: Vec<SocketAddr>,
+    /// Whose connections are carried, beside `outbound.allowed_uids`. The proxy's own are never
+    /// led here, so that somebody must be named.
+    pub allowed_uids: BTreeSet<u32>,
 }
 
 /// The names of the mesh, by DNS.

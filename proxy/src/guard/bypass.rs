@@ -1,8 +1,9 @@
 //! Whether the application's port can be reached around the proxy.
 //!
-//! A port on another address than loopback is open to the network. On loopback it is safe only
-//! in a network namespace of its own; where the namespace is the host's, or that cannot be told,
-//! any local user reaches it. When in doubt, the worse is reported.
+//! A port on another address than loopback is open to the network, unless `countersign redirect`
+//! leads those who come from there to the proxy. On loopback it is safe only in a network
+//! namespace of its own; where the namespace is the host's, or that cannot be told, any local user
+//! reaches it. When in doubt, the worse is reported.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,25 +12,32 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use crate::service_port::ServicePort;
 use crate::state::Served;
 use crate::status::{BypassablePort, Reachable};
+use crate::transparent::InboundRedirect;
 
-/// Looks at the sockets that listen now, for each application of ours.
-pub(crate) fn look(served: &BTreeMap<ServicePort, Served>) -> Vec<BypassablePort> {
+/// Looks at the sockets that listen now, for each application of ours. `inbound` is the proxy's
+/// inbound redirect port, if it has one.
+pub(crate) fn look(
+    served: &BTreeMap<ServicePort, Served>,
+    inbound: Option<u16>,
+) -> Vec<BypassablePort> {
     let listening = listening();
     let shared = is_namespace_shared();
-    judge(served, &listening, shared)
+    judge(served, &listening, shared, &InboundRedirect::look(inbound))
 }
 
 fn judge(
     served: &BTreeMap<ServicePort, Served>,
     listening: &[(IpAddr, u16)],
     shared: bool,
+    redirect: &InboundRedirect,
 ) -> Vec<BypassablePort> {
     let found = served.iter().filter_map(|(target, served)| {
-        let port = application_port(&served.application)?;
+        let port = served.application_port()?;
+        let redirected = redirect.covers(port);
         let reach = listening
             .iter()
             .filter(|(_, number)| *number == port)
-            .filter_map(|(ip, _)| reach(*ip, shared))
+            .filter_map(|(ip, _)| reach(*ip, shared, redirected))
             .max()?;
         Some(BypassablePort {
             target: target.clone(),
@@ -40,19 +48,15 @@ fn judge(
     found.collect()
 }
 
-fn reach(ip: IpAddr, shared: bool) -> Option<Reachable> {
+fn reach(ip: IpAddr, shared: bool, redirected: bool) -> Option<Reachable> {
     let ip = match ip {
         IpAddr::V6(ip) => ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4),
         ip => ip,
     };
-    if !ip.is_loopback() {
+    if !ip.is_loopback() && !redirected {
         return Some(Reachable::Network);
     }
     shared.then_some(Reachable::LocalUsers)
-}
-
-fn application_port(address: &str) -> Option<u16> {
-    address.rsplit_once(':')?.1.parse().ok()
 }
 
 /// Ours is the first process's namespace, or it cannot be told.
@@ -109,6 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::transparent::{RedirectRecord, RedirectedPorts};
 
     fn served() -> BTreeMap<ServicePort, Served> {
         let name = "shop/orders:http".parse().unwrap();
@@ -125,7 +130,7 @@ mod tests {
             .iter()
             .map(|ip| (ip.parse().unwrap(), 8080))
             .collect();
-        let found = judge(&served(), &listening, shared);
+        let found = judge(&served(), &listening, shared, &InboundRedirect::default());
         assert_eq!(found.first().map(|it| it.reach), expected);
     }
 
@@ -142,6 +147,25 @@ mod tests {
         check(&["::1"], true, Some(Reachable::LocalUsers));
         check(&["127.0.0.1", "::1", "::ffff:127.0.0.1"], false, None);
         check(&[], true, None);
+    }
+
+    #[test]
+    fn a_redirected_port_is_closed_to_the_network_and_no_other_is() {
+        let redirect = |ports: &[u16]| {
+            let record = RedirectRecord {
+                backend: "nftables".to_owned(),
+                proxy_uid: 1337,
+                inbound_port: Some(15006),
+                inbound: Some(RedirectedPorts::Only(ports.iter().copied().collect())),
+            };
+            InboundRedirect::of(record, 15006)
+        };
+        let open = [("0.0.0.0".parse().unwrap(), 8080)];
+        let other = judge(&served(), &open, false, &redirect(&[9090]));
+        assert_eq!(other[0].reach, Reachable::Network);
+        let shared = judge(&served(), &open, true, &redirect(&[8080]));
+        assert_eq!(shared[0].reach, Reachable::LocalUsers);
+        assert_eq!(judge(&served(), &open, false, &redirect(&[8080])), []);
     }
 
     #[test]

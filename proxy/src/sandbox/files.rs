@@ -13,12 +13,13 @@ use landlock::{
 
 use super::SandboxError;
 use crate::config::Config;
+use crate::transparent::RedirectRecord;
 
 /// Newer rights are left alone until it is known that nothing of ours needs them.
 const KNOWN: ABI = ABI::V6;
 
-/// What the C library and the TLS roots need, where it exists.
-const SYSTEM: [&str; 18] = [
+/// What the C library, the TLS roots and the look at who gets around us need, where it exists.
+const SYSTEM: [&str; 19] = [
     "/etc/hosts",
     "/etc/host.conf",
     "/etc/nsswitch.conf",
@@ -37,6 +38,7 @@ const SYSTEM: [&str; 18] = [
     "/usr/local/share/ca-certificates",
     "/dev/urandom",
     "/proc/self",
+    RedirectRecord::DIRECTORY,
 ];
 const RESOLVERS: &str = "/etc/resolv.conf";
 

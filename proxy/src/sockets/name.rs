@@ -13,7 +13,9 @@ pub(crate) enum SocketName {
     OutboundUnix,
     Reach(ServicePort),
     Mesh(ServicePort),
-    /// By the address that is configured.
+    /// These by the address that is configured.
+    TransparentOutbound(SocketAddr),
+    TransparentInbound(SocketAddr),
     DnsTcp(SocketAddr),
     DnsUdp(SocketAddr),
     Metrics,
@@ -49,6 +51,8 @@ impl SocketName {
             Self::Outbound
             | Self::Reach(_)
             | Self::Mesh(_)
+            | Self::TransparentOutbound(_)
+            | Self::TransparentInbound(_)
             | Self::DnsTcp(_)
             | Self::Metrics
             | Self::Health => Kind::Tcp,
@@ -57,7 +61,14 @@ impl SocketName {
 
     /// Whether each worker has a socket of its own, or one task serves the only one.
     pub(crate) fn is_shared(&self) -> bool {
-        matches!(self, Self::Outbound | Self::Reach(_) | Self::Mesh(_))
+        matches!(
+            self,
+            Self::Outbound
+                | Self::Reach(_)
+                | Self::Mesh(_)
+                | Self::TransparentOutbound(_)
+                | Self::TransparentInbound(_)
+        )
     }
 }
 
@@ -68,6 +79,8 @@ impl fmt::Display for SocketName {
             Self::OutboundUnix => f.write_str("outbound.unix_socket"),
             Self::Reach(port) => write!(f, "reach.listen {port}"),
             Self::Mesh(port) => write!(f, "mesh.ports {port}"),
+            Self::TransparentOutbound(address) => write!(f, "transparent.outbound {address}"),
+            Self::TransparentInbound(address) => write!(f, "transparent.inbound {address}"),
             Self::DnsTcp(address) => write!(f, "dns.listen/tcp {address}"),
             Self::DnsUdp(address) => write!(f, "dns.listen/udp {address}"),
             Self::Metrics => f.write_str("listen.metrics"),
@@ -85,6 +98,12 @@ impl FromStr for SocketName {
         match text.split_once(' ') {
             Some(("reach.listen", port)) => Ok(Self::Reach(port.parse()?)),
             Some(("mesh.ports", port)) => Ok(Self::Mesh(port.parse()?)),
+            Some(("transparent.outbound", address)) => {
+                Ok(Self::TransparentOutbound(address.parse()?))
+            }
+            Some(("transparent.inbound", address)) => {
+                Ok(Self::TransparentInbound(address.parse()?))
+            }
             Some(("dns.listen/tcp", address)) => Ok(Self::DnsTcp(address.parse()?)),
             Some(("dns.listen/udp", address)) => Ok(Self::DnsUdp(address.parse()?)),
             Some(_) => Err(InvalidSocketName::Unknown(text.to_owned())),
@@ -126,6 +145,8 @@ mod tests {
             SocketName::OutboundUnix,
             SocketName::Reach(port.clone()),
             SocketName::Mesh(port),
+            SocketName::TransparentOutbound("[::1]:15001".parse().unwrap()),
+            SocketName::TransparentInbound("0.0.0.0:15006".parse().unwrap()),
             SocketName::DnsTcp("[::1]:53".parse().unwrap()),
             SocketName::DnsUdp("127.0.0.1:0".parse().unwrap()),
             SocketName::Metrics,

@@ -46,7 +46,6 @@ impl AddressTable {
         }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "wired in with the engine"))]
     /// The Service that connections to `address` are for.
     pub(crate) fn service_at(&self, address: IpAddr) -> Option<&QualifiedName> {
         match self.services.get(&address.to_canonical())? {

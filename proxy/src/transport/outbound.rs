@@ -20,6 +20,7 @@ use super::call::Call;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
 use super::mesh::{ACCEPT_PAUSE, accept};
+use super::outbound_http::Connection;
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
@@ -28,6 +29,7 @@ use crate::guard::caller::{CallerGuard, NotLocal};
 use crate::live::Shard;
 use crate::record::{Direction, NetworkProtocol};
 use crate::telemetry::Journal;
+use crate::transparent::Intent;
 use crate::worker::leaving::Connections;
 use crate::worker::tasks::Tasks;
 
@@ -53,6 +55,8 @@ struct LocalHttp {
     wire: Wire,
     /// Why nobody may call over this connection, if so.
     refused: Option<NotLocal>,
+    /// What the connection is for, where the kernel said it.
+    intent: Option<Intent>,
 }
 
 impl Outbound {
@@ -69,7 +73,7 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.caller(&stream).err();
-                this.connection(Io::Tcp(stream), refused).await;
+                this.connection(Io::Tcp(stream), refused, None).await;
             });
         }
     }
@@ -96,7 +100,7 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.unix_caller(&stream).err();
-                this.connection(Io::Unix(stream), refused).await;
+                this.connection(Io::Unix(stream), refused, None).await;
             });
         }
     }
@@ -128,7 +132,12 @@ impl Outbound {
         self.guard.check_uid(peer.uid())
     }
 
-    async fn connection(self: Rc<Self>, mut io: Io, refused: Option<NotLocal>) {
+    pub(super) async fn connection(
+        self: Rc<Self>,
+        mut io: Io,
+        refused: Option<NotLocal>,
+        intent: Option<Intent>,
+    ) {
         let _open = self.journal.connection(Direction::Outbound);
         let first = timeout(self.limits.header_read.duration(), detect(&mut io));
         // On the heap, or a connection's task would have room for it as long as it lives.
@@ -139,6 +148,7 @@ impl Outbound {
             outbound: Rc::clone(&self),
             wire,
             refused,
+            intent,
         });
         let serving = Serving {
             limits: &self.limits,
@@ -151,9 +161,13 @@ impl Outbound {
 
 impl Handler for LocalHttp {
     async fn handle(&self, head: Parts, upload: Upload, interims: &Interims) -> Answer {
-        let refused = self.refused.as_ref();
+        let connection = Connection {
+            wire: self.wire,
+            refused: self.refused.as_ref(),
+            intent: self.intent.as_ref(),
+        };
         self.outbound
-            .handle(head, upload, self.wire, refused, interims)
+            .handle(head, upload, connection, interims)
             .await
     }
 }

@@ -24,6 +24,7 @@ use crate::head::{self, DECISION, REASON, RequestHead};
 use crate::live::Stream;
 use crate::route::Destination;
 use crate::state::{Target, is_http};
+use crate::transparent::Intent;
 
 /// More endpoints than this are not tried for one call.
 const MOST_ATTEMPTS: usize = 3;
@@ -32,21 +33,30 @@ const MOST_ATTEMPTS: usize = 3;
 const MOST_KEPT: usize = 64 * 1024;
 
 /// The target of a call that names no Service.
-static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
+pub(super) static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
+
+/// What is known of a connection before its requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Connection<'a> {
+    pub(super) wire: Wire,
+    /// Why nobody may call over it, if so.
+    pub(super) refused: Option<&'a NotLocal>,
+    /// What it is for, where the kernel said it.
+    pub(super) intent: Option<&'a Intent>,
+}
 
 impl Outbound {
     pub(super) async fn handle(
         &self,
         parts: Parts,
         upload: Upload,
-        wire: Wire,
-        refused: Option<&NotLocal>,
+        connection: Connection<'_>,
         interims: &Interims,
     ) -> Answer {
         let manner = Manner::of(head::is_grpc(&parts.headers));
-        let mut call = self.begin(wire.protocol(), &UNKNOWN);
+        let mut call = self.begin(connection.wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
-        if let Some(refused) = refused {
+        if let Some(refused) = connection.refused {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
@@ -54,7 +64,7 @@ impl Outbound {
             Ok(head) => head,
             Err(error) => return refuse(call, error.reason(), &error.to_string(), manner),
         };
-        let target = match self.target(&head).await {
+        let target = match self.target(&head, connection.intent).await {
             Ok(target) => target,
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
@@ -72,9 +82,12 @@ impl Outbound {
         }
     }
 
-    async fn target(&self, head: &RequestHead) -> Result<Arc<Target>, Failure> {
-        let destination = Destination::of(head.authority())
-            .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))?;
+    async fn target(
+        &self,
+        head: &RequestHead,
+        intent: Option<&Intent>,
+    ) -> Result<Arc<Target>, Failure> {
+        let destination = destination(head, intent)?;
         let target = self.router.resolve(&Asked::Number(destination)).await?;
         if is_http(target.protocol) {
             return Ok(target);
@@ -128,6 +141,20 @@ impl Outbound {
             }
         }
         Err(failure)
+    }
+}
+
+/// What the connection is for, which the Host must not contradict; without that, what the Host
+/// says.
+fn destination(head: &RequestHead, intent: Option<&Intent>) -> Result<Destination, Failure> {
+    let no_route = |error: String| Failure::new(Reason::NoRoute, error);
+    let authority = head.authority();
+    let Some(intent) = intent else {
+        return Destination::of(authority).map_err(|error| no_route(error.to_string()));
+    };
+    match intent.agrees(authority) {
+        Ok(()) => Ok(intent.destination().clone()),
+        Err(error) => Err(no_route(error.to_string())),
     }
 }
 

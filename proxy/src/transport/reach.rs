@@ -14,6 +14,7 @@ use super::outbound::Outbound;
 use super::relay::relay;
 use super::routing::Asked;
 use crate::failure::Reason;
+use crate::guard::caller::NotLocal;
 use crate::record::NetworkProtocol;
 use crate::service_port::ServicePort;
 use crate::state::{Target, is_http};
@@ -32,20 +33,28 @@ impl Outbound {
             let (this, name) = (Rc::clone(&self), Arc::clone(&name));
             self.tasks.spawn(async move {
                 let _place = place;
-                this.reach(stream, name).await;
+                let caller = this.caller(&stream);
+                this.reach(stream, Asked::Name((*name).clone()), caller)
+                    .await;
             });
         }
     }
 
-    async fn reach(&self, local: TcpStream, name: Arc<ServicePort>) {
-        let mut call = self.begin(NetworkProtocol::Tcp, &name.to_string().into());
-        if let Err(refused) = self.caller(&local) {
+    pub(super) async fn reach(
+        &self,
+        local: TcpStream,
+        asked: Asked,
+        caller: Result<u32, NotLocal>,
+    ) {
+        let mut call = self.begin(NetworkProtocol::Tcp, &asked.to_string().into());
+        if let Err(refused) = caller {
             return call.fail(Reason::CallerNotLocal, &refused.to_string());
         }
-        let target = match self.router.resolve(&Asked::Name((*name).clone())).await {
+        let target = match self.router.resolve(&asked).await {
             Ok(target) => target,
             Err(failure) => return call.failed(&failure),
         };
+        call.leads_to(&target.label);
         match self.dial(&target, &mut call).await {
             Ok(upstream) => {
                 let stream = call.enter(self.live.enter_unjudged());

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +86,11 @@ impl Router {
         }
     }
 
+    /// The configuration in force.
+    pub(crate) fn state(&self) -> Arc<MeshState> {
+        self.states.current()
+    }
+
     /// # Errors
     /// `no-route` if there is no such Service or port, `no-endpoints` if nobody announces it.
     pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {
@@ -120,6 +126,15 @@ impl Router {
             self.asked.borrow_mut().insert(service.clone());
         }
         asked
+    }
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(to) => write!(f, "{}:{}", to.service, to.port),
+            Self::Name(name) => name.fmt(f),
+        }
     }
 }
 

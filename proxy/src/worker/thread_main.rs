@@ -172,6 +172,16 @@ impl Worker {
                 let accept = Rc::clone(&self.outbound).accept_unix(listener);
                 self.admitted(accept);
             }
+            Open::RedirectedOut(listener) => {
+                let listener = TcpListener::from_std(listener)?;
+                let accept = Rc::clone(&self.outbound).accept_redirected(listener);
+                self.admitted(accept);
+            }
+            Open::RedirectedIn(listener) => {
+                let listener = TcpListener::from_std(listener)?;
+                let accept = Rc::clone(&self.inbound).accept_redirected(listener);
+                self.admitted(accept);
+            }
             Open::Reach { listener, name } => {
                 let listener = TcpListener::from_std(listener)?;
                 let accept = Rc::clone(&self.outbound).accept_reach(listener, name);

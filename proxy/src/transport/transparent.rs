@@ -1,0 +1,179 @@
+//! Connections that `countersign redirect` led here: what programs connect to, whatever it was,
+//! and what others connect to past the mesh.
+//!
+//! Invariant: an outgoing connection is carried only to the Service that its address stands for,
+//! and only for an allowed user; an incoming one is never carried at all. What is no HTTP is
+//! closed at once: there is no way to tell it why, and the record says so.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::request::Parts;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use super::body::Upload;
+use super::call::Call;
+use super::failure::Failure;
+use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
+use super::io::Io;
+use super::mesh::{Inbound, accept};
+use super::outbound::Outbound;
+use super::outbound_http::UNKNOWN;
+use super::prefix::detect;
+use super::refusal::{Manner, refuse};
+use super::routing::Asked;
+use crate::failure::Reason;
+use crate::guard::caller::NotLocal;
+use crate::head;
+use crate::record::{Direction, NetworkProtocol};
+use crate::service_port::ServicePort;
+use crate::state::is_http;
+use crate::transparent::{Intent, original_destination};
+
+const PLAINTEXT: &str = "this port is reached through the mesh only, by callers with an identity";
+
+/// Somebody who came past the mesh to an HTTP port of ours.
+#[derive(Debug)]
+struct Plaintext {
+    inbound: Rc<Inbound>,
+    target: ServicePort,
+    wire: Wire,
+}
+
+impl Outbound {
+    /// Accepts what was redirected here, until the proxy drains.
+    pub(crate) async fn accept_redirected(self: Rc<Self>, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let draining = self.tasks.shutdown().clone();
+        loop {
+            let (stream, place) = tokio::select! {
+                () = draining.draining() => return,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let this = Rc::clone(&self);
+            self.tasks.spawn(async move {
+                let _place = place;
+                this.redirected(stream).await;
+            });
+        }
+    }
+
+    async fn redirected(self: Rc<Self>, stream: TcpStream) {
+        let state = self.router.state();
+        let intent = original(&stream).and_then(|original| {
+            Intent::of(&state.addresses, original)
+                .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))
+        });
+        let intent = match intent {
+            Ok(intent) => intent,
+            Err(failure) => {
+                return self.begin(NetworkProtocol::Tcp, &UNKNOWN).failed(&failure);
+            }
+        };
+        let caller = self.redirected_caller(&stream, intent.original());
+        let target = state.targets.get(intent.destination());
+        if target.is_some_and(|target| is_http(target.protocol)) {
+            let refused = caller.err();
+            return self
+                .connection(Io::Tcp(stream), refused, Some(intent))
+                .await;
+        }
+        let asked = Asked::Number(intent.destination().clone());
+        self.reach(stream, asked, caller).await;
+    }
+
+    /// The program's own socket knows nothing of the redirect: its peer is where it wanted to go.
+    fn redirected_caller(&self, stream: &TcpStream, original: SocketAddr) -> Result<u32, NotLocal> {
+        let peer = stream.peer_addr().map_err(NotLocal::Unknown)?;
+        self.guard.check(peer, original)
+    }
+}
+
+impl Inbound {
+    /// Accepts what was redirected here, until the proxy drains, and refuses it.
+    pub(crate) async fn accept_redirected(self: Rc<Self>, listener: TcpListener) {
+        let room = Arc::new(Semaphore::new(self.limits.connections));
+        let draining = self.tasks.shutdown().clone();
+        loop {
+            let (stream, place) = tokio::select! {
+                () = draining.draining() => return,
+                accepted = accept(&listener, &room) => accepted,
+            };
+            let this = Rc::clone(&self);
+            self.tasks.spawn(async move {
+                let _place = place;
+                this.plaintext(stream).await;
+            });
+        }
+    }
+
+    async fn plaintext(self: Rc<Self>, stream: TcpStream) {
+        let tcp = NetworkProtocol::Tcp;
+        let original = match original(&stream) {
+            Ok(original) => original,
+            Err(failure) => return self.past_the_mesh("unknown", tcp).failed(&failure),
+        };
+        let state = self.gate.state();
+        let served = state.served.iter();
+        let mut served = served.filter(|(_, it)| it.application_port() == Some(original.port()));
+        let (target, detail) = match served.next() {
+            Some((target, served)) if is_http(served.protocol) => {
+                let target = target.clone();
+                return self.refuse_http(Io::Tcp(stream), target).await;
+            }
+            Some((target, _)) => (target.to_string(), PLAINTEXT.to_owned()),
+            None => (
+                "unknown".to_owned(),
+                format!("{original} is no port of a Service: {PLAINTEXT}"),
+            ),
+        };
+        self.past_the_mesh(&target, tcp)
+            .fail(Reason::PlaintextRefused, &detail);
+    }
+
+    async fn refuse_http(self: Rc<Self>, mut io: Io, target: ServicePort) {
+        let _open = self.journal.connection(Direction::Inbound);
+        let first = timeout(self.limits.header_read.duration(), detect(&mut io));
+        let Ok(Ok((wire, received))) = Box::pin(first).await else {
+            return;
+        };
+        let handler = Rc::new(Plaintext {
+            inbound: Rc::clone(&self),
+            target,
+            wire,
+        });
+        let serving = Serving {
+            limits: &self.limits,
+            tasks: &self.tasks,
+            leave: self.connections.enter(None, None),
+        };
+        serve(io, received, wire, handler, serving).await;
+    }
+
+    /// A call of nobody that the mesh knows.
+    fn past_the_mesh(&self, target: &str, protocol: NetworkProtocol) -> Call {
+        let ends = (Arc::from(""), Arc::from(target));
+        let now = self.clock.now();
+        Call::begin(&self.journal, Direction::Inbound, now, protocol, ends)
+    }
+}
+
+impl Handler for Plaintext {
+    async fn handle(&self, head: Parts, _upload: Upload, _interims: &Interims) -> Answer {
+        let target = self.target.to_string();
+        let mut call = self.inbound.past_the_mesh(&target, self.wire.protocol());
+        call.asks(&head.method, head.uri.path(), &head.headers);
+        let manner = Manner::of(head::is_grpc(&head.headers));
+        refuse(call, Reason::PlaintextRefused, PLAINTEXT, manner)
+    }
+}
+
+fn original(stream: &TcpStream) -> Result<SocketAddr, Failure> {
+    let found = stream.local_addr().map_err(|error| error.to_string());
+    found
+        .and_then(|local| original_destination(stream, local).map_err(|error| error.to_string()))
+        .map_err(|error| Failure::new(Reason::NoRoute, error))
+}
