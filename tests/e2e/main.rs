@@ -22,5 +22,6 @@ mod refused_starts;
 mod renewal;
 mod sandbox;
 mod smoke;
+mod smuggling;
 mod takeover;
 mod tcp;
