@@ -80,6 +80,8 @@ pub struct Mesh {
     pub address: IpAddr,
     /// What callers are told to connect to; `address` unless given.
     pub advertise: Option<String>,
+    /// Where this proxy runs: calls stay in their zone while enough endpoints of it are left.
+    pub zone: Option<String>,
     /// Fixed ports; any other listener takes a free one.
     pub ports: BTreeMap<ServicePort, u16>,
 }
@@ -387,6 +389,7 @@ impl Default for Mesh {
         Self {
             address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise: None,
+            zone: None,
             ports: BTreeMap::new(),
         }
     }

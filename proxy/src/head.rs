@@ -9,6 +9,7 @@ use http::uri::Authority;
 use http::{Method, Uri, Version};
 
 use crate::failure::Reason;
+use crate::traffic::settings::HeaderChanges;
 
 pub(crate) mod fields;
 
@@ -20,7 +21,7 @@ pub(crate) const DECISION: HeaderName = HeaderName::from_static("countersign-dec
 pub(crate) const REASON: HeaderName = HeaderName::from_static("countersign-reason");
 
 /// A request's head after it was checked; only [`RequestHead::check`] makes one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
     method: Method,
     authority: Option<Authority>,
@@ -113,6 +114,11 @@ impl RequestHead {
     /// Sets what only this proxy says, in place of whatever there is.
     pub(crate) fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.fields.insert(name, value);
+    }
+
+    /// Makes the changes of a Route.
+    pub(crate) fn change(&mut self, changes: &HeaderChanges) {
+        changes.apply(&mut self.fields);
     }
 
     /// One Cookie field, as HTTP/1 has it.

@@ -45,7 +45,15 @@ pub(crate) struct Stream {
     /// The task that carries it; it has one.
     carrier: AtomicWaker,
     reason: OnceLock<Reason>,
+    own: OnceLock<Own>,
     judged: Option<Judged>,
+}
+
+/// Limits of one stream alone, in place of everybody's.
+#[derive(Debug)]
+struct Own {
+    total: Option<Duration>,
+    idle: Option<Duration>,
 }
 
 /// What a stream was permitted by, for the next judgement.
@@ -161,6 +169,7 @@ impl Shard {
             bytes_out: AtomicU64::new(0),
             carrier: AtomicWaker::new(),
             reason: OnceLock::new(),
+            own: OnceLock::new(),
             judged,
         });
         let entry = Some(Arc::clone(&stream));
@@ -211,6 +220,12 @@ impl Stream {
         }
     }
 
+    /// From now on, the limits that are given hold for this stream instead of everybody's.
+    pub(crate) fn limit(&self, total: Option<Duration>, idle: Option<Duration>) {
+        // The first limits stay: a stream is one call.
+        let _first = self.own.get_or_init(|| Own { total, idle });
+    }
+
     /// Why it was ended, if it was.
     pub(crate) fn reason(&self) -> Option<Reason> {
         self.reason.get().copied()
@@ -240,7 +255,10 @@ impl Stream {
     fn due(&self, sweep: &Sweep, now: Instant) -> Option<Reason> {
         let age = now.saturating_duration_since(self.started);
         let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed));
-        if age >= sweep.total || age.saturating_sub(touched) >= sweep.idle {
+        let own = self.own.get();
+        let total = own.and_then(|own| own.total).unwrap_or(sweep.total);
+        let idle = own.and_then(|own| own.idle).unwrap_or(sweep.idle);
+        if age >= total || age.saturating_sub(touched) >= idle {
             return Some(Reason::Deadline);
         }
         let expired = self.judged.as_ref()?.not_after <= sweep.now;

@@ -12,7 +12,7 @@ use identity::{QualifiedName, SpiffeId};
 use policy::{External, Gateway, PolicySnapshot, Protocol, Revision, Route, Traffic};
 use tokio::sync::watch;
 
-use crate::balance::Balancer;
+use crate::balance::Endpoints;
 use crate::route::Destination;
 use crate::service_port::ServicePort;
 use crate::transparent::AddressTable;
@@ -74,9 +74,8 @@ pub(crate) struct Target {
     pub protocol: Protocol,
     /// The identities that may answer.
     pub servers: Arc<BTreeSet<SpiffeId>>,
-    pub balancer: Balancer,
+    pub endpoints: Endpoints,
     /// The caller's part: balancing, breaker, bulkhead, health.
-    #[expect(dead_code, reason = "read by the caller's side once it is wired")]
     pub traffic: Traffic,
     /// Whether the mesh has said who its endpoints are, be they none.
     pub announced: bool,

@@ -3,8 +3,10 @@
 //! The rest of the proxy knows nothing of what is used here.
 
 pub(crate) mod application;
+mod attempt;
 pub(crate) mod body;
 pub(crate) mod call;
+mod carry;
 mod deadline;
 mod exchange;
 pub(crate) mod failure;
@@ -23,15 +25,18 @@ mod keep_alive;
 pub(crate) mod listeners;
 pub(crate) mod mesh;
 mod mesh_http;
+mod mirror;
 pub(crate) mod outbound;
 mod outbound_http;
 pub(crate) mod peers;
 mod pipe;
+mod port_guard;
 mod prefix;
 mod reach;
 mod refusal;
 mod relay;
 pub(crate) mod routing;
+pub(crate) mod steering;
 mod transparent;
 mod turn;
 

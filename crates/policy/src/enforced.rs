@@ -4,26 +4,27 @@
 //! A row is turned to `true` in the commit that makes the proxy do it.
 
 use crate::parse::{ParseCode, ParseError};
-use crate::resource::{Balance, Resource, Route, RouteRule, Service};
+use crate::resource::{Balance, Bulkhead, Resource, Route, RouteRule, Service};
 
 /// Kinds and fields, and whether the proxy obeys them.
-const ENFORCED: [(&str, bool); 17] = [
-    ("Route", false),
+const ENFORCED: [(&str, bool); 18] = [
+    ("Route", true),
     ("Gateway", false),
     ("External", false),
-    ("balance", false),
-    ("breaker", false),
+    ("balance", true),
+    ("breaker", true),
     ("bulkhead", false),
-    ("rateLimit", false),
+    ("inFlight", true),
+    ("rateLimit", true),
     ("health", false),
-    ("match", false),
-    ("weight", false),
-    ("timeout", false),
-    ("retry", false),
-    ("hedge", false),
-    ("fault", false),
-    ("mirror", false),
-    ("headers", false),
+    ("match", true),
+    ("weight", true),
+    ("timeout", true),
+    ("retry", true),
+    ("hedge", true),
+    ("fault", true),
+    ("mirror", true),
+    ("headers", true),
     ("zone", true),
 ];
 
@@ -69,11 +70,21 @@ fn stated_by_service(service: &Service) -> Vec<(&'static str, String)> {
         let features = [
             ("balance", traffic.balance != Balance::default()),
             ("breaker", traffic.breaker.is_some()),
-            ("bulkhead", traffic.bulkhead.is_some()),
+            (
+                "bulkhead",
+                traffic.bulkhead.as_ref().is_some_and(limits_the_caller),
+            ),
+            (
+                "inFlight",
+                traffic.bulkhead.as_ref().is_some_and(limits_the_receiver),
+            ),
             ("rateLimit", traffic.rate_limit.is_some()),
             ("health", traffic.health.is_some()),
         ];
-        let pointer = |feature| format!("/spec/ports/{index}/{feature}");
+        let pointer = |feature| match feature {
+            "inFlight" => format!("/spec/ports/{index}/bulkhead"),
+            _ => format!("/spec/ports/{index}/{feature}"),
+        };
         stated.extend(present(features, pointer));
     }
     for (index, endpoint) in service.endpoints.iter().enumerate() {
@@ -83,6 +94,14 @@ fn stated_by_service(service: &Service) -> Vec<(&'static str, String)> {
         }));
     }
     stated
+}
+
+fn limits_the_caller(bulkhead: &Bulkhead) -> bool {
+    bulkhead.connections.is_some() || bulkhead.pending.is_some()
+}
+
+fn limits_the_receiver(bulkhead: &Bulkhead) -> bool {
+    bulkhead.in_flight.is_some() || bulkhead.per_caller_in_flight.is_some()
 }
 
 fn stated_by_route(route: &Route) -> Vec<(&'static str, String)> {

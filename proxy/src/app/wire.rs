@@ -8,12 +8,14 @@ use nix::unistd::geteuid;
 use prometheus_client::registry::Registry;
 use runtime::{Clock, Shutdown, Supervisor};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::control::Control;
 use super::entrance::Entrance;
 use super::housekeeping::Housekeeping;
 use super::listen::Listening;
 use super::{FeedSource, StartError};
+use crate::balance::Zone;
 use crate::config::{AccessLogFormat, Config, Limits};
 use crate::dns::{self, DnsSockets};
 use crate::feed::announcements::Announcements;
@@ -26,6 +28,7 @@ use crate::sockets::Sockets;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
 use crate::telemetry::{Journal, write_access_log};
+use crate::traffic::shared::Shared;
 use crate::transport::listeners::Listeners;
 use crate::transport::routing::Wants;
 use crate::worker::{Open, Seed, Workers};
@@ -150,6 +153,8 @@ impl Parts {
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
+        let shared = Shared::new(Instant::now());
+        let zone = self.config.mesh.zone.as_deref().map(Zone::from);
         (0..self.config.proxy.workers.get())
             .map(|worker| {
                 let guard = CallerGuard::new(allowed.clone());
@@ -164,6 +169,8 @@ impl Parts {
                     limits: Arc::clone(&self.limits),
                     clock: self.clock.clone(),
                     shutdown: self.shutdown.clone(),
+                    shared: shared.clone(),
+                    zone: zone.clone(),
                 })
             })
             .collect()

@@ -10,7 +10,7 @@ use identity::{IdTemplate, QualifiedName, SpiffeId};
 use policy::{External, Gateway, MeshNames, PolicySnapshot, Port, Revision, Route, Service};
 use proto::mesh::v1;
 
-use crate::balance::{Balancer, Endpoint};
+use crate::balance::{Endpoint, Endpoints, Zone};
 use crate::route::Destination;
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, Served, Target};
@@ -211,15 +211,13 @@ impl Assembly {
                     service: service.name.clone(),
                     port: port.port,
                 };
-                let before = self.last.targets.get(&destination);
-                let balancer = before.map_or_else(Balancer::default, |it| it.balancer.clone());
                 let name = service_port(service, port);
                 let target = Target {
                     label: name.to_string().into(),
                     name,
                     protocol: port.protocol,
                     servers: Arc::clone(&servers),
-                    balancer: balancer.with_endpoints(self.addresses(service, port)),
+                    endpoints: self.places(service, port),
                     traffic: port.traffic.clone(),
                     announced: self.announced.contains_key(&service.name),
                 };
@@ -251,23 +249,24 @@ impl Assembly {
     }
 
     /// Static and announced endpoints, each address once.
-    fn addresses(&self, service: &Service, port: &Port) -> Vec<Endpoint> {
+    fn places(&self, service: &Service, port: &Port) -> Endpoints {
         let fixed = service.endpoints.iter().filter_map(|it| {
             let number = *it.ports.get(&port.name)?;
-            Some((it.address.clone(), number))
+            Some((it.address.clone(), number, it.zone.as_deref()))
         });
         let announced = self.announced.get(&service.name);
         let announced = announced.iter().flat_map(|it| &it.endpoints);
         let announced = announced.filter_map(|it| {
             let number = *it.ports.get(port.name.as_str())?;
-            Some((it.address.clone(), u16::try_from(number).ok()?))
+            let zone = Some(it.zone.as_str()).filter(|zone| !zone.is_empty());
+            Some((it.address.clone(), u16::try_from(number).ok()?, zone))
         });
-        let all: BTreeSet<Endpoint> = fixed
+        let all: BTreeMap<Endpoint, Option<Zone>> = fixed
             .chain(announced)
-            .filter(|(_, port)| *port != 0)
-            .map(|(host, port)| Endpoint { host, port })
+            .filter(|(_, port, _)| *port != 0)
+            .map(|(host, port, zone)| (Endpoint { host, port }, zone.map(Zone::from)))
             .collect();
-        all.into_iter().collect()
+        Endpoints::new(all)
     }
 }
 

@@ -17,15 +17,12 @@ use super::breaker::{Access, Breaker, Verdict};
 use super::load::Load;
 use super::outcome::Health;
 use super::settings::{Balance, Breaker as BreakerSettings};
-use crate::balance::Endpoint;
+use crate::balance::{Endpoint, Zone};
 
 mod choice;
 mod view;
 
 pub(crate) use self::choice::hash_of;
-
-/// Where an endpoint is.
-pub(crate) type Zone = Arc<str>;
 
 /// One worker's view of the endpoints of one port.
 #[derive(Debug)]
@@ -219,8 +216,9 @@ impl Balancer {
         }
     }
 
-    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.members.iter().map(|member| &member.endpoint)
+    /// Whether there is an endpoint that the call has not tried.
+    pub(crate) fn has_untried(&self, tried: &Tried) -> bool {
+        self.members.iter().any(|member| !tried.has(member))
     }
 
     /// How many are left alone at present, by breaker or by health.

@@ -28,6 +28,15 @@ pub(crate) struct Retries<'a> {
     unseen: u32,
 }
 
+/// What there is for another attempt.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Left {
+    /// The request's body, whole.
+    pub body: bool,
+    /// An endpoint that the call has not tried.
+    pub others: bool,
+}
+
 /// What to do after an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
@@ -71,30 +80,24 @@ impl<'a> Retries<'a> {
         }
     }
 
-    /// Whether the request's body is worth keeping for another attempt.
-    pub(crate) fn wants_body(&self) -> bool {
-        self.method_bears_it
-            && self
-                .policy
-                .is_some_and(|(retry, _)| self.made < retry.limit)
-    }
-
-    /// `replayable`: whether the request, with all of its body, is still here.
     pub(crate) fn after(
         &mut self,
         ending: &Ending,
-        replayable: bool,
+        left: Left,
         now: Instant,
         random: &mut dyn Random,
     ) -> Next {
-        if matches!(ending, Ending::Unsent(_) | Ending::Unprocessed(_))
-            && replayable
-            && self.unseen + 1 < MOST_UNSEEN
-        {
+        let unseen = match ending {
+            Ending::Unsent(_) => left.others,
+            // A server that leaves a connection takes the call on the next one.
+            Ending::Unprocessed(_) => true,
+            _ => false,
+        };
+        if unseen && left.body && self.unseen + 1 < MOST_UNSEEN {
             self.unseen += 1;
             return Next::Again(Duration::ZERO);
         }
-        match self.by_leave(ending, replayable, now, random) {
+        match self.by_leave(ending, left.body, now, random) {
             Ok(pause) => Next::Again(pause),
             Err(why) => Next::Finish(why),
         }

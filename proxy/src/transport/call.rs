@@ -18,6 +18,7 @@ use crate::head::PeerWords;
 use crate::live::{Stream, Ticket};
 use crate::record::{CallRecord, Direction, NetworkProtocol, Verdict};
 use crate::telemetry::{Journal, Outcome, Series, Trace};
+use crate::traffic::callers::Entry;
 
 /// A call in progress. Dropping it counts it.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     series: Option<Series>,
     ticket: Option<Ticket>,
     lease: Option<Lease>,
+    /// Its place within the limits of the port that it is for.
+    entry: Option<Entry>,
     method: Option<Method>,
     /// As received; kept only if somebody listened when the call began.
     path: Option<String>,
@@ -66,6 +69,7 @@ impl Call {
             series: None,
             ticket: None,
             lease: None,
+            entry: None,
             method: None,
             path: None,
             trace: Trace::default(),
@@ -159,6 +163,11 @@ impl Call {
     pub(crate) fn attempts(&mut self) {
         let began = Instant::now();
         self.upstream.get_or_insert((began, None));
+    }
+
+    /// Counts within the limits of a port until the call ends.
+    pub(crate) fn holds(&mut self, entry: Option<Entry>) {
+        self.entry = entry;
     }
 
     pub(crate) fn retried(&mut self) {

@@ -1,6 +1,9 @@
 //! Failures of the transport, told in the mesh's vocabulary.
 
 use std::io;
+use std::time::Duration;
+
+use http::StatusCode;
 
 use crate::failure::Reason;
 
@@ -14,6 +17,10 @@ pub(crate) struct Failure {
     pub(crate) reason: Reason,
     /// For people.
     pub(crate) detail: String,
+    /// In place of the reason's own.
+    pub(crate) status: Option<StatusCode>,
+    /// When the caller may come back, where that is known.
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Failure {
@@ -21,7 +28,19 @@ impl Failure {
         Self {
             reason,
             detail: detail.into(),
+            status: None,
+            retry_after: None,
         }
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    pub(crate) fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
     /// A TCP connection that could not be made.

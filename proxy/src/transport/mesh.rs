@@ -21,6 +21,7 @@ use super::call::Call;
 use super::http_server::{Serving, Wire, serve};
 use super::io::Io;
 use super::mesh_http::MeshHttp;
+use super::port_guard::PortGuard;
 use super::relay::relay;
 use crate::admit::{Gate, Peer};
 use crate::config::Limits;
@@ -29,6 +30,7 @@ use crate::record::{Direction, NetworkProtocol};
 use crate::service_port::ServicePort;
 use crate::state::is_http;
 use crate::telemetry::Journal;
+use crate::traffic::shared::Shared;
 use crate::worker::leaving::Connections;
 use crate::worker::tasks::Tasks;
 
@@ -48,6 +50,7 @@ pub(crate) struct Inbound {
     pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
+    pub(crate) shared: Shared,
 }
 
 impl Inbound {
@@ -167,6 +170,12 @@ impl Inbound {
         let Some(served) = self.gate.state().served.get(&**target).cloned() else {
             return call.fail(Reason::NoRoute, "this workload no longer serves the port");
         };
+        let limits = PortGuard::new(&self.shared, target, peer.spiffe_id());
+        let entry = match limits.enter(&served.traffic) {
+            Ok(entry) => entry,
+            Err(failure) => return call.failed(&failure),
+        };
+        call.holds(entry);
         match self
             .applications
             .connect(&permit, &served.application)

@@ -16,7 +16,8 @@ use super::hop::Reply;
 use super::http_server::{Answer, Handler, Interims, Wire};
 use super::http1_client::Line;
 use super::mesh::Inbound;
-use super::refusal::{Manner, refuse};
+use super::port_guard::PortGuard;
+use super::refusal::{Manner, refuse, refuse_for};
 use crate::admit::{Peer, Permit};
 use crate::failure::Reason;
 use crate::head::{self, DECISION, IDENTITY, RequestHead};
@@ -31,6 +32,7 @@ pub(crate) struct MeshHttp {
     peer: Peer,
     target: Arc<ServicePort>,
     wire: Wire,
+    limits: PortGuard,
     /// What a request without Host is for.
     own_name: Option<Authority>,
     /// Who calls whom on this connection, as records have it.
@@ -54,6 +56,7 @@ impl MeshHttp {
             .journal
             .series(Direction::Inbound, protocol, &ends.0, &ends.1);
         Self {
+            limits: PortGuard::new(&inbound.shared, &target, peer.spiffe_id()),
             inbound,
             ends,
             series,
@@ -99,6 +102,11 @@ impl MeshHttp {
                 manner,
             );
         };
+        let entry = match self.limits.enter(&served.traffic) {
+            Ok(entry) => entry,
+            Err(failure) => return refuse_for(call, &failure, manner),
+        };
+        call.holds(entry);
         let path = permit.path().clone();
         let line = Line {
             method: head.method(),

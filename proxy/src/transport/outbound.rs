@@ -24,6 +24,7 @@ use super::outbound_http::Connection;
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
+use super::steering::Steering;
 use crate::config::Limits;
 use crate::guard::caller::{CallerGuard, NotLocal};
 use crate::live::Shard;
@@ -38,6 +39,9 @@ use crate::worker::tasks::Tasks;
 pub(crate) struct Outbound {
     pub(crate) router: Router,
     pub(crate) peers: Peers,
+    pub(crate) steering: Steering,
+    /// Each mirrored request on its way holds one.
+    pub(crate) copies: Rc<()>,
     pub(crate) live: Shard,
     pub(crate) credentials: Credentials,
     pub(crate) journal: Journal,

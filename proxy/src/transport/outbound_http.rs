@@ -1,9 +1,7 @@
-//! Requests of our workload: to a Service by its Host, to an endpoint by turn, to a proven
-//! server.
-//!
-//! Sent again without asking only if the upstream cannot have seen it: the connection could not
-//! be made, or the server promises that it did nothing.
+//! Requests of our workload: to a Service by its Host, on the way that its Route gives them, to a
+//! proven server.
 
+use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use http::header::HeaderValue;
@@ -13,24 +11,17 @@ use super::body::Upload;
 use super::call::Call;
 use super::exchange::unless_ended;
 use super::failure::Failure;
-use super::hop::{Attempt, Reply, Seen};
+use super::hop::Reply;
 use super::http_server::{Answer, Interims, Wire};
 use super::outbound::Outbound;
-use super::refusal::{Manner, refuse};
+use super::refusal::{Manner, refuse, refuse_for};
 use super::routing::Asked;
 use crate::failure::Reason;
 use crate::guard::caller::NotLocal;
 use crate::head::{self, DECISION, REASON, RequestHead};
-use crate::live::Stream;
 use crate::route::Destination;
 use crate::state::{Target, is_http};
 use crate::transparent::Intent;
-
-/// More endpoints than this are not tried for one call.
-const MOST_ATTEMPTS: usize = 3;
-
-/// A body that has grown larger than this is not sent a second time.
-const MOST_KEPT: usize = 64 * 1024;
 
 /// The target of a call that names no Service.
 pub(super) static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
@@ -47,7 +38,7 @@ pub(super) struct Connection<'a> {
 
 impl Outbound {
     pub(super) async fn handle(
-        &self,
+        self: &Rc<Self>,
         parts: Parts,
         upload: Upload,
         connection: Connection<'_>,
@@ -70,15 +61,19 @@ impl Outbound {
         };
         call.leads_to(&target.label);
         call.lead(head.fields_mut());
+        let way = match self.way(target, head) {
+            Ok(way) => way,
+            Err(failure) => return refuse_for(call, &failure, manner),
+        };
         let stream = call.enter(self.live.enter_unjudged());
-        let sent = self.send(&target, &head, upload, &stream, &mut call, interims);
+        let sent = self.carry(way, upload, &stream, &mut call, interims);
         let sent = match unless_ended(&stream, sent).await {
             Ok(sent) => sent,
             Err(reason) => Err(Failure::new(reason, "no answer in time")),
         };
         match sent {
             Ok(reply) => answer(reply, call),
-            Err(failure) => refuse(call, failure.reason, &failure.detail, manner),
+            Err(failure) => refuse_for(call, &failure, manner),
         }
     }
 
@@ -99,48 +94,6 @@ impl Outbound {
                 target.name
             ),
         ))
-    }
-
-    async fn send(
-        &self,
-        target: &Target,
-        head: &RequestHead,
-        upload: Upload,
-        stream: &Arc<Stream>,
-        call: &mut Call,
-        interims: &Interims,
-    ) -> Result<Reply, Failure> {
-        let mut upload = upload;
-        upload.keep(MOST_KEPT);
-        let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
-        let mut endpoints = target.balancer.attempts().take(MOST_ATTEMPTS);
-        let mut next = endpoints.next();
-        let mut turned_away = false;
-        call.attempts();
-        while let Some(endpoint) = next.take() {
-            let sent = self
-                .peers
-                .send(target, &endpoint, head, upload, stream, interims);
-            let attempt: Attempt = match sent.await {
-                Ok(reply) => return Ok(reply),
-                Err(attempt) => attempt,
-            };
-            if !attempt.may_repeat() {
-                return Err(attempt.failure);
-            }
-            // A server that leaves a connection takes the call on the next one.
-            if attempt.seen == Seen::Unprocessed && !turned_away {
-                turned_away = true;
-                next = Some(endpoint);
-            }
-            failure = attempt.failure;
-            upload = attempt.upload.rewind();
-            next = next.or_else(|| endpoints.next());
-            if next.is_some() {
-                call.retried();
-            }
-        }
-        Err(failure)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use mtls::ClientTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::failure::Failure;
@@ -18,6 +19,8 @@ use crate::guard::caller::NotLocal;
 use crate::record::NetworkProtocol;
 use crate::service_port::ServicePort;
 use crate::state::{Target, is_http};
+use crate::traffic::balancer::Tried;
+use crate::traffic::outcome::{Ending, Health};
 
 impl Outbound {
     /// Accepts for one TCP service until the proxy drains.
@@ -66,24 +69,28 @@ impl Outbound {
 
     async fn dial(
         &self,
-        target: &Target,
+        target: &Arc<Target>,
         call: &mut Call,
     ) -> Result<ClientTls<TcpStream>, Failure> {
         if is_http(target.protocol) {
             let detail = format!("{} is no TCP port: call it by its Host", target.name);
             return Err(Failure::new(Reason::NoRoute, detail));
         }
-        let mut failure = Failure::new(Reason::NoEndpoints, "no endpoint to try");
+        let port = self.steering.port(target, Instant::now());
+        let mut tried = Tried::default();
         call.attempts();
-        for (attempt, endpoint) in target.balancer.attempts().enumerate() {
-            if attempt > 0 {
-                call.retried();
-            }
-            match self.peers.connect_tcp(target, &endpoint).await {
+        loop {
+            let picked = self.steering.pick(&port, &tried, None, Instant::now())?;
+            picked.remember(&mut tried);
+            let connected = self.peers.connect_tcp(target, picked.endpoint()).await;
+            let ending = connected.as_ref().err().map(|it| Ending::Unsent(it.reason));
+            let health = ending.map_or(Health::Good, |it| it.health());
+            picked.end(health, Instant::now());
+            match connected {
                 Ok(upstream) => return Ok(upstream),
-                Err(why) => failure = why,
+                Err(failure) if !port.has_untried(&tried) => return Err(failure),
+                Err(_) => call.retried(),
             }
         }
-        Err(failure)
     }
 }

@@ -1,15 +1,20 @@
 //! Refusals: the one place where a reason becomes a response.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 
 use super::body::Incoming;
 use super::call::Call;
+use super::failure::Failure;
 use super::http_server::Answer;
 use crate::failure::Reason;
 use crate::head::{DECISION, REASON};
+
+/// When to come back where nothing else is known.
+const LATER: Duration = Duration::from_secs(1);
 
 /// How the caller expects to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,13 +31,23 @@ impl Manner {
 }
 
 /// Answers a call that is not passed on.
-pub(crate) fn refuse(mut call: Call, reason: Reason, detail: &str, manner: Manner) -> Answer {
-    call.fail(reason, detail);
+pub(crate) fn refuse(call: Call, reason: Reason, detail: &str, manner: Manner) -> Answer {
+    refuse_for(call, &Failure::new(reason, detail), manner)
+}
+
+/// Answers a call that failed, with the status and the time that the failure names.
+pub(crate) fn refuse_for(mut call: Call, failure: &Failure, manner: Manner) -> Answer {
+    let reason = failure.reason;
+    call.failed(failure);
     call.complete();
     let (status, mut fields, body) = match manner {
-        Manner::Http => plain(reason, detail),
-        Manner::Grpc => grpc(reason, detail),
+        Manner::Http => plain(failure),
+        Manner::Grpc => grpc(failure),
     };
+    if reason.passes_later() {
+        let wait = failure.retry_after.unwrap_or(LATER).as_secs_f64().ceil();
+        fields.insert(header::RETRY_AFTER, HeaderValue::from(wait as u64));
+    }
     fields.insert(REASON, HeaderValue::from_static(reason.code()));
     let decision = call.decision().map(ToString::to_string);
     if let Some(Ok(decision)) = decision.map(HeaderValue::try_from) {
@@ -48,24 +63,41 @@ pub(crate) fn refuse(mut call: Call, reason: Reason, detail: &str, manner: Manne
     }
 }
 
-fn plain(reason: Reason, detail: &str) -> (StatusCode, HeaderMap, Incoming) {
+fn plain(failure: &Failure) -> (StatusCode, HeaderMap, Incoming) {
+    let Failure { reason, detail, .. } = failure;
     let text = format!("{reason}: {detail}\n{}\n", reason.next_step());
     let mut fields = HeaderMap::new();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     fields.insert(header::CONTENT_TYPE, plain);
-    (reason.status(), fields, Incoming::words(text))
+    let status = failure.status.unwrap_or_else(|| reason.status());
+    (status, fields, Incoming::words(text))
 }
 
-fn grpc(reason: Reason, detail: &str) -> (StatusCode, HeaderMap, Incoming) {
+fn grpc(failure: &Failure) -> (StatusCode, HeaderMap, Incoming) {
+    let Failure { reason, detail, .. } = failure;
     let mut fields = HeaderMap::new();
     let grpc = HeaderValue::from_static("application/grpc");
     fields.insert(header::CONTENT_TYPE, grpc);
-    let status = HeaderValue::from(u16::from(reason.grpc_status()));
-    fields.insert("grpc-status", status);
+    let code = failure
+        .status
+        .map_or_else(|| reason.grpc_status(), grpc_status_of);
+    fields.insert("grpc-status", HeaderValue::from(u16::from(code)));
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&format!("{reason}: {detail}"))) {
         fields.insert("grpc-message", message);
     }
     (StatusCode::OK, fields, Incoming::Empty)
+}
+
+/// What a gRPC client makes of an HTTP status (grpc/http-grpc-status-mapping.md).
+fn grpc_status_of(status: StatusCode) -> u8 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502..=504 => 14,
+        _ => 2,
+    }
 }
 
 /// gRPC's encoding of messages: everything but printable ASCII, and the percent sign.

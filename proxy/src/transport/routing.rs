@@ -162,7 +162,7 @@ enum Answer {
 fn answer(state: &MeshState, asked: &Asked) -> Answer {
     let service = asked.service();
     match asked.target(state) {
-        Some(target) if !target.balancer.is_empty() => Answer::Final(Ok(Arc::clone(target))),
+        Some(target) if !target.endpoints.is_empty() => Answer::Final(Ok(Arc::clone(target))),
         Some(target) if target.announced => Answer::Final(Err(no_endpoints(service))),
         Some(_) => Answer::NotYet,
         None if state.knows(service) => Answer::Final(Err(no_port(state, service))),

@@ -18,17 +18,20 @@ use super::Open;
 use super::leaving::Connections;
 use super::tasks::Tasks;
 use crate::admit::Gate;
+use crate::balance::Zone;
 use crate::config::Limits;
 use crate::guard::caller::CallerGuard;
 use crate::live::Shard;
 use crate::sockets::Sockets;
 use crate::state::{MeshState, States};
 use crate::telemetry::Journal;
+use crate::traffic::shared::Shared;
 use crate::transport::application::Applications;
 use crate::transport::mesh::Inbound;
 use crate::transport::outbound::Outbound;
 use crate::transport::peers::Peers;
 use crate::transport::routing::{Router, Wants};
+use crate::transport::steering::Steering;
 
 const SWEEP_EVERY: Duration = Duration::from_millis(250);
 
@@ -45,6 +48,9 @@ pub(crate) struct Seed {
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
+    pub(crate) shared: Shared,
+    /// Where the proxy runs.
+    pub(crate) zone: Option<Zone>,
 }
 
 struct Worker {
@@ -94,6 +100,7 @@ impl Worker {
             connections: connections.clone(),
             limits: Arc::clone(&seed.limits),
             clock: seed.clock.clone(),
+            shared: seed.shared.clone(),
         };
         let peers = Peers::new(
             seed.credentials.clone(),
@@ -103,8 +110,10 @@ impl Worker {
             tasks.clone(),
         );
         let outbound = Outbound {
-            router: Router::new(states, seed.wants, seed.limits.want.duration()),
+            router: Router::new(states.clone(), seed.wants, seed.limits.want.duration()),
             peers,
+            steering: Steering::new(seed.shared, states, seed.zone),
+            copies: Rc::default(),
             live: seed.live,
             credentials: seed.credentials,
             journal: seed.journal,
@@ -206,5 +215,6 @@ impl Worker {
         self.connections.sweep(self.clock.now());
         self.inbound.applications.sweep();
         self.outbound.peers.sweep();
+        self.outbound.steering.sweep();
     }
 }

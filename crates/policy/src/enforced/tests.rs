@@ -6,7 +6,7 @@ use super::*;
 use crate::parse::{parse_json, read};
 
 /// A feature, the kind and spec of an object that states it, and where.
-const EXAMPLES: [(&str, &str, &str, &str); 17] = [
+const EXAMPLES: [(&str, &str, &str, &str); 18] = [
     (
         "balance",
         "Service",
@@ -23,6 +23,12 @@ const EXAMPLES: [(&str, &str, &str, &str); 17] = [
         "bulkhead",
         "Service",
         "PORT bulkhead: {pending: 1}",
+        "/spec/ports/0/bulkhead",
+    ),
+    (
+        "inFlight",
+        "Service",
+        "PORT bulkhead: {inFlight: 1}",
         "/spec/ports/0/bulkhead",
     ),
     (

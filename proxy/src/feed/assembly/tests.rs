@@ -52,7 +52,11 @@ fn assembly() -> Assembly {
 
 fn addresses(state: &MeshState) -> Vec<String> {
     let target = state.targets.values().next().unwrap();
-    target.balancer.attempts().map(|it| it.host).collect()
+    target
+        .endpoints
+        .iter()
+        .map(|(it, _)| it.host.clone())
+        .collect()
 }
 
 #[test]

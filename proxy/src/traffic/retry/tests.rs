@@ -37,6 +37,10 @@ fn answered(status: u16, retry_after: Option<Duration>) -> Ending {
     }
 }
 
+fn left(body: bool) -> Left {
+    Left { body, others: true }
+}
+
 /// What follows each ending of a call, one after another.
 fn follow(retry: Option<&Retry>, method: &Method, endings: &[(Ending, bool)]) -> Vec<Next> {
     let now = Instant::now();
@@ -44,7 +48,7 @@ fn follow(retry: Option<&Retry>, method: &Method, endings: &[(Ending, bool)]) ->
     let mut random = SeededRandom::new(3);
     let mut retries = Retries::new(retry.map(|it| (it, &budget)), (method, PATH), now);
     let after = |(ending, replayable): &(Ending, bool)| {
-        retries.after(ending, *replayable, now, &mut random)
+        retries.after(ending, left(*replayable), now, &mut random)
     };
     endings.iter().map(after).collect()
 }
@@ -111,6 +115,22 @@ fn what_nobody_has_seen_goes_elsewhere_at_once_even_a_post_without_a_route() {
 }
 
 #[test]
+fn who_cannot_be_reached_is_not_tried_again_at_once_but_who_left_is() {
+    let now = Instant::now();
+    let mut random = SeededRandom::new(3);
+    let mut retries = Retries::new(None, (&Method::GET, PATH), now);
+    let left = Left {
+        body: true,
+        others: false,
+    };
+    let next = retries.after(&UNSENT, left, now, &mut random);
+    assert_eq!(next, Next::Finish(Why::NotMeant));
+    let gone = Ending::Unprocessed(Reason::UpstreamReset);
+    let next = retries.after(&gone, left, now, &mut random);
+    assert_eq!(next, Next::Again(Duration::ZERO));
+}
+
+#[test]
 fn retries_end_at_the_limit() {
     let next = follow(Some(&policy(2)), &Method::GET, &[(BROKEN, true); 3]);
     assert!(matches!(next[..2], [Next::Again(_), Next::Again(_)]));
@@ -147,7 +167,7 @@ fn an_empty_budget_ends_it() {
         ..policy(5)
     };
     let mut retries = Retries::new(Some((&retry, &budget)), (&Method::GET, PATH), now);
-    let next = retries.after(&BROKEN, true, now, &mut random);
+    let next = retries.after(&BROKEN, left(true), now, &mut random);
     assert_eq!(next, Next::Finish(Why::Budget));
 }
 
@@ -163,7 +183,7 @@ proptest! {
         let all = [BROKEN, UNSENT, Ending::TimedOut, answered(503, None), answered(200, None)];
         let again = endings
             .into_iter()
-            .map(|it| retries.after(&all[it], true, now, &mut random))
+            .map(|it| retries.after(&all[it], left(true), now, &mut random))
             .take_while(|it| matches!(it, Next::Again(_)))
             .count();
         prop_assert!(again <= (limit + MOST_UNSEEN - 1) as usize);

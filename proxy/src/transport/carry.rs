@@ -1,0 +1,185 @@
+//! A call of our workload on its way, as the Route of its target has it: the rule it follows, its
+//! header changes and faults, its backend, its attempts.
+//!
+//! Invariant: what an upstream may have seen is sent again only by leave of a rule, and never once
+//! a response is on its way to the caller. The attempts of one call stay with one backend.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::attempt::{Body, Effort};
+use super::body::Upload;
+use super::call::Call;
+use super::failure::Failure;
+use super::hop::Reply;
+use super::http_server::Interims;
+use super::outbound::Outbound;
+use super::routing;
+use crate::failure::Reason;
+use crate::head::{RequestHead, RequestTarget};
+use crate::live::Stream;
+use crate::state::Target;
+use crate::traffic::hedge::Hedges;
+use crate::traffic::plan::{Plan, Rule};
+use crate::traffic::retry::{Left, Next, Retries};
+use crate::traffic::rules::Asked;
+
+/// A call, and the way that its Route gives it.
+#[derive(Debug)]
+pub(super) struct Way {
+    pub(super) target: Arc<Target>,
+    plan: Option<Rc<Plan>>,
+    pub(super) head: RequestHead,
+}
+
+impl Outbound {
+    /// The way of a call to `target`.
+    ///
+    /// # Errors
+    /// If its Route cannot be followed.
+    pub(super) fn way(&self, target: Arc<Target>, head: RequestHead) -> Result<Way, Failure> {
+        let plan = self.steering.plan(&target.name).map_err(|error| {
+            let detail = format!("the Route of {} cannot be followed: {error}", target.name);
+            Failure::new(Reason::NoRoute, detail)
+        })?;
+        Ok(Way { target, plan, head })
+    }
+
+    /// Carries a call to its answer, or to its last failure.
+    pub(super) async fn carry(
+        self: &Rc<Self>,
+        way: Way,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        call: &mut Call,
+        interims: &Interims,
+    ) -> Result<Reply, Failure> {
+        let Way {
+            target,
+            plan,
+            mut head,
+        } = way;
+        let rule = match &plan {
+            Some(plan) => follow(plan, &head)?,
+            None => None,
+        };
+        let Some(rule) = rule else {
+            let effort = Effort::new(self, &target, None, &head, stream, interims);
+            return attempts(effort, None, Body::of(upload), call).await;
+        };
+        head.change(&rule.headers);
+        let timeout = rule.timeout;
+        stream.limit(timeout.request, timeout.idle);
+        let sent = self.by_rule(rule, &target, &head, upload, stream, call, interims);
+        match timeout.request {
+            Some(limit) => {
+                let until = Instant::now() + limit;
+                timeout_at(until, sent).await.unwrap_or_else(|_| {
+                    let detail = format!("no answer within the Route's {limit:?}");
+                    Err(Failure::new(Reason::Deadline, detail))
+                })
+            }
+            None => sent.await,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "each is a part of one call")]
+    async fn by_rule(
+        self: &Rc<Self>,
+        rule: &Rule,
+        target: &Arc<Target>,
+        head: &RequestHead,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        call: &mut Call,
+        interims: &Interims,
+    ) -> Result<Reply, Failure> {
+        let injected = self.steering.draw(|random| rule.fault.draw(random));
+        if let Some(delay) = injected.delay {
+            sleep(delay).await;
+        }
+        if let Some(status) = injected.abort {
+            let failure = Failure::new(Reason::FaultInjected, "the Route's fault struck");
+            return Err(failure.with_status(status));
+        }
+        let backend = self.steering.draw(|random| rule.backends.draw(random));
+        let backend = if *backend == target.name {
+            Arc::clone(target)
+        } else {
+            let asked = routing::Asked::Name(backend.clone());
+            self.router.resolve(&asked).await?
+        };
+        let body = if rule.retry.is_some() || rule.hedge.is_some() || rule.mirror.is_some() {
+            Body::whole(upload).await?
+        } else {
+            Body::of(upload)
+        };
+        let mirror = rule.mirror.as_ref();
+        let to = mirror.and_then(|it| self.steering.draw(|random| it.draw(random)));
+        if let Some((to, copy)) = to.zip(body.copy()) {
+            self.mirror(to.clone(), head.clone(), copy);
+        }
+        let effort = Effort::new(self, &backend, rule.timeout.per_try, head, stream, interims);
+        attempts(effort, Some(rule), body, call).await
+    }
+}
+
+/// The rule that a call follows; `None` where none matches, so that it goes to the Service.
+fn follow<'a>(plan: &'a Plan, head: &RequestHead) -> Result<Option<&'a Rule>, Failure> {
+    let path = match head.target() {
+        RequestTarget::Asterisk => None,
+        RequestTarget::Path { path, .. } => {
+            let path = policy::CanonicalPath::parse(path)
+                .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string()))?;
+            Some(path)
+        }
+    };
+    Ok(plan.rules.find(Asked {
+        method: head.method(),
+        path: path.as_ref(),
+        fields: head.fields(),
+    }))
+}
+
+/// Attempt after attempt, as long as the outcome may be bettered.
+async fn attempts(
+    effort: Effort<'_>,
+    rule: Option<&Rule>,
+    mut body: Body,
+    call: &mut Call,
+) -> Result<Reply, Failure> {
+    let port = effort.port();
+    let budget = &port.callee.budget;
+    let head = effort.head();
+    let policy = rule.and_then(|rule| Some((rule.retry.as_ref()?, budget)));
+    let mut retries = Retries::new(
+        policy,
+        (head.method(), head.target().path()),
+        Instant::now(),
+    );
+    call.attempts();
+    loop {
+        let hedge = rule.and_then(|rule| Some((rule.hedge.as_ref()?, budget, rule.budget)));
+        let hedges = Hedges::new(hedge, head.method(), body.is_replayable(), Instant::now());
+        let outcome = effort.race(hedges, body).await?;
+        let left = Left {
+            body: outcome.body.is_replayable(),
+            others: effort.has_others(),
+        };
+        let now = Instant::now();
+        let next = effort.draw(|random| retries.after(&outcome.ending, left, now, random));
+        match next {
+            Next::Finish(_) => return outcome.result,
+            Next::Again(pause) => {
+                call.retried();
+                body = outcome.body;
+                if pause > Duration::ZERO {
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! What one worker knows of the ways that calls can take: balancers, compiled Routes, and its
+//! share of what the process limits.
+//!
+//! Invariant: each pick is given back to its balancer exactly once, whatever becomes of the
+//! attempt.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crypto::random::{Random, SeededRandom, SystemRandom};
+use policy::Route;
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use crate::balance::{Endpoint, Zone};
+use crate::failure::Reason;
+use crate::service_port::ServicePort;
+use crate::state::{States, Target};
+use crate::traffic::balancer::{Balancer, NoPick, Pick, Settings, Tried};
+use crate::traffic::outcome::Health;
+use crate::traffic::plan::{Plan, Unusable};
+use crate::traffic::settings::{Balance, Breaker};
+use crate::traffic::shared::{Callee, Shared};
+
+/// One worker's.
+#[derive(Debug)]
+pub(crate) struct Steering {
+    shared: Shared,
+    states: States,
+    zone: Option<Zone>,
+    random: RefCell<SeededRandom>,
+    ports: RefCell<HashMap<ServicePort, Rc<CalledPort>>>,
+    plans: RefCell<HashMap<ServicePort, Compiled>>,
+}
+
+/// A Route, and what it was compiled to.
+#[derive(Debug)]
+struct Compiled {
+    of: Arc<Route>,
+    plan: Rc<Plan>,
+}
+
+/// One port that our workload calls.
+#[derive(Debug)]
+pub(crate) struct CalledPort {
+    pub(crate) callee: Arc<Callee>,
+    balancer: RefCell<Balancer>,
+    of: RefCell<Option<Arc<Target>>>,
+    health: Cell<u64>,
+}
+
+/// An endpoint for one attempt.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    port: Rc<CalledPort>,
+    pick: Option<Pick>,
+    endpoint: Arc<Endpoint>,
+    began: Instant,
+}
+
+impl Steering {
+    pub(crate) fn new(shared: Shared, states: States, zone: Option<Zone>) -> Self {
+        Self {
+            shared,
+            states,
+            zone,
+            // Drawn from the system once: what is drawn for each call is no secret.
+            random: RefCell::new(SeededRandom::new(u64::from_le_bytes(SystemRandom.bytes()))),
+            ports: RefCell::default(),
+            plans: RefCell::default(),
+        }
+    }
+
+    /// Draws something.
+    pub(crate) fn draw<T>(&self, draw: impl FnOnce(&mut dyn Random) -> T) -> T {
+        draw(&mut *self.random.borrow_mut())
+    }
+
+    /// The Route of a port, if it has one.
+    ///
+    /// # Errors
+    /// If it says something that this proxy cannot express.
+    pub(crate) fn plan(&self, port: &ServicePort) -> Result<Option<Rc<Plan>>, Unusable> {
+        let state = self.states.current();
+        let Some(route) = state.routes.get(port) else {
+            return Ok(None);
+        };
+        if let Some(known) = self.plans.borrow().get(port)
+            && Arc::ptr_eq(&known.of, route)
+        {
+            return Ok(Some(Rc::clone(&known.plan)));
+        }
+        let plan = Rc::new(Plan::compile(route)?);
+        let kept = Compiled {
+            of: Arc::clone(route),
+            plan: Rc::clone(&plan),
+        };
+        self.plans.borrow_mut().insert(port.clone(), kept);
+        Ok(Some(plan))
+    }
+
+    /// What is known of a target, as of now.
+    pub(crate) fn port(&self, target: &Arc<Target>, now: Instant) -> Rc<CalledPort> {
+        let known = self.ports.borrow().get(&target.name).map(Rc::clone);
+        let port = known.unwrap_or_else(|| {
+            let port = Rc::new(CalledPort {
+                callee: self.shared.called(&target.name),
+                balancer: RefCell::new(Balancer::new(Settings::default())),
+                of: RefCell::default(),
+                health: Cell::new(0),
+            });
+            let kept = Rc::clone(&port);
+            self.ports.borrow_mut().insert(target.name.clone(), kept);
+            port
+        });
+        port.refresh(target, self.zone.as_ref(), now);
+        port
+    }
+
+    /// Chooses for the next attempt of a call.
+    ///
+    /// # Errors
+    /// If there is no endpoint, or all are ejected.
+    pub(crate) fn pick(
+        &self,
+        port: &Rc<CalledPort>,
+        tried: &Tried,
+        hash: Option<u64>,
+        now: Instant,
+    ) -> Result<Picked, Failure> {
+        let mut balancer = port.balancer.borrow_mut();
+        let pick = self.draw(|random| balancer.pick(tried, hash, now, random));
+        let pick = pick.map_err(|why| no_pick(why, now))?;
+        Ok(Picked {
+            port: Rc::clone(port),
+            endpoint: Arc::clone(&pick.endpoint),
+            began: pick.began(),
+            pick: Some(pick),
+        })
+    }
+
+    /// Lets go of what no configuration names any more.
+    pub(crate) fn sweep(&self) {
+        let state = self.states.current();
+        self.plans
+            .borrow_mut()
+            .retain(|port, _| state.routes.contains_key(port));
+        self.ports.borrow_mut().retain(|_, port| {
+            let of = port.of.borrow();
+            let live = |of: &Arc<Target>| {
+                let mut targets = state.targets.values();
+                targets.any(|target| target.name == of.name)
+            };
+            of.as_ref().is_some_and(live)
+        });
+    }
+}
+
+impl CalledPort {
+    /// Whether there is an endpoint that a call has not tried.
+    pub(crate) fn has_untried(&self, tried: &Tried) -> bool {
+        self.balancer.borrow().has_untried(tried)
+    }
+
+    fn refresh(&self, target: &Arc<Target>, zone: Option<&Zone>, now: Instant) {
+        let same = |of: &Arc<Target>| Arc::ptr_eq(of, target);
+        let changed = !self.of.borrow().as_ref().is_some_and(same);
+        let board = &self.callee.health;
+        let version = board.version();
+        if !changed && self.health.get() == version {
+            return;
+        }
+        let mut balancer = self.balancer.borrow_mut();
+        if changed {
+            let traffic = &target.traffic;
+            balancer.configure(Settings {
+                balance: Balance::from(&traffic.balance),
+                breaker: traffic
+                    .breaker
+                    .as_ref()
+                    .map_or_else(Breaker::default, Into::into),
+                own_zone: zone.cloned(),
+            });
+            balancer.update(target.endpoints.iter().cloned(), now);
+            *self.of.borrow_mut() = Some(Arc::clone(target));
+        }
+        for (endpoint, _) in target.endpoints.iter() {
+            balancer.set_health(endpoint, board.is_fit(endpoint));
+        }
+        self.health.set(version);
+    }
+}
+
+impl Picked {
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    pub(crate) fn remember(&self, tried: &mut Tried) {
+        if let Some(pick) = &self.pick {
+            tried.add(pick);
+        }
+    }
+
+    /// The attempt ended.
+    pub(crate) fn end(mut self, health: Health, now: Instant) {
+        self.finish(health, now);
+    }
+
+    fn finish(&mut self, health: Health, now: Instant) {
+        if let Some(pick) = self.pick.take() {
+            let took = now.saturating_duration_since(self.began);
+            let mut balancer = self.port.balancer.borrow_mut();
+            balancer.finish(pick, health, took, now);
+        }
+    }
+}
+
+/// An attempt that nobody waited for says nothing of the endpoint.
+impl Drop for Picked {
+    fn drop(&mut self) {
+        self.finish(Health::Unknown, Instant::now());
+    }
+}
+
+fn no_pick(why: NoPick, now: Instant) -> Failure {
+    match why {
+        NoPick::NoEndpoints => Failure::new(Reason::NoEndpoints, "no endpoint to try"),
+        NoPick::BreakerOpen(until) => {
+            let wait = until.map(|at| at.saturating_duration_since(now));
+            let failure = Failure::new(Reason::BreakerOpen, "every endpoint is ejected");
+            failure.retry_after(wait.unwrap_or(Duration::from_secs(1)))
+        }
+    }
+}
