@@ -2,6 +2,7 @@
 
 mod bad_frames;
 mod bad_http;
+mod breakers;
 mod crashes;
 mod drain;
 mod floods;
@@ -11,6 +12,7 @@ mod impostors;
 mod issuance;
 mod joining;
 mod judges;
+mod limits;
 mod live_connections;
 mod observability;
 mod other_users;
@@ -20,6 +22,7 @@ mod pressure;
 mod protocols;
 mod refused_starts;
 mod renewal;
+mod routes;
 mod sandbox;
 mod smoke;
 mod smuggling;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -67,6 +67,32 @@ impl Application {
             let service = service_fn(move |request| answer(request, Arc::clone(&tally)));
             // A caller that goes away is what several tests are about.
             let _ended = server.serve_connection(io, service).await;
+        })
+        .await
+    }
+
+    /// Answers every request with this status and nothing else.
+    pub async fn answering(status: StatusCode) -> Self {
+        Self::serve(move |socket, tally| async move {
+            let service = service_fn(move |_request: Request<Incoming>| {
+                tally.requests.fetch_add(1, Ordering::Relaxed);
+                let mut response = Response::new(Full::<Bytes>::default());
+                *response.status_mut() = status;
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ended = server.serve_connection(TokioIo::new(socket), service).await;
+        })
+        .await
+    }
+
+    /// Reads what it is told and never answers.
+    pub async fn silent() -> Self {
+        Self::serve(|mut socket, tally| async move {
+            tally.requests.fetch_add(1, Ordering::Relaxed);
+            let mut told = Vec::new();
+            // A caller that goes away is what the claim is about.
+            let _ended = socket.read_to_end(&mut told).await;
         })
         .await
     }
