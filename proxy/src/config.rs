@@ -239,11 +239,12 @@ impl Config {
         }
     }
 
-    /// Where a successor asks for the sockets: beside the admin socket unless configured.
+    /// Where a successor asks for the sockets: unless configured beside the admin socket, and named
+    /// after it, since proxies may share a directory.
     pub fn takeover_socket(&self) -> Option<PathBuf> {
         let beside = || {
             let admin = self.listen.admin_socket.as_ref()?;
-            Some(admin.with_file_name("takeover.sock"))
+            Some(admin.with_extension("takeover.sock"))
         };
         self.takeover.socket.clone().or_else(beside)
     }

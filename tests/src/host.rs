@@ -130,7 +130,7 @@ impl Host {
     }
 
     pub fn takeover_socket(&self) -> PathBuf {
-        self.directory.join("takeover.sock")
+        self.directory.join("admin.takeover.sock")
     }
 
     pub fn directory(&self) -> &Path {
