@@ -190,6 +190,11 @@ impl Call {
         self.finished = true;
     }
 
+    /// Whether nothing more of it can be ended: what is left is to tell the caller.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.finished
+    }
+
     fn outcome(&self) -> Outcome {
         let stream = self.ticket.as_ref().map(Ticket::stream);
         Outcome {

@@ -24,10 +24,12 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn new(answer: Answer, sink: Sink) -> Self {
+        // What was ended is told so: a refusal is not broken off.
+        let stream = answer.call.stream().filter(|_| !answer.call.is_complete());
         Self {
             upload: answer.upload,
             download: Pipe::new(answer.body, sink, Way::Down),
-            stream: answer.call.stream().cloned(),
+            stream: stream.cloned(),
             call: answer.call,
         }
     }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use countersign_proxy::{Reason, Verdict};
 
-use crate::policies::{allowing, pair};
+use crate::application::Application;
+use crate::policies::{allowing, pair, pair_before};
 use crate::wire::Wire;
 
 #[tokio::test]
@@ -42,6 +43,18 @@ async fn a_request_in_flight_is_cut_when_it_is_no_longer_permitted() {
         assert_eq!(record.reason, Some(Reason::PolicyDenied));
         assert_eq!((record.verdict, record.bytes_out), (Verdict::Denied, 5));
     }
+}
+
+#[tokio::test]
+async fn a_call_that_is_ended_before_its_answer_is_told_why_in_whole() {
+    let (mesh, _application, _orders, _checkout) =
+        pair_before(Application::answering("").await).await;
+    let mut impatient = mesh.config("shop/checkout");
+    impatient.limits.idle = Duration::from_millis(100).into();
+    let checkout = mesh.sidecar_with(impatient).await;
+    let answer = Wire::connect(checkout.outbound()).await.get("/v1/a").await;
+    assert_eq!(answer.status, 504);
+    assert!(answer.body.contains("deadline"), "{answer:?}");
 }
 
 #[tokio::test]

@@ -37,8 +37,12 @@ spec:
 
 /// `shop/checkout` calls `shop/orders`, and may.
 pub(crate) async fn pair() -> (Mesh, Application, Sidecar, Sidecar) {
+    pair_before(Application::http().await).await
+}
+
+/// The same in front of an application of the test's own.
+pub(crate) async fn pair_before(application: Application) -> (Mesh, Application, Sidecar, Sidecar) {
     let mesh = Mesh::start(&allowing("shop/checkout"));
-    let application = Application::http().await;
     mesh.serves("shop/orders", "shop/orders:http", application.address);
     let orders = mesh.sidecar("shop/orders").await;
     let checkout = mesh.sidecar("shop/checkout").await;
