@@ -1,10 +1,15 @@
 //! What a change does to what is going on.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use countersign_proxy::{Reason, Verdict};
+use countersign_proxy::{Config, Reason, Verdict};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 use crate::application::Application;
+use crate::mesh::{DEADLINE, Mesh};
 use crate::policies::{allowing, pair, pair_before};
 use crate::wire::Wire;
 
@@ -58,6 +63,30 @@ async fn a_call_that_is_ended_before_its_answer_is_told_why_in_whole() {
 }
 
 #[tokio::test]
+async fn a_change_takes_effect_on_the_connections_of_every_worker() {
+    let mesh = Mesh::start(&allowing("shop/checkout"));
+    let application = Application::http().await;
+    mesh.serves("shop/orders", "shop/orders:http", application.address);
+    let _orders = mesh.sidecar_with(with_workers(&mesh, "shop/orders")).await;
+    let checkout = mesh
+        .sidecar_with(with_workers(&mesh, "shop/checkout"))
+        .await;
+    let mut wires = Vec::new();
+    for _ in 0..32 {
+        wires.push(Wire::connect(checkout.outbound()).await);
+    }
+    let before = statuses(&mut wires).await;
+
+    let number = mesh.set_objects(&allowing("shop/nobody"));
+    mesh.applied("shop/orders", number).await;
+
+    assert_eq!(
+        (before, statuses(&mut wires).await),
+        ([200].into(), [403].into())
+    );
+}
+
+#[tokio::test]
 async fn a_change_elsewhere_leaves_a_request_in_flight_alone() {
     let objects = allowing("shop/checkout").replace("/v1/{rest=**}", "/{rest=**}");
     let (mesh, _application, mut orders, checkout) = pair().await;
@@ -97,14 +126,9 @@ async fn draining_withdraws_the_endpoint_finishes_and_then_forces() {
 
     drained.unwrap();
     assert_eq!(wire.rest().await, b"first");
-    assert!(
-        !mesh
-            .agent
-            .world
-            .borrow()
-            .announced
-            .contains_key("shop/orders")
-    );
+    let mut world = mesh.agent.world.subscribe();
+    let withdrawn = world.wait_for(|world| !world.announced.contains_key("shop/orders"));
+    timeout(DEADLINE, withdrawn).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -119,6 +143,20 @@ async fn draining_without_calls_ends_before_its_deadline() {
         200
     );
     let hour = Duration::from_secs(3600);
-    let drained = tokio::time::timeout(crate::mesh::DEADLINE, orders.proxy.drain(hour)).await;
+    let drained = timeout(DEADLINE, orders.proxy.drain(hour)).await;
     drained.expect("ended in time").unwrap();
+}
+
+fn with_workers(mesh: &Mesh, workload: &str) -> Config {
+    let mut config = mesh.config(workload);
+    config.proxy.workers = NonZeroUsize::new(4).unwrap();
+    config
+}
+
+async fn statuses<S: AsyncRead + AsyncWrite + Unpin>(wires: &mut [Wire<S>]) -> BTreeSet<u16> {
+    let mut statuses = BTreeSet::new();
+    for wire in wires {
+        statuses.insert(wire.get("/v1/a").await.status);
+    }
+    statuses
 }
