@@ -157,10 +157,11 @@ impl Seat {
     pub(crate) fn announced(&self, announcements: Vec<mesh::Announcement>) -> u64 {
         let mut number = 0;
         self.roster.attendance.send_modify(|attendance| {
-            if let Some(attendant) = attendance.proxies.get_mut(&self.number) {
-                attendant.announced = announcements;
-            }
-            attendance.announced += 1;
+            attendance.announce(|proxies| {
+                if let Some(attendant) = proxies.get_mut(&self.number) {
+                    attendant.announced = announcements;
+                }
+            });
             number = attendance.announced;
         });
         number
@@ -204,8 +205,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.roster.attendance.send_modify(|attendance| {
-            attendance.proxies.remove(&self.number);
-            attendance.announced += 1;
+            attendance.announce(|proxies| drop(proxies.remove(&self.number)));
         });
     }
 }
@@ -258,6 +258,16 @@ impl Attendance {
         wire::Announcements {
             announcements,
             sequence: self.announced,
+        }
+    }
+
+    /// The number grows only with what is announced: a proxy that announces nothing yet must not
+    /// take back what the CA keeps from the agent before this one.
+    fn announce(&mut self, change: impl FnOnce(&mut BTreeMap<u64, Attendant>)) {
+        let before = self.announcements().announcements;
+        change(&mut self.proxies);
+        if self.announcements().announcements != before {
+            self.announced += 1;
         }
     }
 
@@ -359,7 +369,8 @@ mod tests {
     fn an_announcement_is_published_when_the_ca_said_so_or_there_is_none() {
         let roster = Roster::new(BTreeMap::new());
         let seat = enter(&roster).unwrap();
-        let (first, second) = (seat.announced(Vec::new()), seat.announced(Vec::new()));
+        let first = seat.announced(vec![mesh::Announcement::default()]);
+        let second = seat.announced(Vec::new());
         assert!(!Publication::UpTo(first).covers(second));
         assert!(Publication::UpTo(second).covers(second));
         assert!(Publication::Untold.covers(second));
@@ -419,6 +430,18 @@ mod tests {
         assert_eq!(roster.attendance().announcements().announcements.len(), 1);
         drop(old);
         assert_eq!(roster.attendance().announcements().announcements.len(), 1);
+    }
+
+    #[test]
+    fn a_proxy_that_announces_nothing_takes_nothing_back() {
+        let roster = Roster::new(BTreeMap::new());
+        let seat = enter(&roster).unwrap();
+        let number = seat.announced(Vec::new());
+        drop(seat);
+        assert_eq!(
+            (number, roster.attendance().announcements().sequence),
+            (0, 0)
+        );
     }
 
     #[test]
