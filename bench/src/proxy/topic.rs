@@ -110,7 +110,7 @@ impl Topic {
     /// When a call fails.
     pub(crate) async fn sample(self, pair: &Pair, stage: &Stage<'_>) -> Result<Vec<f64>> {
         match self {
-            Self::H1C32 => http1::closed(pair, 32).await,
+            Self::H1C32 => http1::added(pair, 32, stage).await,
             Self::H1C256 => http1::closed(pair, 256).await,
             Self::H1C1 => http1::closed(pair, 1).await,
             Self::Lat2000 => latency::sample(pair, stage).await,
