@@ -92,11 +92,10 @@ impl Sqlite {
 
     /// Lets the file grow no further.
     #[cfg(test)]
-    pub(super) async fn fill_disk(&self) {
-        sqlx::query("PRAGMA max_page_count = 1")
-            .execute(&self.writer)
-            .await
-            .unwrap();
+    pub(super) async fn fill_disk(&self) -> Result<(), StoreError> {
+        let query = sqlx::query("PRAGMA max_page_count = 1");
+        query.execute(&self.writer).await?;
+        Ok(())
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Engine>, StoreError> {

@@ -60,7 +60,7 @@ async fn one_duplicate_serial_keeps_the_whole_batch_out() {
 async fn a_full_disk_records_nothing_and_says_unavailable() {
     let test = TestStore::open().await;
     let Backend::Sqlite(sqlite) = &test.store.backend;
-    sqlite.fill_disk().await;
+    sqlite.fill_disk().await.unwrap();
     let rows: Vec<_> = (0..5000).map(|seed| row(seed, orders())).collect();
     let refused = test.store.record_issued(&rows).await;
     assert!(
