@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::decision::{Decision, DecisionClass, DecisionId, DenyReason, Indeterminate, Verdict};
 use crate::parse::parse_json;
-use crate::question::{Question, Request, RequestPath};
+use crate::question::{Question, Request, RequestPath, Target};
 use crate::resource::{External, Gateway, Route, Service, Source};
 use crate::revision::Revision;
 use crate::world::{MeshNames, ObjectSet};
@@ -150,6 +150,19 @@ impl PolicySnapshot {
         })
     }
 
+    /// Whether there is anything that this caller may ask of the target: no baseline denies it, and
+    /// a rule speaks of it, whatever the rule asks for. Permits no request: what a request may, only
+    /// [`Self::judge`] says.
+    pub fn may_ask_something(&self, source: &SpiffeId, target: &Target<'_>) -> bool {
+        self.0.world.as_ref().is_ok_and(|world| {
+            let caller = world.caller(source);
+            world.listener(target).is_some_and(|listener| {
+                let denied = listener.deny.first_speaking_of(&caller).is_some();
+                !denied && listener.allow.first_speaking_of(&caller).is_some()
+            })
+        })
+    }
+
     /// The identities that may serve a service: what a caller verifies. Empty, so nobody, for a
     /// service that the snapshot does not have. A workload with a custom ID may still show the
     /// one that the template gives it, which can be nobody else's.
@@ -206,7 +219,7 @@ impl Listener {
     /// `design: Evaluation`, steps 1 to 3. Also gives the path template that fits the request.
     fn judge(&self, world: &World, question: &Question<'_>) -> (Verdict, Option<Arc<str>>) {
         let caller = world.caller(question.source);
-        if let Some(rule) = self.deny.first_denying(&caller) {
+        if let Some(rule) = self.deny.first_speaking_of(&caller) {
             let reason = DenyReason::BaselineDeny(Arc::clone(rule));
             return (Verdict::Deny(reason), self.allow.shape(&question.request));
         }

@@ -68,8 +68,9 @@ impl RuleSet {
         set
     }
 
-    /// The first rule that speaks of this caller, whatever it asks.
-    pub(super) fn first_denying(&self, caller: &Caller<'_>) -> Option<&Arc<Rule>> {
+    /// The first rule that speaks of this caller, whatever it asks: for a rule that denies, all it
+    /// takes.
+    pub(super) fn first_speaking_of(&self, caller: &Caller<'_>) -> Option<&Arc<Rule>> {
         let first = self.speaking_of(caller).min()?;
         Some(&self.rules[first].rule)
     }

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::*;
 use crate::parse::parse_documents;
-use crate::question::Target;
 
 const SERVICE: &str = r#"{"apiVersion":"countersign.dev/v1","kind":"Service","metadata":{"namespace":"shop","name":"orders"},"spec":{"workloads":["shop/orders"],"ports":[{"name":"http","port":80,"protocol":"http"}]}}"#;
 
@@ -58,6 +57,15 @@ fn ask(snapshot: &PolicySnapshot, source: &str, method: &str, path: &str) -> Dec
             headers: &(),
         },
     })
+}
+
+fn may_ask(snapshot: &PolicySnapshot, source: &str) -> bool {
+    let (service, port) = ("shop/orders".parse().unwrap(), "http".parse().unwrap());
+    let target = Target {
+        service: &service,
+        port: &port,
+    };
+    snapshot.may_ask_something(&source.parse().unwrap(), &target)
 }
 
 fn orders() -> Value {
@@ -131,6 +139,24 @@ fn indeterminate_snapshot_has_no_services_and_says_why() {
             .expected_servers(&"shop/orders".parse().unwrap())
             .is_empty()
     );
+}
+
+#[test]
+fn who_may_ask_for_one_path_only_may_ask_something_and_a_stranger_may_not() {
+    let snapshot = snapshot(&[orders()]);
+    assert!(!may_ask(&snapshot, "spiffe://td/ns/evil/sa/a"));
+    assert!(!may_ask(
+        &snapshot_at(1, 0, &[SERVICE]),
+        "spiffe://td/ns/shop/sa/a"
+    ));
+    assert!(may_ask(&snapshot, "spiffe://td/ns/shop/sa/a"));
+}
+
+#[test]
+fn whom_a_baseline_denies_may_ask_nothing() {
+    let baseline = r#"{"apiVersion":"countersign.dev/v1","kind":"Baseline","metadata":{"name":"org"},"spec":{"scope":{"mesh":true},"deny":[{"id":"no","from":[{"namespace":"shop"}]}]}}"#;
+    let denying = snapshot_at(1, 0, &[SERVICE, &policy(&[orders()]), baseline]);
+    assert!(!may_ask(&denying, "spiffe://td/ns/shop/sa/a"));
 }
 
 #[test]
