@@ -21,6 +21,10 @@ use crate::live::{Judged, Shard, Stale, Ticket};
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, States};
 
+mod check;
+
+pub(crate) use check::CheckPermit;
+
 /// What a decision was made about; kept as long as the stream lives.
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
@@ -37,6 +41,8 @@ pub(crate) enum JudgedRequest {
         head: Arc<RequestHead>,
         path: JudgedPath,
     },
+    /// A peer's question whether the application works.
+    Check,
 }
 
 /// What is judged, and what the application gets: the canonical path, or the asterisk of
@@ -144,13 +150,7 @@ impl Gate {
     }
 
     fn judge(&self, peer: &Peer, inputs: Inputs, path: JudgedPath) -> Result<Permit, Denied> {
-        if peer.not_after <= self.clock.now() {
-            return Err(Denied {
-                reason: Reason::PeerExpired,
-                detail: format!("the certificate of {} has expired", peer.spiffe_id),
-                decision: None,
-            });
-        }
+        self.live_peer(peer)?;
         let mut inputs = inputs;
         loop {
             let state = self.state();
@@ -172,6 +172,17 @@ impl Gate {
                 Err(Stale(again)) => inputs = *again,
             }
         }
+    }
+
+    fn live_peer(&self, peer: &Peer) -> Result<(), Denied> {
+        if peer.not_after > self.clock.now() {
+            return Ok(());
+        }
+        Err(Denied {
+            reason: Reason::PeerExpired,
+            detail: format!("the certificate of {} has expired", peer.spiffe_id),
+            decision: None,
+        })
     }
 }
 
@@ -249,7 +260,10 @@ impl HeaderLookup for JudgedFields<'_> {
 
 /// Whether the policy permits what it was asked about before.
 pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) -> bool {
-    policy.is_some_and(|policy| allowed(policy, inputs).is_ok())
+    policy.is_some_and(|policy| match inputs.request {
+        JudgedRequest::Check => check::permits(policy, inputs),
+        JudgedRequest::Connection | JudgedRequest::Http { .. } => allowed(policy, inputs).is_ok(),
+    })
 }
 
 fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
@@ -268,7 +282,8 @@ fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
 fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(Arc<Rule>, DecisionId), Denied> {
     let fields;
     let request = match &inputs.request {
-        JudgedRequest::Connection => policy::Request::Connection,
+        // Of a check nobody asks this; on an HTTP port it is denied.
+        JudgedRequest::Connection | JudgedRequest::Check => policy::Request::Connection,
         JudgedRequest::Http { head, path } => {
             fields = JudgedFields(head);
             policy::Request::Http {

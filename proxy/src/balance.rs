@@ -1,6 +1,7 @@
 //! Where the port of a Service can be reached.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Where a mesh listener can be reached.
@@ -18,13 +19,22 @@ pub(crate) type Zone = Arc<str>;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoints {
     list: Arc<[(Endpoint, Option<Zone>)]>,
+    /// Whether one of them is a host name.
+    has_names: bool,
 }
 
 impl Endpoints {
     pub(crate) fn new(list: impl IntoIterator<Item = (Endpoint, Option<Zone>)>) -> Self {
+        let list: Arc<[_]> = list.into_iter().collect();
         Self {
-            list: list.into_iter().collect(),
+            has_names: list.iter().any(|(endpoint, _)| !endpoint.is_address()),
+            list,
         }
+    }
+
+    /// Whether one of them is a host name, whose addresses only discovery knows.
+    pub(crate) fn has_names(&self) -> bool {
+        self.has_names
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -33,6 +43,12 @@ impl Endpoints {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &(Endpoint, Option<Zone>)> {
         self.list.iter()
+    }
+}
+
+impl Endpoint {
+    fn is_address(&self) -> bool {
+        self.host.parse::<IpAddr>().is_ok()
     }
 }
 

@@ -181,6 +181,10 @@ pub enum InvalidConfig {
     ZeroLimit { field: &'static str },
     #[error("{workers} is more than {MOST_WORKERS}")]
     Workers { workers: NonZeroUsize },
+    #[error("has 1 to 63 letters, digits, `-`, `_` or `.`")]
+    Zone,
+    #[error("lies between 1s and `longest_ttl`")]
+    ShortestTtl,
     #[error("must not be zero: calls are counted in one series at least")]
     NoSeries,
     #[error("{rule}")]
@@ -254,6 +258,9 @@ impl Config {
     pub fn check(&self) -> Result<(), InvalidConfig> {
         self.check_listeners()?;
         self.check_ports()?;
+        if !self.mesh.zone.as_deref().is_none_or(is_zone) {
+            return Err(InvalidConfig::Zone);
+        }
         let workers = self.proxy.workers;
         if workers.get() > MOST_WORKERS {
             return Err(InvalidConfig::Workers { workers });
@@ -335,6 +342,8 @@ impl InvalidConfig {
             | Self::OtherPort { field, .. } => (*field).to_owned(),
             Self::ZeroLimit { field } => format!("limits.{field}"),
             Self::Tracing { field, .. } => format!("tracing.{field}"),
+            Self::Zone => "mesh.zone".to_owned(),
+            Self::ShortestTtl => "dns.shortest_ttl".to_owned(),
             Self::NoSeries => "metrics.series".to_owned(),
             Self::Workers { .. } => "proxy.workers".to_owned(),
             Self::NobodyIsRedirected => "transparent.allowed_uids".to_owned(),
@@ -413,6 +422,12 @@ impl Default for Limits {
     }
 }
 
+/// As an endpoint of a Service states it.
+fn is_zone(text: &str) -> bool {
+    let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    (1..=63).contains(&text.len()) && text.bytes().all(letter)
+}
+
 fn port_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PortName, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(serde::de::Error::custom)
@@ -487,6 +502,18 @@ mod tests {
         parse(meant).unwrap().check().unwrap();
         let local = "[tracing]\nendpoint = \"http://[::1]:4317\"\nratio = 1.5";
         refused(local, "tracing.ratio");
+    }
+
+    #[test]
+    fn a_zone_that_no_endpoint_could_have_is_refused() {
+        refused("[mesh]\nzone = \"\"", "mesh.zone");
+        refused("[mesh]\nzone = \"a b\"", "mesh.zone");
+    }
+
+    #[test]
+    fn an_answer_that_is_believed_for_no_time_is_refused() {
+        refused("[dns]\nshortest_ttl = \"0s\"", "dns.shortest_ttl");
+        refused("[dns]\nlongest_ttl = \"2s\"", "dns.shortest_ttl");
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod names;
 mod server;
 mod zone;
 
-pub(crate) use forward::Forwarder;
+pub(crate) use forward::{Forwarder, over_tcp, over_udp, system_resolvers};
 pub use forward::{NoResolvers, Resolver};
 pub(crate) use names::Names;
 pub(crate) use server::{DnsSockets, Server};

@@ -20,6 +20,9 @@ pub(crate) const DECISION: HeaderName = HeaderName::from_static("countersign-dec
 /// Why a request was refused, in the words of [`Reason`].
 pub(crate) const REASON: HeaderName = HeaderName::from_static("countersign-reason");
 
+/// Marks what a caller's proxy asks of its own accord: whether the application behind works.
+pub(crate) const HEALTH: HeaderName = HeaderName::from_static("countersign-health");
+
 /// A request's head after it was checked; only [`RequestHead::check`] makes one.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestHead {

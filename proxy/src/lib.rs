@@ -11,6 +11,7 @@ mod admit;
 mod app;
 mod balance;
 pub mod config;
+mod discovery;
 pub mod dns;
 mod failure;
 mod feed;

@@ -216,7 +216,7 @@ impl Stream {
     pub(crate) fn judged_path(&self) -> Option<&str> {
         match &self.judged.as_ref()?.inputs.request {
             JudgedRequest::Http { path, .. } => Some(path.as_str()),
-            JudgedRequest::Connection => None,
+            JudgedRequest::Connection | JudgedRequest::Check => None,
         }
     }
 

@@ -17,8 +17,9 @@ use super::listen::Listening;
 use super::{FeedSource, StartError};
 use crate::balance::Zone;
 use crate::config::{AccessLogFormat, Config, Limits};
+use crate::discovery::{Discovery, Driver, Resolvers};
 use crate::dns::{self, DnsSockets};
-use crate::feed::announcements::Announcements;
+use crate::feed::announcements::{Announcements, Place};
 use crate::feed::assembly::Assembly;
 use crate::feed::client::{Feed, Freshness};
 use crate::feed::connect::Connector;
@@ -41,6 +42,7 @@ pub(super) struct Parts {
     pub(super) journal: Journal,
     config: Config,
     limits: Arc<Limits>,
+    discovery: Discovery,
     clock: Clock,
     registry: Registry,
     publisher: Publisher,
@@ -67,6 +69,7 @@ impl Parts {
             board: StatusBoard::new(config.workload.clone()),
             journal: Journal::register(&mut registry, &config.metrics, config.tracing.as_ref()),
             limits: Arc::new(config.limits.clone()),
+            discovery: Discovery::new(),
             registry,
             publisher,
             credentials,
@@ -127,7 +130,7 @@ impl Parts {
         Feed {
             connector: Connector::new(source),
             workload: self.config.workload.clone(),
-            advertise: self.advertise(),
+            place: self.place(),
             assembly: Assembly::new(self.config.workload),
             publisher: self.publisher,
             credentials: self.credentials,
@@ -143,18 +146,24 @@ impl Parts {
         }
     }
 
-    fn advertise(&self) -> String {
+    fn place(&self) -> Place {
         let mesh = &self.config.mesh;
-        mesh.advertise
-            .clone()
-            .unwrap_or_else(|| mesh.address.to_string())
+        let bound = || mesh.address.to_string();
+        Place {
+            address: mesh.advertise.clone().unwrap_or_else(bound),
+            zone: self.zone(),
+        }
+    }
+
+    fn zone(&self) -> Option<Zone> {
+        self.config.mesh.zone.as_deref().map(Zone::from)
     }
 
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
         let shared = Shared::new(Instant::now());
-        let zone = self.config.mesh.zone.as_deref().map(Zone::from);
+        let zone = self.zone();
         (0..self.config.proxy.workers.get())
             .map(|worker| {
                 let guard = CallerGuard::new(allowed.clone());
@@ -171,6 +180,8 @@ impl Parts {
                     shutdown: self.shutdown.clone(),
                     shared: shared.clone(),
                     zone: zone.clone(),
+                    discovery: self.discovery.clone(),
+                    probes: worker == 0,
                 })
             })
             .collect()
@@ -187,9 +198,16 @@ impl Parts {
         let wait = self.limits.want.duration();
         let names = dns::Names::new(self.states.subscribe(), self.wants.clone(), wait);
         let own: Vec<_> = sockets.iter().filter_map(|it| it.address().ok()).collect();
-        let configured = self.config.dns.iter().flat_map(|it| &it.forward);
-        let configured: Vec<_> = configured.copied().collect();
-        let server = dns::Server::new(names, dns::Forwarder::new(&configured, &own)?);
+        let config = self.config.dns.clone().unwrap_or_default();
+        let server = dns::Server::new(names, dns::Forwarder::new(&config.forward, &own)?);
+        let finished = workers.clone();
+        let driver = Driver::new(
+            self.discovery.clone(),
+            Resolvers::new(config.servers.clone(), own),
+            config.bounds(),
+        );
+        let followed = driver.run(async move { finished.ended().await });
+        supervisor.spawn("discovery", followed);
         for sockets in sockets {
             let workers = workers.clone();
             let stop = async move { workers.ended().await };

@@ -1,14 +1,18 @@
-//! The sections `[transparent]` and `[dns]`: how programs reach the mesh without a proxy setting.
+//! The sections `[transparent]` and `[dns]`: how programs reach the mesh without a proxy setting,
+//! and whom the proxy asks for names.
 //!
-//! Refused: a port for this host that others reach, and ports of one kind that differ, since one
-//! redirect rule leads to both families.
+//! Refused: a port for this host that others reach, ports of one kind that differ, since one
+//! redirect rule leads to both families, and answers believed for no time at all.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use runtime::Span;
 use serde::Deserialize;
 
 use super::InvalidConfig;
+use crate::discovery::Bounds;
 use crate::dns::Resolver;
 
 /// Where `countersign redirect` leads connections.
@@ -24,16 +28,24 @@ pub struct Transparent {
     pub allowed_uids: BTreeSet<u32>,
 }
 
-/// The names of the mesh, by DNS.
+/// The names of the mesh, by DNS; and the names of endpoints, of which the proxy asks others.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Dns {
     /// UDP and TCP; loopback of each family, on one port.
     pub listen: Vec<SocketAddr>,
     /// Who is asked for other names, at most three: `system`, or addresses. Left out, other names
     /// are refused.
-    #[serde(default)]
     pub forward: Vec<Resolver>,
+    /// Who is asked where endpoints with names are, at most three; `system` includes the hosts
+    /// file.
+    pub servers: Vec<Resolver>,
+    /// An answer is believed as long as it says, but not shorter than this, from 1s,
+    pub shortest_ttl: Span,
+    /// nor longer than this.
+    pub longest_ttl: Span,
+    /// While no server answers, what was known stays so long beyond its time.
+    pub keep_stale: Span,
 }
 
 impl Transparent {
@@ -63,7 +75,33 @@ impl Dns {
         for address in &self.listen {
             require_loopback("dns.listen", *address)?;
         }
+        let shortest = self.shortest_ttl.duration();
+        if shortest < Duration::from_secs(1) || shortest > self.longest_ttl.duration() {
+            return Err(InvalidConfig::ShortestTtl);
+        }
         require_one_port("dns.listen", &self.listen)
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            shortest: self.shortest_ttl.duration(),
+            longest: self.longest_ttl.duration(),
+            stale: self.keep_stale.duration(),
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        let hour = Span::from(Duration::from_secs(3600));
+        Self {
+            listen: Vec::new(),
+            forward: Vec::new(),
+            servers: vec![Resolver::System],
+            shortest_ttl: Span::from(Duration::from_secs(5)),
+            longest_ttl: hour,
+            keep_stale: hour,
+        }
     }
 }
 

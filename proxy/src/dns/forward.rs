@@ -69,8 +69,7 @@ impl Forwarder {
             match resolver {
                 Resolver::At(address) => resolvers.push(*address),
                 Resolver::System => {
-                    let text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
-                    let listed = nameservers(&text).filter(|it| !own.contains(it));
+                    let listed = system_resolvers().filter(|it| !own.contains(it));
                     let before = resolvers.len();
                     resolvers.extend(listed);
                     if resolvers.len() == before {
@@ -117,7 +116,7 @@ impl Forwarder {
     }
 }
 
-async fn over_udp(
+pub(crate) async fn over_udp(
     resolver: SocketAddr,
     question: &[u8],
     query: &Query,
@@ -139,7 +138,7 @@ async fn over_udp(
     }
 }
 
-async fn over_tcp(
+pub(crate) async fn over_tcp(
     resolver: SocketAddr,
     question: &[u8],
     query: &Query,
@@ -174,6 +173,13 @@ fn answers(answer: &[u8], question: &[u8], query: &Query) -> bool {
         && answer.get(2).is_some_and(|flags| flags & RESPONSE != 0)
         && answer.get(4..6) == Some(&[0, 1])
         && same_question() == Some(true)
+}
+
+/// Who the host asks, as its resolv.conf(5) says now.
+pub(crate) fn system_resolvers() -> impl Iterator<Item = SocketAddr> {
+    let text = fs::read_to_string(RESOLV_CONF).unwrap_or_default();
+    let listed: Vec<SocketAddr> = nameservers(&text).collect();
+    listed.into_iter()
 }
 
 /// `nameserver` lines of a resolv.conf(5).

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 
 mod encode;
 mod parse;
+mod response;
 
 pub(crate) use encode::encode;
 pub(crate) use parse::{Refused, parse};
+pub(crate) use response::{Response, host_name, question, read};
 
 pub(crate) const HEADER: usize = 12;
 /// What a client without EDNS takes over UDP (RFC 1035 section 2.3.4).

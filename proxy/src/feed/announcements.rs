@@ -8,6 +8,7 @@ use identity::QualifiedName;
 use proto::mesh::v1;
 use tokio::sync::watch;
 
+use crate::balance::Zone;
 use crate::service_port::ServicePort;
 
 /// Mesh listeners by what they stand for.
@@ -64,14 +65,23 @@ impl Announcements {
     }
 }
 
+/// Where callers find this proxy.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    /// The address that callers are told to connect to.
+    pub address: String,
+    pub zone: Option<Zone>,
+}
+
 /// One announcement for each Service, with the ports that are bound.
-pub(crate) fn message(bound: &Bound, advertise: &str, sequence: u64) -> v1::Announce {
+pub(crate) fn message(bound: &Bound, place: &Place, sequence: u64) -> v1::Announce {
     let mut services: BTreeMap<&QualifiedName, v1::Endpoint> = BTreeMap::new();
     for (name, address) in bound.iter() {
         let endpoint = services
             .entry(&name.service)
             .or_insert_with(|| v1::Endpoint {
-                address: advertise.to_owned(),
+                address: place.address.clone(),
+                zone: place.zone.as_deref().unwrap_or_default().to_owned(),
                 ..v1::Endpoint::default()
             });
         let port = u32::from(address.port());
@@ -112,13 +122,21 @@ mod tests {
         ]
         .into();
 
-        let message = message(&Arc::new(bound), "10.0.0.7", 1);
+        let place = Place {
+            address: "10.0.0.7".to_owned(),
+            zone: Some("a".into()),
+        };
+        let message = message(&Arc::new(bound), &place, 1);
 
         let orders = message.announcements[1].endpoint.as_ref().unwrap();
         assert_eq!(message.announcements.len(), 2);
         assert_eq!(
-            (orders.address.as_str(), orders.ports["grpc"]),
-            ("10.0.0.7", 2)
+            (
+                orders.address.as_str(),
+                orders.ports["grpc"],
+                orders.zone.as_str()
+            ),
+            ("10.0.0.7", 2, "a")
         );
     }
 }

@@ -10,7 +10,7 @@ use runtime::{Backoff, Clock, InvalidBackoff, Shutdown};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::announcements::Announcements;
+use super::announcements::{Announcements, Place};
 use super::assembly::Assembly;
 use super::connect::Connector;
 use super::session::Session;
@@ -25,8 +25,7 @@ use crate::worker::Workers;
 pub(crate) struct Feed {
     pub(crate) connector: Connector,
     pub(crate) workload: QualifiedName,
-    /// The address that callers are told to connect to.
-    pub(crate) advertise: String,
+    pub(crate) place: Place,
     pub(crate) assembly: Assembly,
     pub(crate) publisher: Publisher,
     pub(crate) credentials: Credentials,

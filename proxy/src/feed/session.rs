@@ -249,7 +249,7 @@ impl<'a> Session<'a> {
         let has_credentials = self.feed.credentials.current().is_some();
         if has_credentials && self.announced.as_ref() != Some(&bound) {
             self.announcements += 1;
-            let message = announcements::message(&bound, &self.feed.advertise, self.announcements);
+            let message = announcements::message(&bound, &self.feed.place, self.announcements);
             send(&self.said, Said::Announce(message)).await?;
             self.announced = Some(bound);
             if !self.confirms {

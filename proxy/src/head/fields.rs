@@ -17,10 +17,11 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Fields that only a proxy sets, in the spelling with hyphens. An application that reads its
 /// fields through CGI's rules sees `_` as `-`, so every mixture of the two is the same name.
-const RESERVED: [&str; 3] = [
+const RESERVED: [&str; 4] = [
     "x-forwarded-client-cert",
     "countersign-decision",
     "countersign-reason",
+    "countersign-health",
 ];
 
 /// Naming one of these in `Connection` would make the next hop read another message than this

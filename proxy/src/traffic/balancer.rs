@@ -124,11 +124,14 @@ impl Balancer {
         self.view.invalidate();
     }
 
-    /// What active health says of an endpoint.
-    pub(crate) fn set_health(&mut self, endpoint: &Endpoint, healthy: bool) {
+    /// What active health says of an endpoint. One that is back starts slowly.
+    pub(crate) fn set_health(&mut self, endpoint: &Endpoint, healthy: bool, now: Instant) {
         let member = self.members.iter_mut().find(|it| *it.endpoint == *endpoint);
         if let Some(member) = member.filter(|it| it.healthy != healthy) {
             member.healthy = healthy;
+            if healthy {
+                member.breaker.begin_slowly(now);
+            }
             self.view.invalidate();
         }
     }

@@ -98,6 +98,15 @@ impl Breaker {
         due
     }
 
+    /// The endpoint comes back from elsewhere than an ejection, and starts as slowly as after one.
+    pub(crate) fn begin_slowly(&mut self, now: Instant) {
+        if !self.is_ejected() {
+            self.state = State::Closed(Some(now));
+            self.consecutive = 0;
+            self.window = Window::default();
+        }
+    }
+
     /// How the probe ended; `None` if nothing was learnt from it, so that the next request is
     /// the probe.
     pub(crate) fn end_probe(&mut self, success: Option<bool>, settings: &Settings, now: Instant) {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::budget::Budget;
@@ -22,6 +23,8 @@ pub(crate) struct Shared {
     start: Instant,
     served: Arc<Mutex<HashMap<ServicePort, Arc<PortLimits>>>>,
     called: Arc<Mutex<HashMap<ServicePort, Arc<Callee>>>>,
+    /// How many ports are called.
+    ports: watch::Sender<usize>,
 }
 
 /// What all workers together may do towards one port of a Service.
@@ -46,6 +49,7 @@ impl Shared {
             start,
             served: Arc::default(),
             called: Arc::default(),
+            ports: watch::Sender::new(0),
         }
     }
 
@@ -73,7 +77,21 @@ impl Shared {
             health: HealthBoard::default(),
         });
         called.insert(port.clone(), Arc::clone(&callee));
+        self.ports.send_replace(called.len());
         callee
+    }
+
+    /// The ports that our workload has called.
+    pub(crate) fn all_called(&self) -> Vec<(ServicePort, Arc<Callee>)> {
+        let called = lock(&self.called);
+        let all = called.iter();
+        all.map(|(port, callee)| (port.clone(), Arc::clone(callee)))
+            .collect()
+    }
+
+    /// Changes when a port is called for the first time.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<usize> {
+        self.ports.subscribe()
     }
 
     /// Forgets callers that use nothing.

@@ -11,6 +11,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::uri::Authority;
+use http::{HeaderMap, Method};
 use policy::Protocol;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -28,7 +30,7 @@ use super::http2_client::Http2;
 use super::http2_group::Group;
 use super::http2_head;
 use super::io::Io;
-use crate::admit::Permit;
+use crate::admit::{CheckPermit, Permit};
 use crate::config::Limits;
 use crate::failure::Reason;
 use crate::live::Stream;
@@ -80,6 +82,25 @@ impl<'a> Permitted<'a> {
         Self {
             line,
             accepts_trailers,
+        }
+    }
+
+    /// A health check, which has the declared path and nothing of whoever asked.
+    pub(crate) fn check(
+        permit: &'a CheckPermit,
+        method: &'a Method,
+        authority: &'a Authority,
+        fields: &'a HeaderMap,
+    ) -> Self {
+        Self {
+            line: Line {
+                method,
+                path: permit.health().path.as_str(),
+                query: None,
+                authority,
+                fields,
+            },
+            accepts_trailers: true,
         }
     }
 }

@@ -117,6 +117,13 @@ impl<'a> Effort<'a> {
         mut hedges: Hedges<'_>,
         mut body: Body,
     ) -> Result<Outcome, Failure> {
+        if self.port.is_unsettled() {
+            let most = self.outbound.limits.want.duration();
+            self.outbound
+                .steering
+                .settle(&self.port, self.target, most)
+                .await;
+        }
         let first = self.attempt(self.pick()?, body.take());
         if hedges.due().is_none() {
             return Ok(first.await.or_body(body));

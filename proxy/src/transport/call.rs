@@ -47,6 +47,8 @@ pub(crate) struct Call {
     upstream: Option<(Instant, Option<Instant>)>,
     retries: u32,
     finished: bool,
+    /// It is told to nobody.
+    untold: bool,
 }
 
 impl Call {
@@ -81,6 +83,7 @@ impl Call {
             upstream: None,
             retries: 0,
             finished: false,
+            untold: false,
         }
     }
 
@@ -195,6 +198,11 @@ impl Call {
         self.finished
     }
 
+    /// It turned out to be something that proxies say to each other.
+    pub(crate) fn is_no_call(&mut self) {
+        self.untold = true;
+    }
+
     fn outcome(&self) -> Outcome {
         let stream = self.ticket.as_ref().map(Ticket::stream);
         Outcome {
@@ -241,6 +249,9 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
+        if self.untold {
+            return;
+        }
         if !self.finished && self.reason.is_none() {
             let ended = self.ticket.as_ref().and_then(|it| it.stream().reason());
             self.reason = Some(ended.unwrap_or(Reason::CallerReset));

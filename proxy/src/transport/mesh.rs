@@ -20,7 +20,7 @@ use super::application::Applications;
 use super::call::Call;
 use super::http_server::{Serving, Wire, serve};
 use super::io::Io;
-use super::mesh_http::MeshHttp;
+use super::mesh_http::{Checkups, MeshHttp};
 use super::port_guard::PortGuard;
 use super::relay::relay;
 use crate::admit::{Gate, Peer};
@@ -51,6 +51,7 @@ pub(crate) struct Inbound {
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
     pub(crate) shared: Shared,
+    pub(crate) checkups: Checkups,
 }
 
 impl Inbound {

@@ -20,10 +20,14 @@ use super::port_guard::PortGuard;
 use super::refusal::{Manner, refuse, refuse_for};
 use crate::admit::{Peer, Permit};
 use crate::failure::Reason;
-use crate::head::{self, DECISION, IDENTITY, RequestHead};
+use crate::head::{self, DECISION, HEALTH, IDENTITY, RequestHead};
 use crate::record::Direction;
 use crate::service_port::ServicePort;
 use crate::telemetry::Series;
+
+mod check;
+
+pub(crate) use check::Checkups;
 
 /// The requests of one mesh connection.
 #[derive(Debug)]
@@ -138,6 +142,9 @@ impl Handler for MeshHttp {
     async fn handle(&self, parts: Parts, upload: Upload, interims: &Interims) -> Answer {
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let mut call = self.begin();
+        if parts.headers.contains_key(HEALTH) {
+            return Box::pin(self.check(parts, upload, call)).await;
+        }
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let mut head = match checked {

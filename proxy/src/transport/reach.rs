@@ -77,6 +77,10 @@ impl Outbound {
             return Err(Failure::new(Reason::NoRoute, detail));
         }
         let port = self.steering.port(target, Instant::now());
+        if port.is_unsettled() {
+            let most = self.limits.want.duration();
+            self.steering.settle(&port, target, most).await;
+        }
         let mut tried = Tried::default();
         call.attempts();
         loop {

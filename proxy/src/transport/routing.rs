@@ -91,6 +91,11 @@ impl Router {
         self.states.current()
     }
 
+    /// For waiting until the configuration changes.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MeshState>> {
+        self.states.subscribe()
+    }
+
     /// # Errors
     /// `no-route` if there is no such Service or port, `no-endpoints` if nobody announces it.
     pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {

@@ -12,10 +12,12 @@ use std::time::Duration;
 
 use crypto::random::{Random, SeededRandom, SystemRandom};
 use policy::Route;
-use tokio::time::Instant;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 use crate::balance::{Endpoint, Zone};
+use crate::discovery::{Discovery, Places, Resolved};
 use crate::failure::Reason;
 use crate::service_port::ServicePort;
 use crate::state::{States, Target};
@@ -30,6 +32,7 @@ use crate::traffic::shared::{Callee, Shared};
 pub(crate) struct Steering {
     shared: Shared,
     states: States,
+    discovery: Discovery,
     zone: Option<Zone>,
     random: RefCell<SeededRandom>,
     ports: RefCell<HashMap<ServicePort, Rc<CalledPort>>>,
@@ -49,6 +52,7 @@ pub(crate) struct CalledPort {
     pub(crate) callee: Arc<Callee>,
     balancer: RefCell<Balancer>,
     of: RefCell<Option<Arc<Target>>>,
+    places: RefCell<Places>,
     health: Cell<u64>,
 }
 
@@ -62,10 +66,16 @@ pub(crate) struct Picked {
 }
 
 impl Steering {
-    pub(crate) fn new(shared: Shared, states: States, zone: Option<Zone>) -> Self {
+    pub(crate) fn new(
+        shared: Shared,
+        states: States,
+        discovery: Discovery,
+        zone: Option<Zone>,
+    ) -> Self {
         Self {
             shared,
             states,
+            discovery,
             zone,
             // Drawn from the system once: what is drawn for each call is no secret.
             random: RefCell::new(SeededRandom::new(u64::from_le_bytes(SystemRandom.bytes()))),
@@ -110,13 +120,14 @@ impl Steering {
                 callee: self.shared.called(&target.name),
                 balancer: RefCell::new(Balancer::new(Settings::default())),
                 of: RefCell::default(),
+                places: RefCell::default(),
                 health: Cell::new(0),
             });
             let kept = Rc::clone(&port);
             self.ports.borrow_mut().insert(target.name.clone(), kept);
             port
         });
-        port.refresh(target, self.zone.as_ref(), now);
+        port.refresh(target, self, now);
         port
     }
 
@@ -142,6 +153,45 @@ impl Steering {
         })
     }
 
+    /// The endpoints of a target that calls may go to, each once.
+    pub(crate) fn places(&self, target: &Target) -> Places {
+        Places::of(&target.endpoints, &self.discovery)
+    }
+
+    /// Changes with each change of a host's addresses.
+    pub(crate) fn moves(&self) -> watch::Receiver<u64> {
+        self.discovery.changes()
+    }
+
+    /// Waits until the names among a port's endpoints are answered for, `most` at the longest.
+    pub(crate) async fn settle(&self, port: &CalledPort, target: &Arc<Target>, most: Duration) {
+        let names = port.places.borrow().names();
+        let answered = async {
+            for mut name in names {
+                let known = name.wait_for(|it| *it != Resolved::Pending);
+                // One that nobody answers for any more is not waited for.
+                drop(known.await);
+            }
+        };
+        drop(timeout(most, answered).await);
+        port.refresh(target, self, Instant::now());
+    }
+
+    /// Changes when a port is called that none of the workers has called before.
+    pub(crate) fn called(&self) -> watch::Receiver<usize> {
+        self.shared.subscribe()
+    }
+
+    /// The ports that any worker has called.
+    pub(crate) fn all_called(&self) -> Vec<(ServicePort, Arc<Callee>)> {
+        self.shared.all_called()
+    }
+
+    /// What all workers together know of a port.
+    pub(crate) fn callee(&self, port: &ServicePort) -> Arc<Callee> {
+        self.shared.called(port)
+    }
+
     /// Lets go of what no configuration names any more.
     pub(crate) fn sweep(&self) {
         let state = self.states.current();
@@ -165,32 +215,46 @@ impl CalledPort {
         self.balancer.borrow().has_untried(tried)
     }
 
-    fn refresh(&self, target: &Arc<Target>, zone: Option<&Zone>, now: Instant) {
+    /// Whether calls should wait for [`Steering::settle`]: none of the names among the endpoints is
+    /// answered for, and there is nobody else.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        self.places.borrow().are_unsettled()
+    }
+
+    fn refresh(&self, target: &Arc<Target>, steering: &Steering, now: Instant) {
         let same = |of: &Arc<Target>| Arc::ptr_eq(of, target);
         let changed = !self.of.borrow().as_ref().is_some_and(same);
+        let moved = changed || self.places.borrow().are_outdated(&steering.discovery);
         let board = &self.callee.health;
         let version = board.version();
-        if !changed && self.health.get() == version {
+        if !moved && self.health.get() == version {
             return;
         }
         let mut balancer = self.balancer.borrow_mut();
         if changed {
-            let traffic = &target.traffic;
-            balancer.configure(Settings {
-                balance: Balance::from(&traffic.balance),
-                breaker: traffic
-                    .breaker
-                    .as_ref()
-                    .map_or_else(Breaker::default, Into::into),
-                own_zone: zone.cloned(),
-            });
-            balancer.update(target.endpoints.iter().cloned(), now);
+            balancer.configure(settings(target, steering.zone.clone()));
             *self.of.borrow_mut() = Some(Arc::clone(target));
         }
-        for (endpoint, _) in target.endpoints.iter() {
-            balancer.set_health(endpoint, board.is_fit(endpoint));
+        if moved {
+            // The old ones are let go of last, so that no name is forgotten meanwhile.
+            let places = steering.places(target);
+            balancer.update(places.iter().cloned(), now);
+            drop(self.places.replace(places));
+        }
+        for (endpoint, _) in self.places.borrow().iter() {
+            balancer.set_health(endpoint, board.is_fit(endpoint), now);
         }
         self.health.set(version);
+    }
+}
+
+fn settings(target: &Target, own_zone: Option<Zone>) -> Settings {
+    let traffic = &target.traffic;
+    let breaker = traffic.breaker.as_ref();
+    Settings {
+        balance: Balance::from(&traffic.balance),
+        breaker: breaker.map_or_else(Breaker::default, Into::into),
+        own_zone,
     }
 }
 

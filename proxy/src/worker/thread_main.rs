@@ -20,6 +20,7 @@ use super::tasks::Tasks;
 use crate::admit::Gate;
 use crate::balance::Zone;
 use crate::config::Limits;
+use crate::discovery::Discovery;
 use crate::guard::caller::CallerGuard;
 use crate::live::Shard;
 use crate::sockets::Sockets;
@@ -28,6 +29,7 @@ use crate::telemetry::Journal;
 use crate::traffic::shared::Shared;
 use crate::transport::application::Applications;
 use crate::transport::mesh::Inbound;
+use crate::transport::mesh_http::Checkups;
 use crate::transport::outbound::Outbound;
 use crate::transport::peers::Peers;
 use crate::transport::routing::{Router, Wants};
@@ -49,8 +51,11 @@ pub(crate) struct Seed {
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
     pub(crate) shared: Shared,
+    pub(crate) discovery: Discovery,
     /// Where the proxy runs.
     pub(crate) zone: Option<Zone>,
+    /// Whether this worker asks endpoints how they are, for all.
+    pub(crate) probes: bool,
 }
 
 struct Worker {
@@ -60,6 +65,7 @@ struct Worker {
     sockets: Sockets,
     tasks: Tasks,
     clock: Clock,
+    probes: bool,
 }
 
 /// Runs until the worker has drained, is forced to end, or is killed.
@@ -101,6 +107,7 @@ impl Worker {
             limits: Arc::clone(&seed.limits),
             clock: seed.clock.clone(),
             shared: seed.shared.clone(),
+            checkups: Checkups::default(),
         };
         let peers = Peers::new(
             seed.credentials.clone(),
@@ -112,7 +119,7 @@ impl Worker {
         let outbound = Outbound {
             router: Router::new(states.clone(), seed.wants, seed.limits.want.duration()),
             peers,
-            steering: Steering::new(seed.shared, states, seed.zone),
+            steering: Steering::new(seed.shared, states, seed.discovery, seed.zone),
             copies: Rc::default(),
             live: seed.live,
             credentials: seed.credentials,
@@ -130,12 +137,16 @@ impl Worker {
             connections,
             tasks,
             clock: seed.clock,
+            probes: seed.probes,
         }
     }
 
     async fn run(self, mut commands: mpsc::UnboundedReceiver<Open>) {
         let mut ticks = interval(SWEEP_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        if self.probes {
+            self.tasks.spawn(Rc::clone(&self.outbound).probe());
+        }
         loop {
             tokio::select! {
                 () = self.tasks.shutdown().draining() => break,

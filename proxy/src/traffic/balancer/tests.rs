@@ -191,10 +191,10 @@ fn a_retry_is_no_probe() {
 fn when_too_few_are_well_all_are_used() {
     let mut bench = Bench::new(Balance::RoundRobin, breaking(0.5), 4);
     for port in 0..2 {
-        bench.balancer.set_health(&endpoint(port), false);
+        bench.balancer.set_health(&endpoint(port), false, bench.now);
     }
     assert_eq!(bench.spread(40).into_keys().collect::<Vec<_>>(), [2, 3]);
-    bench.balancer.set_health(&endpoint(2), false);
+    bench.balancer.set_health(&endpoint(2), false, bench.now);
     assert_eq!(bench.spread(40), (0..4).map(|port| (port, 10)).collect());
 }
 
@@ -237,9 +237,9 @@ fn calls_stay_in_their_zone_while_enough_of_it_is_left() {
         .zip(zones)
         .map(|(port, zone)| (endpoint(port), Some(zone.into())));
     bench.balancer.update(list, bench.now);
-    bench.balancer.set_health(&endpoint(0), false);
+    bench.balancer.set_health(&endpoint(0), false, bench.now);
     assert_eq!(bench.spread(200).into_keys().collect::<Vec<_>>(), [1, 2, 3]);
-    bench.balancer.set_health(&endpoint(1), false);
+    bench.balancer.set_health(&endpoint(1), false, bench.now);
     let spread = bench.spread(1000);
     let left: usize = (4..8)
         .map(|port| spread.get(&port).copied().unwrap_or(0))
