@@ -6,10 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::clock::WallClock;
 use crate::verifier::PeerVerifier;
@@ -66,17 +66,32 @@ pub(crate) fn mesh_server(
     }
 }
 
-/// A listener for people and pipelines, which never asks for a certificate.
-pub(crate) fn web_server(key: Arc<CertifiedKey>, alpn: Alpn) -> ServerTlsConfig {
+/// A listener for those outside the mesh, which never asks for a certificate.
+pub(crate) fn web_server(keys: Arc<dyn ResolvesServerCert>, alpn: Alpn) -> ServerTlsConfig {
     let builder = ServerConfig::builder_with_provider(crypto::provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .expect("the provider has suites and groups for TLS 1.2 and 1.3")
         .with_no_client_auth();
-    let tls = harden(
-        builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(key))),
-        alpn,
-    );
+    let tls = harden(builder.with_cert_resolver(keys), alpn);
     ServerTlsConfig { tls, judge: None }
+}
+
+/// A client of servers outside the mesh, which prove a host name to `roots`; it shows no
+/// certificate.
+pub(crate) fn web_client(
+    roots: Arc<RootCertStore>,
+    alpn: Alpn,
+    clock: WallClock,
+) -> Arc<ClientConfig> {
+    let builder = ClientConfig::builder_with_details(crypto::provider(), Arc::new(clock))
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .expect("the provider has suites and groups for TLS 1.2 and 1.3")
+        .with_root_certificates(roots);
+    let mut tls = builder.with_no_client_auth();
+    tls.alpn_protocols = alpn;
+    tls.resumption = Resumption::disabled();
+    tls.enable_early_data = false;
+    Arc::new(tls)
 }
 
 /// A client; without a key it shows no certificate.

@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use identity::x509::{
     Bundle, BundleSet, ChainError, RootCertificate, SvidError, UnverifiedChain, X509Svid,
 };
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -281,7 +281,10 @@ impl Current {
                 let verifier = Arc::new(PeerVerifier::of_anyone_or_nobody(bundles));
                 config::mesh_server(verifier, Arc::clone(&self.chain_and_root), alpn, clock)
             }
-            Audience::Web => config::web_server(Arc::clone(&self.chain_and_root), alpn),
+            Audience::Web => {
+                let key = SingleCertAndKey::from(Arc::clone(&self.chain_and_root));
+                config::web_server(Arc::new(key), alpn)
+            }
         }
     }
 

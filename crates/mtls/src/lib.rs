@@ -5,6 +5,8 @@
 //! bundles of its generation (no tickets, no resumption, no early data); nothing is published
 //! unverified, our own certificate included; a [`PeerIdentity`] is made by verification alone.
 //!
+//! [`web`] is for those outside the mesh, who prove a host name or nothing at all.
+//!
 //! With `crypto` this is the only importer of rustls: callers see the types below. Who may talk
 //! to whom is not decided here, only who is who.
 
@@ -32,4 +34,4 @@ pub use error::{HandshakeError, PeerAlert, Refusal};
 pub use expected::Expected;
 pub use peer::PeerIdentity;
 pub use pinned::PinnedRoots;
-pub use stream::{ClientTls, ServerTls, accept, connect};
+pub use stream::{ClientTls, ServerTls, WebTls, accept, connect};

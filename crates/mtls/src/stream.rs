@@ -79,6 +79,12 @@ impl<S> ServerTls<S> {
         self.stream.get_ref().1.alpn_protocol()
     }
 
+    /// The host that the client said it wants (RFC 6066 §3), in small letters, if it said one.
+    #[must_use]
+    pub fn server_name(&self) -> Option<&str> {
+        self.stream.get_ref().1.server_name()
+    }
+
     /// 32 bytes bound to this connection, the same on both sides (RFC 8446 §7.5, no context).
     #[must_use]
     pub fn export_keying_material(&self, label: impl AsRef<[u8]>) -> [u8; 32] {
@@ -141,6 +147,19 @@ impl<S: AsyncRead> ClientTls<S> {
     }
 }
 
+/// A connection to a server outside the mesh, which proved its host name and nothing else.
+pub struct WebTls<S> {
+    pub(crate) stream: client::TlsStream<ReadAhead<S>>,
+}
+
+impl<S> WebTls<S> {
+    /// The protocol that was agreed on (RFC 7301), if any.
+    #[must_use]
+    pub fn alpn(&self) -> Option<&[u8]> {
+        self.stream.get_ref().1.alpn_protocol()
+    }
+}
+
 macro_rules! bytes_pass_through {
     ($stream:ident) => {
         impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for $stream<S> {
@@ -193,6 +212,7 @@ macro_rules! bytes_pass_through {
 
 bytes_pass_through!(ServerTls);
 bytes_pass_through!(ClientTls);
+bytes_pass_through!(WebTls);
 
 impl<S> fmt::Debug for ServerTls<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -207,6 +227,12 @@ impl<S> fmt::Debug for ClientTls<S> {
         f.debug_struct("ClientTls")
             .field("peer", &self.peer)
             .finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Debug for WebTls<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebTls").finish_non_exhaustive()
     }
 }
 
