@@ -16,10 +16,12 @@ use serde::{Deserialize, Deserializer};
 
 use crate::service_port::ServicePort;
 
+mod edges;
 mod interception;
 mod process;
 mod telemetry;
 
+pub use edges::{External, Gateway, InvalidNetwork, Network};
 pub use interception::{Dns, Transparent};
 pub use process::{Demand, Drain, Sandbox, Takeover};
 pub use telemetry::{Label, Metrics, Tracing};
@@ -44,6 +46,10 @@ pub struct Config {
     pub dns: Option<Dns>,
     #[serde(default)]
     pub reach: Vec<Reach>,
+    #[serde(default)]
+    pub gateway: Option<Gateway>,
+    #[serde(default)]
+    pub external: External,
     #[serde(default)]
     pub listen: Listen,
     #[serde(default)]
@@ -196,6 +202,8 @@ pub enum InvalidConfig {
     NobodyMayCall,
     #[error("must be set, or listen.admin_socket, for a takeover")]
     NoTakeoverSocket,
+    #[error("{} is not an absolute path", path.display())]
+    NotAbsolute { field: &'static str, path: PathBuf },
     #[error("is missing, so the connections of nobody would be carried")]
     NobodyIsRedirected,
     #[error("port {port} is given to {first} and to {second}")]
@@ -231,6 +239,8 @@ impl Config {
             transparent: Transparent::default(),
             dns: None,
             reach: Vec::new(),
+            gateway: None,
+            external: External::default(),
             listen: Listen::default(),
             access_log: AccessLog::default(),
             metrics: Metrics::default(),
@@ -272,6 +282,10 @@ impl Config {
         if let Some(dns) = &self.dns {
             dns.check()?;
         }
+        if let Some(gateway) = &self.gateway {
+            gateway.check()?;
+        }
+        self.external.check()?;
         if let Some(outbound) = &self.outbound
             && outbound
                 .allowed_uids
@@ -339,6 +353,7 @@ impl InvalidConfig {
         match self {
             Self::NotLoopback { field, .. }
             | Self::DuplicateListener { field, .. }
+            | Self::NotAbsolute { field, .. }
             | Self::OtherPort { field, .. } => (*field).to_owned(),
             Self::ZeroLimit { field } => format!("limits.{field}"),
             Self::Tracing { field, .. } => format!("tracing.{field}"),

@@ -15,6 +15,8 @@ mod discovery;
 pub mod dns;
 mod failure;
 mod feed;
+mod gateway;
+mod granted;
 mod guard;
 mod head;
 #[doc(hidden)]
@@ -43,6 +45,6 @@ pub use failure::Reason;
 pub use record::{CallRecord, Direction, NetworkProtocol, TraceLink, Verdict};
 pub use service_port::ServicePort;
 pub use sockets::BindError;
-pub use status::{BypassablePort, ProxyStatus, Reachable};
+pub use status::{BypassablePort, GatewayPort, ProxyStatus, Reachable};
 pub use takeover::{Refusal, TakeoverError};
 pub use transparent::{RedirectRecord, RedirectedPorts};

@@ -42,7 +42,8 @@ pub enum SandboxError {
 /// Restricts this thread and all that it starts, for good.
 ///
 /// # Errors
-/// If something that is required cannot be had, or a path of `sandbox.read` cannot be opened.
+/// If something that is required cannot be had, or a path that is to be read cannot be
+/// opened.
 pub fn apply(config: &Config) -> Result<SandboxStatus, SandboxError> {
     // The filter comes last: making the rules takes calls that it could refuse.
     let landlock = match config.sandbox.landlock {

@@ -35,12 +35,27 @@ pub struct ProxyStatus {
     /// For how long the leaf is valid without the CA, in seconds.
     pub survives_seconds: Option<u64>,
     pub mesh_listeners: BTreeMap<ServicePort, SocketAddr>,
+    /// What the Gateways of our workload ask for, and what came of it.
+    pub gateways: Vec<GatewayPort>,
     /// Application ports that can be reached around the proxy.
     pub bypassable: Vec<BypassablePort>,
     pub live_streams: usize,
     pub calls_allowed: u64,
     pub calls_denied: u64,
     pub calls_failed: u64,
+}
+
+/// One port of Gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GatewayPort {
+    /// As Gateways say it.
+    pub port: u16,
+    /// Where this proxy listens for it, if it does.
+    pub address: Option<SocketAddr>,
+    /// Served as they should be.
+    pub hosts: Vec<String>,
+    /// Why the port or another host is not, for people.
+    pub problems: Vec<String>,
 }
 
 /// An application port that policy does not protect.
@@ -91,6 +106,7 @@ impl StatusBoard {
             ca_heard_ms_ago: None,
             survives_seconds: None,
             mesh_listeners: BTreeMap::new(),
+            gateways: Vec::new(),
             bypassable: Vec::new(),
             live_streams: 0,
             calls_allowed: 0,

@@ -11,6 +11,8 @@ mod deadline;
 mod exchange;
 pub(crate) mod failure;
 mod fault;
+pub(crate) mod fronts;
+mod gateway;
 pub(crate) mod hop;
 mod http1_client;
 mod http1_connection;

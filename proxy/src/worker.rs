@@ -7,11 +7,14 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::gateway::Front;
 use crate::service_port::ServicePort;
 
 pub(crate) mod leaving;
@@ -42,6 +45,12 @@ pub(crate) enum Open {
     Mesh {
         listener: TcpListener,
         target: ServicePort,
+        closed: CancellationToken,
+    },
+    /// For one port of our workload's Gateways, until `closed`.
+    Gateway {
+        listener: TcpListener,
+        front: Arc<ArcSwap<Front>>,
         closed: CancellationToken,
     },
     /// For our workload's HTTP calls.

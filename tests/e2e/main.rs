@@ -6,6 +6,7 @@ mod breakers;
 mod crashes;
 mod drain;
 mod floods;
+mod gateways;
 mod h2spec;
 mod handshakes;
 mod impostors;

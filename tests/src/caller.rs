@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -38,7 +39,12 @@ pub struct Answer {
 impl Caller {
     pub async fn connect(proxy: SocketAddr) -> Self {
         let socket = TcpStream::connect(proxy).await.expect("the proxy listens");
-        let handshake = http1::handshake(TokioIo::new(socket)).await;
+        Self::over_http1(socket).await
+    }
+
+    /// Over a connection that is there.
+    pub async fn over_http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (sender, connection) = handshake.expect("HTTP/1.1");
         Self::over(Sender::Http1(sender), connection)
     }
@@ -46,7 +52,12 @@ impl Caller {
     /// Calls of one connection that can run at the same time: see [`Caller::another`].
     pub async fn connect_h2(proxy: SocketAddr) -> Self {
         let socket = TcpStream::connect(proxy).await.expect("the proxy listens");
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await;
+        Self::over_http2(socket).await
+    }
+
+    /// Over a connection that is there.
+    pub async fn over_http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
         let (sender, connection) = handshake.expect("HTTP/2");
         Self::over(Sender::Http2(sender), connection)
     }

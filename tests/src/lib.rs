@@ -13,6 +13,7 @@ pub mod host;
 pub mod mesh;
 pub mod operator;
 pub mod other_user;
+pub mod outside;
 pub mod processes;
 pub mod raw;
 pub mod shop;

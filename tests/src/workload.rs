@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
-use proxy::config::{AccessLogFormat, Limits, Outbound, Reach, Tracing};
-use proxy::{FeedSource, Proxy};
+use proxy::config::{AccessLogFormat, External, Gateway, Limits, Outbound, Reach, Tracing};
+use proxy::{FeedSource, Proxy, ProxyStatus};
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -26,6 +26,8 @@ pub struct WorkloadBuilder<'a> {
     name: QualifiedName,
     applications: BTreeMap<String, SocketAddr>,
     reach: Vec<Reach>,
+    gateway: Option<Gateway>,
+    external: External,
     any_process: bool,
     host: Option<String>,
     limits: Limits,
@@ -58,6 +60,8 @@ impl<'a> WorkloadBuilder<'a> {
             name: name.parse().expect("namespace/name"),
             applications: BTreeMap::new(),
             reach: Vec::new(),
+            gateway: None,
+            external: External::default(),
             any_process: false,
             host: None,
             limits: Limits::default(),
@@ -111,6 +115,23 @@ impl<'a> WorkloadBuilder<'a> {
             port: port.parse().expect("a port name"),
             listen: loopback(),
         });
+        self
+    }
+
+    /// Opens its Gateways' listeners, with files of `folder`; the ports are free ones for the
+    /// ports that are named.
+    pub fn gateway(mut self, folder: &Path, ports: &[u16]) -> Self {
+        self.gateway = Some(Gateway {
+            certificates: folder.to_owned(),
+            address: loopback().ip(),
+            ports: ports.iter().map(|port| (*port, 0)).collect(),
+        });
+        self
+    }
+
+    /// What of this host its Externals may use.
+    pub fn external(mut self, external: External) -> Self {
+        self.external = external;
         self
     }
 
@@ -218,6 +239,8 @@ impl<'a> WorkloadBuilder<'a> {
             unix_socket: None,
         });
         config.reach.clone_from(&self.reach);
+        config.gateway.clone_from(&self.gateway);
+        config.external.clone_from(&self.external);
         config.limits.clone_from(&self.limits);
         config.tracing.clone_from(&self.tracing);
         config.listen.metrics = Some(loopback());
@@ -258,6 +281,32 @@ impl Workload {
     pub fn mesh_listener(&self) -> SocketAddr {
         let addresses = self.proxy.mesh_addresses();
         *addresses.values().next().expect("a mesh listener")
+    }
+
+    /// Where its proxy listens for this port of its Gateways, once it does, with a certificate for
+    /// each of so many hosts.
+    pub async fn gateway(&self, port: u16, hosts: usize) -> SocketAddr {
+        let mut status = self.proxy.status();
+        let open = |status: &ProxyStatus| {
+            let mut ports = status.gateways.iter();
+            let found = ports.find(|it| it.port == port && it.hosts.len() == hosts);
+            found.and_then(|it| it.address)
+        };
+        let opened = timeout(DEADLINE, status.wait_for(|it| open(it).is_some())).await;
+        let opened = opened.expect("it opens in time");
+        open(&opened.expect("the proxy lives")).expect("it is open")
+    }
+
+    /// What its proxy says of its Gateways once it says this.
+    pub async fn problem(&self, text: &str) -> String {
+        let mut status = self.proxy.status();
+        let told = |status: &ProxyStatus| {
+            let mut all = status.gateways.iter().flat_map(|it| &it.problems);
+            all.find(|it| it.contains(text)).cloned()
+        };
+        let heard = timeout(DEADLINE, status.wait_for(|it| told(it).is_some())).await;
+        let heard = heard.expect("it is told in time");
+        told(&heard.expect("the proxy lives")).expect("it was told")
     }
 
     /// Returns once the workload's certificate was replaced so often.

@@ -9,7 +9,7 @@ use crate::resource::{Balance, Bulkhead, Resource, Route, RouteRule, Service};
 /// Kinds and fields, and whether the proxy obeys them.
 const ENFORCED: [(&str, bool); 18] = [
     ("Route", true),
-    ("Gateway", false),
+    ("Gateway", true),
     ("External", false),
     ("balance", true),
     ("breaker", true),

@@ -30,6 +30,7 @@ use crate::state::MeshState;
 use crate::status::StatusBoard;
 use crate::telemetry::{Journal, write_access_log};
 use crate::traffic::shared::Shared;
+use crate::transport::fronts::{Followed, Fronts};
 use crate::transport::listeners::Listeners;
 use crate::transport::routing::Wants;
 use crate::worker::{Open, Seed, Workers};
@@ -50,6 +51,7 @@ pub(super) struct Parts {
     states: watch::Sender<Arc<MeshState>>,
     live: Live,
     wants: Wants,
+    followed: Followed,
     freshness: Freshness,
     shutdown: Shutdown,
 }
@@ -76,6 +78,7 @@ impl Parts {
             states,
             live: Live::new(config.proxy.workers.get()),
             wants: Wants::new(),
+            followed: Followed::new(),
             freshness: Freshness::new(),
             shutdown,
             config,
@@ -109,6 +112,8 @@ impl Parts {
         )?;
         open(&workers, &mut listening);
         supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
+        let fronts = self.fronts(&workers, &listening.sockets);
+        supervisor.spawn("gateway listeners", fronts.run(self.states.subscribe()));
         let last = workers.clone();
         control.spawn(
             listening.control,
@@ -138,12 +143,24 @@ impl Parts {
             live: self.live,
             wants: self.wants,
             announcements: self.announcements,
+            followed: self.followed,
             board: self.board,
             freshness: self.freshness,
             clock: self.clock,
             workers,
             shutdown: self.shutdown,
         }
+    }
+
+    fn fronts(&self, workers: &Workers, sockets: &Sockets) -> Fronts {
+        Fronts::new(
+            workers.clone(),
+            self.shutdown.clone(),
+            sockets.clone(),
+            self.board.clone(),
+            self.followed.clone(),
+            self.config.gateway.clone(),
+        )
     }
 
     fn place(&self) -> Place {

@@ -17,6 +17,7 @@ use super::session::Session;
 use crate::live::Live;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
+use crate::transport::fronts::Followed;
 use crate::transport::routing::Wants;
 use crate::worker::Workers;
 
@@ -33,6 +34,7 @@ pub(crate) struct Feed {
     pub(crate) live: Live,
     pub(crate) wants: Wants,
     pub(crate) announcements: Announcements,
+    pub(crate) followed: Followed,
     pub(crate) board: StatusBoard,
     pub(crate) freshness: Freshness,
     pub(crate) clock: Clock,
@@ -64,14 +66,16 @@ impl Feed {
         }
     }
 
-    /// Ready once credentials and policy are live, every listener is bound, and callers are told.
+    /// Ready once credentials and policy are live, every mesh listener is bound, callers are told,
+    /// and every listener of a Gateway has been tried.
     pub(crate) fn refresh_readiness(&self) {
         let bound = self.announcements.bound();
         let state = Arc::clone(&self.states.borrow());
         let ready = state.policy.is_some()
             && self.credentials.current().is_some()
             && self.announcements.is_told()
-            && state.served.keys().all(|name| bound.contains_key(name));
+            && state.served.keys().all(|name| bound.contains_key(name))
+            && self.followed.has_tried(&state);
         self.board.update(|status| {
             status.ready = ready || (status.ready && !status.draining);
             status.mesh_listeners = (*bound).clone();

@@ -21,6 +21,10 @@ use crate::status::ProxyStatus;
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 const QUEUE: usize = 16;
 
+/// What a CA takes of a proxy's problems.
+const MOST_PROBLEMS: usize = 32;
+const LONGEST_PROBLEM: usize = 512;
+
 /// Why a subscription ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
@@ -99,6 +103,7 @@ impl<'a> Session<'a> {
     async fn messages(&mut self) -> Result<(), SessionError> {
         let mut wants = self.feed.wants.subscribe();
         let mut bound = self.feed.announcements.changes();
+        let mut followed = self.feed.followed.changes();
         let mut status = interval(STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         wants.mark_changed();
@@ -113,6 +118,7 @@ impl<'a> Session<'a> {
                     self.want(&names).await?;
                 }
                 Ok(()) = bound.changed() => self.announce().await?,
+                Ok(()) = followed.changed() => self.feed.refresh_readiness(),
                 _ = status.tick() => self.report().await?,
             }
         }
@@ -289,7 +295,19 @@ fn status_message(status: &ProxyStatus) -> v1::ProxyStatus {
         calls_denied: status.calls_denied,
         calls_failed: status.calls_failed,
         draining: status.draining,
+        problems: problems(status),
     }
+}
+
+/// As many, and of each as much, as a CA takes.
+fn problems(status: &ProxyStatus) -> Vec<String> {
+    let ports = status.gateways.iter();
+    let problems = ports.flat_map(|port| &port.problems).take(MOST_PROBLEMS);
+    let bounded = problems.map(|problem| {
+        let end = problem.floor_char_boundary(LONGEST_PROBLEM);
+        problem[..end].to_owned()
+    });
+    bounded.collect()
 }
 
 async fn send(said: &mpsc::Sender<ProxyMessage>, message: Said) -> Result<(), SessionError> {

@@ -55,7 +55,9 @@ pub(super) fn restrict(config: &Config) -> Result<Option<i32>, SandboxError> {
             rules = allow(rules, &path, opened, read)?;
         }
     }
-    for path in &config.sandbox.read {
+    let gateway = config.gateway.iter().map(|it| &it.certificates);
+    let edges = gateway.chain(&config.external.roots);
+    for path in config.sandbox.read.iter().chain(edges) {
         rules = allow(rules, path, open(path)?, read)?;
     }
     for folder in socket_folders(config) {

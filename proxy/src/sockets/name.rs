@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{AddrParseError, SocketAddr};
+use std::num::ParseIntError;
 use std::str::FromStr;
 
 use crate::service_port::{InvalidServicePort, ServicePort};
@@ -13,6 +14,8 @@ pub(crate) enum SocketName {
     OutboundUnix,
     Reach(ServicePort),
     Mesh(ServicePort),
+    /// By the port that Gateways say, whatever it is on this host.
+    Gateway(u16),
     /// These by the address that is configured.
     TransparentOutbound(SocketAddr),
     TransparentInbound(SocketAddr),
@@ -39,6 +42,8 @@ pub(crate) enum InvalidSocketName {
     Unknown(String),
     #[error("the socket's port")]
     Port(#[from] InvalidServicePort),
+    #[error("the socket's port")]
+    Number(#[from] ParseIntError),
     #[error("the socket's address")]
     Address(#[from] AddrParseError),
 }
@@ -51,6 +56,7 @@ impl SocketName {
             Self::Outbound
             | Self::Reach(_)
             | Self::Mesh(_)
+            | Self::Gateway(_)
             | Self::TransparentOutbound(_)
             | Self::TransparentInbound(_)
             | Self::DnsTcp(_)
@@ -66,6 +72,7 @@ impl SocketName {
             Self::Outbound
                 | Self::Reach(_)
                 | Self::Mesh(_)
+                | Self::Gateway(_)
                 | Self::TransparentOutbound(_)
                 | Self::TransparentInbound(_)
         )
@@ -79,6 +86,7 @@ impl fmt::Display for SocketName {
             Self::OutboundUnix => f.write_str("outbound.unix_socket"),
             Self::Reach(port) => write!(f, "reach.listen {port}"),
             Self::Mesh(port) => write!(f, "mesh.ports {port}"),
+            Self::Gateway(port) => write!(f, "gateway {port}"),
             Self::TransparentOutbound(address) => write!(f, "transparent.outbound {address}"),
             Self::TransparentInbound(address) => write!(f, "transparent.inbound {address}"),
             Self::DnsTcp(address) => write!(f, "dns.listen/tcp {address}"),
@@ -98,6 +106,7 @@ impl FromStr for SocketName {
         match text.split_once(' ') {
             Some(("reach.listen", port)) => Ok(Self::Reach(port.parse()?)),
             Some(("mesh.ports", port)) => Ok(Self::Mesh(port.parse()?)),
+            Some(("gateway", port)) => Ok(Self::Gateway(port.parse()?)),
             Some(("transparent.outbound", address)) => {
                 Ok(Self::TransparentOutbound(address.parse()?))
             }
@@ -132,7 +141,11 @@ mod tests {
 
     #[test]
     fn names_of_no_socket_are_refused() {
-        for text in ["", "mesh.ports", "outbound.listen shop/orders:http", "x y"] {
+        let names = ["", "mesh.ports", "gateway 65536", "x y"];
+        for text in names
+            .into_iter()
+            .chain(["outbound.listen shop/orders:http"])
+        {
             assert!(text.parse::<SocketName>().is_err(), "{text}");
         }
     }
@@ -145,6 +158,7 @@ mod tests {
             SocketName::OutboundUnix,
             SocketName::Reach(port.clone()),
             SocketName::Mesh(port),
+            SocketName::Gateway(443),
             SocketName::TransparentOutbound("[::1]:15001".parse().unwrap()),
             SocketName::TransparentInbound("0.0.0.0:15006".parse().unwrap()),
             SocketName::DnsTcp("[::1]:53".parse().unwrap()),

@@ -32,6 +32,7 @@ pub(super) struct Metrics {
     revision: Gauge,
     live: Gauge,
     bypassable: Gauge,
+    gateway_problems: Gauge,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -93,6 +94,7 @@ impl Metrics {
             revision: Gauge::default(),
             live: Gauge::default(),
             bypassable: Gauge::default(),
+            gateway_problems: Gauge::default(),
         };
         metrics.register_connections(registry);
         metrics.register_state(registry);
@@ -146,6 +148,9 @@ impl Metrics {
         let count = |it: usize| i64::try_from(it).unwrap_or(i64::MAX);
         self.live.set(count(status.live_streams));
         self.bypassable.set(count(status.bypassable.len()));
+        let ports = status.gateways.iter();
+        let problems = ports.map(|port| port.problems.len()).sum();
+        self.gateway_problems.set(count(problems));
     }
 
     fn register_connections(&self, registry: &mut Registry) {
@@ -153,9 +158,9 @@ impl Metrics {
         registry.register("connections", help, self.connections.clone());
         let help = "Connections that were opened";
         registry.register("connections_opened", help, self.connections_opened.clone());
-        let help = "TLS handshakes between proxies that ended; without a reason, well";
+        let help = "TLS handshakes of proxies and gateways that ended; without a reason, well";
         registry.register("handshakes", help, self.handshakes.clone());
-        let help = "How long TLS handshakes between proxies took";
+        let help = "How long TLS handshakes of proxies and gateways took";
         let durations = self.handshake_durations.clone();
         registry.register_with_unit("handshake_duration", help, Unit::Seconds, durations);
         let help = "Call records that a reader did not take in time";
@@ -176,6 +181,8 @@ impl Metrics {
         registry.register("live_streams", "Calls going on now", self.live.clone());
         let help = "Application ports that can be reached around the proxy";
         registry.register("bypassable_ports", help, self.bypassable.clone());
+        let help = "Ports and hosts of Gateways that are not served as they should be";
+        registry.register("gateway_problems", help, self.gateway_problems.clone());
     }
 }
 

@@ -103,7 +103,9 @@ impl Rule {
     }
 }
 
-fn route_match(entry: &HttpMatch) -> Result<RouteMatch, Unusable> {
+/// # Errors
+/// If it names what no request has.
+pub(crate) fn route_match(entry: &HttpMatch) -> Result<RouteMatch, Unusable> {
     let methods = entry.methods.iter().map(|it| word::<Method>(it.as_str()));
     let headers = entry.headers.iter().map(|(name, value)| {
         let name = word::<HeaderName>(name.as_str())?;

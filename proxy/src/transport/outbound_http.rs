@@ -51,7 +51,7 @@ impl Outbound {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
-        let mut head = match checked {
+        let head = match checked {
             Ok(head) => head,
             Err(error) => return refuse(call, error.reason(), &error.to_string(), manner),
         };
@@ -59,6 +59,20 @@ impl Outbound {
             Ok(target) => target,
             Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
         };
+        self.deliver(target, head, upload, call, manner, interims)
+            .await
+    }
+
+    /// Carries a request that may be made to its target, and answers it.
+    pub(super) async fn deliver(
+        self: &Rc<Self>,
+        target: Arc<Target>,
+        mut head: RequestHead,
+        upload: Upload,
+        mut call: Call,
+        manner: Manner,
+        interims: &Interims,
+    ) -> Answer {
         call.leads_to(&target.label);
         call.lead(head.fields_mut());
         let way = match self.way(target, head) {

@@ -182,6 +182,15 @@ impl Worker {
                 let accept = Rc::clone(&self.inbound).accept(listener, target, closed);
                 self.admitted(accept);
             }
+            Open::Gateway {
+                listener,
+                front,
+                closed,
+            } => {
+                let listener = TcpListener::from_std(listener)?;
+                let accept = Rc::clone(&self.outbound).accept_gateway(listener, front, closed);
+                self.admitted(accept);
+            }
             Open::Outbound(listener) => {
                 let listener = TcpListener::from_std(listener)?;
                 let accept = Rc::clone(&self.outbound).accept_tcp(listener);
