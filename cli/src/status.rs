@@ -60,6 +60,11 @@ fn table(status: &Value) -> String {
 fn warnings(agent: &Value) -> Vec<String> {
     let id = cell(agent, "/spiffeId");
     let reports = agent["reports"].as_array().into_iter().flatten();
+    let problems = reports.clone().flat_map(|report| {
+        let problems = report["problems"].as_array().into_iter().flatten();
+        let problems = problems.filter_map(Value::as_str);
+        problems.map(|problem| format!("PROBLEM  {}: {problem}", cell(report, "/workload")))
+    });
     let bypassable = reports.flat_map(|report| {
         let ports = report["bypassable"].as_array().into_iter().flatten();
         ports.map(|port| {
@@ -75,7 +80,7 @@ fn warnings(agent: &Value) -> Vec<String> {
     });
     let offset = agent["clockOffsetMs"].as_i64().unwrap_or(0);
     let clock = (offset.abs() > 1000).then(|| format!("CLOCK  {id} is off by {offset} ms"));
-    bypassable.chain(clock).collect()
+    bypassable.chain(problems).chain(clock).collect()
 }
 
 #[cfg(test)]
@@ -92,6 +97,13 @@ mod tests {
                 "BYPASSABLE (local-users)  shop/orders: port 8080 of shop/orders:http is reached past the proxy"
             ]
         );
+    }
+
+    #[test]
+    fn what_a_proxy_cannot_do_is_shown() {
+        let report = json!({ "workload": "edge/gateway", "problems": ["port 443: taken"] });
+        let agent = json!({ "reports": [report] });
+        assert_eq!(warnings(&agent), ["PROBLEM  edge/gateway: port 443: taken"]);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct ProxyView {
     pub draining: bool,
     /// Application ports that are reachable around it, as `service:port`.
     pub bypassable: Vec<String>,
+    /// What its configuration asks for and it cannot do, for people.
+    pub problems: Vec<String>,
 }
 
 /// Something that needs the operator, or time.
@@ -177,6 +179,7 @@ impl ProxyView {
                 counted: proxy.counted,
                 draining: status.draining,
                 bypassable: status.bypassable.iter().map(port).collect(),
+                problems: status.problems.clone(),
             }
         };
         attendance.proxies().map(of_proxy).collect()

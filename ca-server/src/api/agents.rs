@@ -62,6 +62,8 @@ struct ReportView {
     workload: String,
     /// Application ports that can be reached around the proxy.
     bypassable: Vec<BypassableView>,
+    /// What its configuration asks for and it cannot do, such as a Gateway's port that is taken.
+    problems: Vec<String>,
     calls_allowed: u64,
     calls_denied: u64,
     calls_failed: u64,
@@ -158,6 +160,7 @@ fn reports(agent: &ConnectedAgent) -> Vec<ReportView> {
                 reach: port.reach.clone(),
             })
             .collect(),
+        problems: report.problems.clone(),
         calls_allowed: report.calls_allowed,
         calls_denied: report.calls_denied,
         calls_failed: report.calls_failed,

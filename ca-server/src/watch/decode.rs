@@ -20,6 +20,8 @@ const LONGEST_ADDRESS: usize = 253;
 const LONGEST_PRODUCT: usize = 128;
 const MOST_PORTS: usize = 64;
 const MOST_BYPASSABLE: usize = 256;
+const MOST_PROBLEMS: usize = 32;
+const LONGEST_PROBLEM: usize = 512;
 const MOST_HELD: usize = 100_000;
 
 /// A message of an agent.
@@ -250,8 +252,16 @@ fn decode_report(report: wire::ProxyReport) -> Result<(QualifiedName, ProxyRepor
             reach: port.reach,
         });
     }
+    let field = "report.status.problems";
+    if status.problems.len() > MOST_PROBLEMS {
+        return Err(malformed(field, "has more than 32 entries"));
+    }
+    for problem in &status.problems {
+        check_length(field, problem, 0, LONGEST_PROBLEM)?;
+    }
     let report = ProxyReport {
         bypassable,
+        problems: status.problems,
         calls_allowed: status.calls_allowed,
         calls_denied: status.calls_denied,
         calls_failed: status.calls_failed,

@@ -34,6 +34,8 @@ pub struct Introduction {
 pub struct ProxyReport {
     /// Application ports that are reachable around the proxy.
     pub bypassable: Vec<Bypassable>,
+    /// What its configuration asks for and it cannot do, for people.
+    pub problems: Vec<String>,
     pub calls_allowed: u64,
     pub calls_denied: u64,
     pub calls_failed: u64,
