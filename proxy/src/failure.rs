@@ -178,7 +178,9 @@ impl Reason {
             Self::PlaintextRefused => {
                 "call the Service by its name, from a workload that has a proxy of its own"
             }
-            Self::UpgradeRefused => "upgraded connections and CONNECT are not carried yet",
+            Self::UpgradeRefused => {
+                "upgrade HTTP/1.1 requests, to a Service of protocol `http`, and to no HTTP"
+            }
             Self::BadRequest => "send a request that RFC 9112 and RFC 9113 allow",
             Self::BulkheadFull => {
                 "as many calls are open as may be: try again later, or raise the port's `bulkhead`"

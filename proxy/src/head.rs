@@ -12,6 +12,9 @@ use crate::failure::Reason;
 use crate::traffic::settings::HeaderChanges;
 
 pub(crate) mod fields;
+mod upgrade;
+
+pub(crate) use upgrade::Upgrade;
 
 /// The peer's identity, as the application sees it.
 pub(crate) const IDENTITY: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
@@ -31,6 +34,7 @@ pub(crate) struct RequestHead {
     target: RequestTarget,
     fields: HeaderMap,
     accepts_trailers: bool,
+    upgrade: Option<Box<Upgrade>>,
 }
 
 /// What the request asks for, as received.
@@ -45,10 +49,14 @@ pub(crate) enum RequestTarget {
 /// A head that cannot be carried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum HeadError {
-    #[error("CONNECT is not carried")]
+    #[error("CONNECT is for the outbound port of one's own proxy, over HTTP/1")]
     Connect,
-    #[error("an upgrade to another protocol is not carried yet")]
-    Upgrade,
+    #[error("an upgrade names one protocol, and Connection says so once (RFC 9110 section 7.8)")]
+    UpgradeSyntax,
+    #[error("under that protocol requests would go on that nobody judges")]
+    UpgradeToRequests,
+    #[error("an upgrade with content")]
+    UpgradeWithContent,
     #[error("a request must have exactly one Host (RFC 9112 section 3.2)")]
     HostCount,
     #[error("Host is not a host with an optional port")]
@@ -74,7 +82,7 @@ pub(crate) enum HeadError {
 impl HeadError {
     pub(crate) fn reason(self) -> Reason {
         match self {
-            Self::Connect | Self::Upgrade => Reason::UpgradeRefused,
+            Self::Connect | Self::UpgradeToRequests => Reason::UpgradeRefused,
             _ => Reason::BadRequest,
         }
     }
@@ -95,7 +103,7 @@ impl RequestHead {
             return Err(HeadError::Connect);
         }
         check_framing(&fields)?;
-        check_upgrade(&fields)?;
+        let upgrade = Upgrade::asked(version, &fields)?;
         let authority = one_authority(uri, version, &fields)?;
         let target = target(&method, uri)?;
         let accepts_trailers = fields::accepts_trailers(&fields);
@@ -111,6 +119,7 @@ impl RequestHead {
             target,
             fields,
             accepts_trailers,
+            upgrade,
         })
     }
 
@@ -149,6 +158,11 @@ impl RequestHead {
     /// For what this proxy adds to them.
     pub(crate) fn fields_mut(&mut self) -> &mut HeaderMap {
         &mut self.fields
+    }
+
+    /// The protocol that the caller asks to go on with.
+    pub(crate) fn upgrade(&self) -> Option<&Upgrade> {
+        self.upgrade.as_deref()
     }
 
     /// Whether the caller said `TE: trailers`.
@@ -241,20 +255,6 @@ fn check_framing(fields: &HeaderMap) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// `h2c` alone is an offer that may be ignored (RFC 9113 section 3.1); anything else asks for a
-/// protocol that nobody here would judge.
-fn check_upgrade(fields: &HeaderMap) -> Result<(), HeadError> {
-    let mut protocols = fields
-        .get_all(header::UPGRADE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    if protocols.all(|it| it.trim_ascii().eq_ignore_ascii_case(b"h2c")) {
-        Ok(())
-    } else {
-        Err(HeadError::Upgrade)
-    }
-}
-
 fn one_authority(
     uri: &Uri,
     version: Version,
@@ -294,6 +294,25 @@ fn one_host(fields: &HeaderMap) -> Result<Option<Authority>, HeadError> {
         Ok(authority) if !authority.host().is_empty() => Ok(Some(authority)),
         _ => Err(HeadError::HostSyntax),
     }
+}
+
+/// What a CONNECT is to lead to: its target, which Host must not contradict.
+///
+/// # Errors
+/// If Host names another authority, or either names a user.
+pub(crate) fn tunnel_authority(uri: &Uri, fields: &HeaderMap) -> Result<Authority, HeadError> {
+    let target = uri.authority().ok_or(HeadError::NoPath)?;
+    let agrees = |host: &Authority| {
+        let port = host.port_u16().is_none() || host.port_u16() == target.port_u16();
+        port && host.host().eq_ignore_ascii_case(target.host())
+    };
+    if one_host(fields)?.is_some_and(|host| !agrees(&host)) {
+        return Err(HeadError::HostMismatch);
+    }
+    if target.as_str().contains('@') {
+        return Err(HeadError::UserInformation);
+    }
+    Ok(target.clone())
 }
 
 /// Hosts compare without case; a left-out port is http's.

@@ -7,6 +7,7 @@ mod attempt;
 pub(crate) mod body;
 pub(crate) mod call;
 mod carry;
+mod connect;
 mod deadline;
 mod exchange;
 pub(crate) mod failure;
@@ -41,6 +42,7 @@ mod relay;
 pub(crate) mod routing;
 pub(crate) mod steering;
 mod transparent;
+mod tunnel;
 mod turn;
 
 /// One stream may fill a quarter of the connection's window, so that no stream starves others.

@@ -82,7 +82,7 @@ async fn a_failure_has_one_word_in_header_record_metric_tap_and_span() {
         let mut upgrade = orders("/v1/orders");
         let fields = upgrade.headers_mut();
         fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(header::UPGRADE, HeaderValue::from_static("echo"));
+        fields.insert(header::UPGRADE, HeaderValue::from_static("HTTP/2.0"));
         upgrade
     };
     let provoked = [

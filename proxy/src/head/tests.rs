@@ -65,16 +65,20 @@ fn an_absolute_target_that_differs_from_host_is_refused() {
 }
 
 #[test]
-fn connect_and_upgrades_are_refused() {
+fn connect_is_refused_where_a_request_is_read() {
     refused("CONNECT", "a:80", &[("host", "a:80")], HeadError::Connect);
+}
+
+#[test]
+fn an_upgrade_is_known_and_its_fields_are_gone() {
     let upgrade = [
         ("host", "a"),
         ("connection", "upgrade"),
         ("upgrade", "websocket"),
     ];
-    refused("GET", "/", &upgrade, HeadError::Upgrade);
-    let both = [("host", "a"), ("upgrade", "h2c, websocket")];
-    refused("GET", "/", &both, HeadError::Upgrade);
+    let head = check("GET", "/", &upgrade).unwrap();
+    assert_eq!(head.upgrade().unwrap().protocol(), "websocket");
+    assert!(head.fields().is_empty());
 }
 
 #[test]

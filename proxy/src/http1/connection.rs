@@ -18,6 +18,7 @@ pub enum Connection {
 pub(super) struct Options {
     pub close: bool,
     pub keep_alive: bool,
+    pub upgrade: bool,
 }
 
 impl Options {
@@ -28,6 +29,7 @@ impl Options {
                 let option = option.trim_ascii();
                 options.close |= option.eq_ignore_ascii_case(b"close");
                 options.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
+                options.upgrade |= option.eq_ignore_ascii_case(b"upgrade");
             }
         }
         options

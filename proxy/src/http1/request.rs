@@ -18,7 +18,8 @@ pub struct Request {
     /// Names in lower case, values without the white space around them.
     pub fields: HeaderMap,
     pub framing: Framing,
-    /// Whether another request may follow on the connection. Never after HTTP/1.0.
+    /// Whether another request may follow on the connection. Never after HTTP/1.0, nor after a
+    /// request for a tunnel or another protocol, granted or not: what follows may be of that.
     pub persists: bool,
     /// Whether the client waits for 100 (Continue) before it sends the body.
     pub expects_continue: bool,
@@ -46,13 +47,24 @@ pub(super) fn parse(
     let options = Options::of(&fields);
     Ok(Request {
         framing: Framing::of_request(version, &fields)?,
-        persists: version == Version::HTTP_11 && !options.close,
+        persists: version == Version::HTTP_11
+            && !options.close
+            && !may_switch(&method, options, &fields),
         expects_continue: expects_continue(&fields, version)?,
         method,
         target,
         version,
         fields,
     })
+}
+
+/// An offer of `h2c` alone is ignored by everybody here, and its sender waits for the answer.
+fn may_switch(method: &Method, options: Options, fields: &HeaderMap) -> bool {
+    let others = || {
+        let mut offers = fields.get_all(header::UPGRADE).iter();
+        offers.any(|it| !it.as_bytes().eq_ignore_ascii_case(b"h2c"))
+    };
+    *method == Method::CONNECT || (options.upgrade && others())
 }
 
 pub(super) fn version(minor: u8) -> Version {

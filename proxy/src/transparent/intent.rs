@@ -1,7 +1,8 @@
-//! What a redirected connection is for. Pure.
+//! What a connection is for, where more is known than a request's Host says. Pure.
 //!
-//! Invariant: the address and the port name one Service's port; a Host may only agree. So what a
-//! program resolved and what it says cannot differ, whoever wrote the two.
+//! Invariant: the address that a program connected to, or the authority of its CONNECT, names one
+//! Service's port; a Host may only agree. So what a program resolved and what it says cannot
+//! differ, whoever wrote the two.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,10 +11,11 @@ use http::uri::Authority;
 use super::AddressTable;
 use crate::route::Destination;
 
-/// The Service's port that an address stands for.
+/// The Service's port that a connection is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Intent {
-    original: SocketAddr,
+    /// None for a tunnel, which was asked for by name.
+    original: Option<SocketAddr>,
     destination: Destination,
 }
 
@@ -24,10 +26,10 @@ pub(crate) struct NoService(SocketAddr);
 
 /// The Host names something else than the address does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection was made to {service} ({original}), and the Host names {host}")]
+#[error("the connection was made to {service} ({way}), and the Host names {host}")]
 pub(crate) struct OtherHost {
     service: String,
-    original: SocketAddr,
+    way: String,
     host: String,
 }
 
@@ -37,7 +39,7 @@ impl Intent {
     pub(crate) fn of(table: &AddressTable, original: SocketAddr) -> Result<Self, NoService> {
         let service = table.service_at(original.ip()).ok_or(NoService(original))?;
         Ok(Self {
-            original,
+            original: Some(original),
             destination: Destination {
                 service: service.clone(),
                 port: original.port(),
@@ -45,9 +47,12 @@ impl Intent {
         })
     }
 
-    /// Where the connection was made to.
-    pub(crate) fn original(&self) -> SocketAddr {
-        self.original
+    /// Of what goes through a tunnel.
+    pub(crate) fn tunnel(destination: Destination) -> Self {
+        Self {
+            original: None,
+            destination,
+        }
     }
 
     pub(crate) fn destination(&self) -> &Destination {
@@ -64,7 +69,9 @@ impl Intent {
         }
         Err(OtherHost {
             service: self.destination.service.to_string(),
-            original: self.original,
+            way: self
+                .original
+                .map_or_else(|| "CONNECT".to_owned(), |it| it.to_string()),
             host: authority.map_or_else(|| "nothing".to_owned(), ToString::to_string),
         })
     }
@@ -74,7 +81,12 @@ impl Intent {
         let same_port = without_port || authority.port_u16() == Some(self.destination.port);
         let service = Destination::of(Some(authority)).map(|it| it.service);
         let named = service.is_ok_and(|it| it == self.destination.service);
-        same_port && (named || address(authority) == Some(self.original.ip()))
+        same_port && (named || self.is_at(authority))
+    }
+
+    fn is_at(&self, authority: &Authority) -> bool {
+        let original = self.original.map(|it| it.ip());
+        original.is_some() && address(authority) == original
     }
 }
 

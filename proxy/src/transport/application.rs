@@ -42,6 +42,8 @@ use crate::worker::tasks::Tasks;
 const KEEP_IDLE: Duration = Duration::from_secs(5);
 const IDLE_PER_ADDRESS: usize = 256;
 
+pub(super) const ONE_PROTOCOL: &str = "the application speaks HTTP/2, which knows no upgrade";
+
 /// A worker's connections to applications of this host. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Applications {
@@ -99,6 +101,7 @@ impl<'a> Permitted<'a> {
                 query: None,
                 authority,
                 fields,
+                upgrade: None,
             },
             accepts_trailers: true,
         }
@@ -140,6 +143,10 @@ impl Applications {
     ) -> Result<Reply, Attempt> {
         let address = &served.application;
         match served.protocol {
+            Protocol::Http2 | Protocol::Grpc if request.line.upgrade.is_some() => {
+                let failure = Failure::new(Reason::UpgradeRefused, ONE_PROTOCOL);
+                Err(Attempt::unsent(failure, upload))
+            }
             Protocol::Http2 | Protocol::Grpc => {
                 self.send_http2(address, request, upload, stream, interims)
                     .await
@@ -180,8 +187,10 @@ impl Applications {
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
         let mut upload = upload;
-        if let Some(kept) = self.take_idle(address) {
-            let home = self.home(address);
+        // What may switch gets a connection of its own, and leaves none behind.
+        let lasts = line.upgrade.is_none();
+        if lasts && let Some(kept) = self.take_idle(address) {
+            let home = Some(self.home(address));
             let sent = http1_client::send(kept, home, true, line, upload, stream, interims).await;
             let attempt = match sent {
                 Ok(reply) => return Ok(reply),
@@ -200,7 +209,7 @@ impl Applications {
             }
             Err(failure) => return Err(Attempt::unsent(failure, upload)),
         };
-        let home = self.home(address);
+        let home = lasts.then(|| self.home(address));
         http1_client::send(fresh, home, false, line, upload, stream, interims).await
     }
 

@@ -12,6 +12,7 @@ use http::HeaderMap;
 
 use super::fault::Fault;
 use super::http1_connection::Http1Body;
+use super::tunnel::Onward;
 
 /// What comes next of a body.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(crate) enum Incoming {
     Words(Bytes),
     Http1(Http1Body),
     Http2(Box<RecvStream>),
+    /// HTTP ends here, for the connection goes on otherwise.
+    Onward(Box<Onward>),
 }
 
 /// Where a pipe takes a body from.
@@ -82,7 +85,7 @@ impl Incoming {
 impl Source for Incoming {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
         match self {
-            Self::Empty => Poll::Ready(None),
+            Self::Empty | Self::Onward(_) => Poll::Ready(None),
             Self::Words(words) if words.is_empty() => Poll::Ready(None),
             Self::Words(words) => Poll::Ready(Some(Ok(Frame::Data(std::mem::take(words))))),
             Self::Http1(body) => body.poll_frame(context),
@@ -92,7 +95,7 @@ impl Source for Incoming {
 
     fn is_end(&self) -> bool {
         match self {
-            Self::Empty => true,
+            Self::Empty | Self::Onward(_) => true,
             Self::Words(words) => words.is_empty(),
             Self::Http1(body) => body.is_end(),
             Self::Http2(stream) => stream.is_end_stream(),

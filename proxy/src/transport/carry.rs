@@ -72,7 +72,9 @@ impl Outbound {
         };
         head.change(&rule.headers);
         let timeout = rule.timeout;
-        stream.limit(timeout.request, timeout.idle);
+        // A tunnel is no request that could be answered late.
+        let whole = timeout.request.filter(|_| head.upgrade().is_none());
+        stream.limit(whole, timeout.idle);
         let sent = self.by_rule(rule, &target, &head, upload, stream, call, interims);
         match timeout.request {
             Some(limit) => {
@@ -117,7 +119,7 @@ impl Outbound {
         } else {
             Body::of(upload)
         };
-        let mirror = rule.mirror.as_ref();
+        let mirror = rule.mirror.as_ref().filter(|_| head.upgrade().is_none());
         let to = mirror.and_then(|it| self.steering.draw(|random| it.draw(random)));
         if let Some((to, copy)) = to.zip(body.copy()) {
             self.mirror(to.clone(), head.clone(), copy);
@@ -162,6 +164,7 @@ async fn attempts(
     );
     call.attempts();
     loop {
+        let rule = rule.filter(|_| head.upgrade().is_none());
         let hedge = rule.and_then(|rule| Some((rule.hedge.as_ref()?, budget, rule.budget)));
         let hedges = Hedges::new(hedge, head.method(), body.is_replayable(), Instant::now());
         let outcome = effort.race(hedges, body).await?;

@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     Unsendable(Unsendable),
     /// The other side ended the connection where a message was expected.
     Closed,
+    /// The other side goes on with a protocol that nobody asked it for.
+    NotAsked,
 }
 
 impl Fault {
@@ -64,6 +66,7 @@ impl fmt::Display for Fault {
             Self::Malformed(rule) => rule.fmt(f),
             Self::Unsendable(rule) => rule.fmt(f),
             Self::Closed => f.write_str("the connection was closed"),
+            Self::NotAsked => f.write_str("a 101 to a protocol that was not asked for"),
         }
     }
 }

@@ -12,8 +12,10 @@ use super::body::{Incoming, Upload};
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen, source_fault};
 use super::http_server::Interims;
-use super::http1_connection::{Http1Body, Shared};
+use super::http1_connection::{Connection, Http1Body, Shared};
 use super::pipe::{Broken, Pipe, Sink, Way};
+use super::tunnel::Onward;
+use crate::head::Upgrade;
 use crate::http1::{Connection as Persistence, Framing, RequestLine, Response};
 use crate::live::Stream;
 
@@ -25,16 +27,18 @@ pub(crate) struct Line<'a> {
     pub(crate) query: Option<&'a str>,
     pub(crate) authority: &'a Authority,
     pub(crate) fields: &'a HeaderMap,
+    /// What it asks the connection to go on with.
+    pub(crate) upgrade: Option<&'a Upgrade>,
 }
 
 /// Sends a request over a connection that nobody else uses; it goes `home` after the response's
-/// body. `kept` is a connection that had been idle.
+/// body, unless that is a 101: then HTTP ends on it. `kept` is a connection that had been idle.
 ///
 /// # Errors
 /// An [`Attempt`] that says how far it got.
 pub(crate) async fn send(
     connection: Shared,
-    home: Home,
+    home: Option<Home>,
     kept: bool,
     line: Line<'_>,
     upload: Upload,
@@ -48,10 +52,13 @@ pub(crate) async fn send(
         query: line.query,
         authority: Some(line.authority),
     };
-    let written =
-        connection
-            .borrow_mut()
-            .request_head(request, line.fields, framing, &Persistence::Persists);
+    let persistence = match line.upgrade {
+        Some(upgrade) => Persistence::Upgrades(upgrade.protocol().clone()),
+        None => Persistence::Persists,
+    };
+    let written = connection
+        .borrow_mut()
+        .request_head(request, line.fields, framing, &persistence);
     if let Err(fault) = written {
         return Err(Attempt::by_caller(&fault, upload));
     }
@@ -60,8 +67,13 @@ pub(crate) async fn send(
         connection,
         heard: false,
     };
-    let polled = poll_fn(|context| sending.poll(context, line.method, stream, interims)).await;
+    let polled = poll_fn(|context| sending.poll(context, &line, stream, interims)).await;
     match polled {
+        Ok(response) if response.framing == Framing::Tunnel => {
+            let nothing = || Upload::new(Incoming::Empty, None);
+            let reply = sending.switched(response);
+            reply.ok_or_else(|| Attempt::broken(Fault::NotAsked, nothing()))
+        }
         Ok(response) => Ok(sending.reply(response, home)),
         Err(broken) => Err(sending.attempt(broken, kept)),
     }
@@ -78,7 +90,7 @@ impl Sending {
     fn poll(
         &mut self,
         context: &mut Context<'_>,
-        method: &Method,
+        line: &Line<'_>,
         stream: &Stream,
         interims: &Interims,
     ) -> Poll<Result<Response, Broken>> {
@@ -88,7 +100,10 @@ impl Sending {
             return Poll::Ready(Err(Broken::Source(fault)));
         }
         loop {
-            let polled = self.connection.borrow_mut().poll_response(context, method);
+            let polled = self
+                .connection
+                .borrow_mut()
+                .poll_response(context, line.method);
             let Poll::Ready(response) = polled else {
                 self.heard |= !self.connection.borrow().is_untouched();
                 return Poll::Pending;
@@ -102,9 +117,13 @@ impl Sending {
             };
             self.heard = true;
             match response.status {
-                // Nobody asked for another protocol (RFC 9110 section 15.2.2).
                 StatusCode::SWITCHING_PROTOCOLS => {
-                    return Poll::Ready(Err(Broken::Sink(Fault::Closed)));
+                    let taken = |it: &Upgrade| it.is_taken_by(&response.fields);
+                    return Poll::Ready(match line.upgrade.is_some_and(taken) {
+                        true => Ok(response),
+                        // Nobody asked for that (RFC 9110 section 15.2.2).
+                        false => Err(Broken::Sink(Fault::NotAsked)),
+                    });
                 }
                 // The proxy has answered the caller's expectation itself.
                 StatusCode::CONTINUE => {}
@@ -114,15 +133,33 @@ impl Sending {
         }
     }
 
-    fn reply(self, response: Response, mut home: Home) -> Reply {
-        home.persists = response.persists;
+    /// HTTP has ended.
+    fn switched(self, response: Response) -> Option<Reply> {
+        let protocol = response.fields.get(header::UPGRADE).cloned();
+        drop(self.upload);
+        let tunnel = Connection::into_tunnel(self.connection)?;
+        Some(Reply {
+            status: response.status,
+            fields: response.fields,
+            body: Incoming::Onward(Box::new(Onward::to(tunnel, protocol))),
+            upload: None,
+            lease: None,
+        })
+    }
+
+    fn reply(self, response: Response, mut home: Option<Home>) -> Reply {
+        if let Some(home) = &mut home {
+            home.persists = response.persists;
+        }
         let upload = (!self.upload.is_done()).then_some(self.upload);
         let body = match response.framing {
             Framing::Empty | Framing::Length(0) => {
-                home.take_back(&self.connection);
+                if let Some(home) = home {
+                    home.take_back(&self.connection);
+                }
                 Incoming::Empty
             }
-            _ => Incoming::Http1(Http1Body::new(self.connection, Some(home))),
+            _ => Incoming::Http1(Http1Body::new(self.connection, home)),
         };
         Reply {
             status: response.status,

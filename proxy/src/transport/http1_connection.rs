@@ -18,6 +18,7 @@ use super::application::Home;
 use super::body::Frame;
 use super::fault::Fault;
 use super::io::{Io, poll_receive};
+use super::tunnel::Tunnel;
 use crate::http1::{
     BodyReader, BodyWriter, Connection as Persistence, Framing, HeadReader, Limits, Piece, Request,
     RequestLine, Response, WriteQueue, write_informational, write_request_head,
@@ -107,7 +108,12 @@ impl Connection {
     ) -> Poll<Result<Response, Fault>> {
         loop {
             if let Some(response) = self.heads.response(&mut self.received, method)? {
-                self.reading = BodyReader::new(response.framing, &self.limits);
+                let framing = match response.framing {
+                    // What follows is no body of this message.
+                    Framing::Tunnel => Framing::Empty,
+                    framing => framing,
+                };
+                self.reading = BodyReader::new(framing, &self.limits);
                 return Poll::Ready(Ok(response));
             }
             if ready!(self.poll_more(context))? == 0 {
@@ -134,6 +140,15 @@ impl Connection {
     /// Whether nothing went wrong on it.
     pub(crate) fn is_whole(&self) -> bool {
         !self.broken
+    }
+
+    /// What goes on over it once HTTP has ended on it; none if it was in the middle of a message,
+    /// or if somebody else still holds it.
+    pub(crate) fn into_tunnel(connection: Shared) -> Option<Tunnel> {
+        let connection = Rc::into_inner(connection)?.into_inner();
+        let rests = connection.is_whole() && connection.has_received_all();
+        let rests = rests && connection.has_sent_all();
+        rests.then(|| Tunnel::new(connection.io, connection.received))
     }
 
     /// Nothing more goes over it: what it was in the middle of cannot be ended well.
@@ -298,7 +313,7 @@ impl Connection {
     fn begin_body(&mut self, framing: Framing) {
         self.unflushed = true;
         self.writing = match framing {
-            Framing::Empty | Framing::Length(0) => None,
+            Framing::Empty | Framing::Length(0) | Framing::Tunnel => None,
             _ => Some(BodyWriter::new(framing)),
         };
     }

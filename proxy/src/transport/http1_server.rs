@@ -2,7 +2,8 @@
 //!
 //! Invariant: a request is read only after the one before it was answered and read to its end.
 //! What cannot be read in one way is answered with the rule that it breaks, and nothing after it
-//! is read.
+//! is read. Behind a request for a tunnel or another protocol no request is read, whatever the
+//! answer to it was.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -14,6 +15,7 @@ use http::{Method, StatusCode, Version};
 use tokio::time::timeout;
 
 use super::body::{Incoming, Upload};
+use super::call::Call;
 use super::deadline::Deadline;
 use super::exchange::Exchange;
 use super::fault::Fault;
@@ -21,6 +23,7 @@ use super::http_server::{Answer, Handler, Interims, Serving};
 use super::http1_connection::{Connection, Http1Body, Shared};
 use super::io::Io;
 use super::pipe::Sink;
+use super::tunnel::Onward;
 use crate::config::Limits;
 use crate::failure::Reason;
 use crate::head::REASON;
@@ -56,7 +59,7 @@ pub(super) async fn serve<H: Handler>(
                 context,
             )
         });
-        let goes_on = match request.await {
+        let after = match request.await {
             Next::Request(request) => {
                 let exchange = exchange(&connection, handler, *request, &serving, &mut deadline);
                 // On the heap, so that a connection that waits has no room for it.
@@ -64,12 +67,14 @@ pub(super) async fn serve<H: Handler>(
             }
             Next::Refused(status, why) => {
                 refuse(&connection, status, &why);
-                false
+                After::End
             }
-            Next::End => false,
+            Next::End => After::End,
         };
-        if !goes_on {
-            return close(&connection).await;
+        match after {
+            After::Request => {}
+            After::End => return close(&connection).await,
+            After::Onward(onward, call) => return go_on(connection, *onward, *call).await,
         }
     }
 }
@@ -81,6 +86,14 @@ pub(super) fn codec_limits(limits: &Limits) -> http1::Limits {
         fields: limits.headers,
         ..http1::Limits::default()
     }
+}
+
+/// What follows an exchange.
+enum After {
+    Request,
+    /// HTTP has ended, and the connection goes on.
+    Onward(Box<Onward>, Box<Call>),
+    End,
 }
 
 enum Next {
@@ -119,19 +132,23 @@ fn poll_next(
     })
 }
 
-/// Answers one request. Whether another may follow.
+/// Answers one request.
 async fn exchange<H: Handler>(
     connection: &Shared,
     handler: &H,
     request: Request,
     serving: &Serving<'_>,
     deadline: &mut Deadline,
-) -> bool {
+) -> After {
     let (method, version) = (request.method.clone(), request.version);
     let persists = request.persists;
-    let Some(answer) = answer(connection, handler, request).await else {
-        return false;
+    let Some(mut answer) = answer(connection, handler, request).await else {
+        return After::End;
     };
+    if let Incoming::Onward(onward) = answer.body {
+        answer.body = Incoming::Empty;
+        return switch(connection, answer, onward, &method, deadline).await;
+    }
     if answer.upload.is_none() {
         connection.borrow_mut().skip_received();
     }
@@ -140,7 +157,7 @@ async fn exchange<H: Handler>(
     // Nobody reads the rest of a request that was refused.
     let goes_on = goes_on && (received_all || answer.upload.is_some());
     let Some(goes_on) = write_head(connection, &answer, &method, version, goes_on) else {
-        return false;
+        return After::End;
     };
     let mut exchange = Exchange::new(answer, Sink::Http1(connection.clone()));
     deadline.start();
@@ -160,7 +177,59 @@ async fn exchange<H: Handler>(
     drop(exchange);
     let connection = connection.borrow();
     let clean = connection.is_whole() && connection.has_received_all();
-    whole && goes_on && clean && connection.has_sent_all()
+    if whole && goes_on && clean && connection.has_sent_all() {
+        After::Request
+    } else {
+        After::End
+    }
+}
+
+/// Says that HTTP ends here.
+async fn switch(
+    connection: &Shared,
+    answer: Answer,
+    onward: Box<Onward>,
+    method: &Method,
+    deadline: &mut Deadline,
+) -> After {
+    let persistence = match onward.protocol() {
+        Some(protocol) => Persistence::Upgrades(protocol.clone()),
+        None => Persistence::Persists,
+    };
+    let (status, fields) = (answer.status, &answer.fields);
+    let written = connection.borrow_mut().response_head(
+        method,
+        status,
+        fields,
+        Framing::Tunnel,
+        &persistence,
+    );
+    if written.is_err() {
+        return After::End;
+    }
+    deadline.start();
+    let sent = poll_fn(|context| {
+        let sent = connection.borrow_mut().poll_flush(context);
+        match deadline.poll(context) {
+            Poll::Ready(()) => Poll::Ready(false),
+            Poll::Pending => sent.map(|it| it.is_ok()),
+        }
+    });
+    if sent.await {
+        After::Onward(onward, Box::new(answer.call))
+    } else {
+        After::End
+    }
+}
+
+async fn go_on(connection: Shared, onward: Onward, mut call: Call) {
+    match Connection::into_tunnel(connection) {
+        Some(tunnel) => onward.run(tunnel, call).await,
+        None => call.fail(
+            Reason::CallerReset,
+            "the caller was in the middle of a message",
+        ),
+    }
 }
 
 /// What the handler says; nothing if the caller has gone away before.

@@ -37,9 +37,19 @@ pub(crate) struct Http2 {
     ended: Rc<Cell<bool>>,
 }
 
+/// What a call holds of the connection to its upstream, until it ends.
+#[derive(Debug)]
+#[expect(dead_code, reason = "held, and counted until it is dropped")]
+pub(crate) enum Lease {
+    /// A stream among others.
+    Stream(StreamPlace),
+    /// All of it.
+    Alone(OpenConnection),
+}
+
 /// Keeps a stream counted on its connection.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct StreamPlace {
     streams: Rc<Cell<usize>>,
 }
 
@@ -94,9 +104,9 @@ impl Http2 {
     /// A place for one more stream.
     pub(crate) fn lease(&self) -> Lease {
         self.streams.set(self.streams.get() + 1);
-        Lease {
+        Lease::Stream(StreamPlace {
             streams: Rc::clone(&self.streams),
-        }
+        })
     }
 
     /// Sends a request. The upload goes on beside the response.
@@ -223,7 +233,7 @@ impl Drop for Ended {
     }
 }
 
-impl Drop for Lease {
+impl Drop for StreamPlace {
     fn drop(&mut self) {
         self.streams.set(self.streams.get() - 1);
     }

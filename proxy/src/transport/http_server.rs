@@ -87,7 +87,9 @@ impl Answer {
     pub(crate) fn length(&self) -> Option<u64> {
         match &self.body {
             Incoming::Words(words) => Some(words.len() as u64),
-            Incoming::Empty => Some(content_length(&self.fields).unwrap_or(0)),
+            Incoming::Empty | Incoming::Onward(_) => {
+                Some(content_length(&self.fields).unwrap_or(0))
+            }
             Incoming::Http1(_) | Incoming::Http2(_) => content_length(&self.fields),
         }
     }

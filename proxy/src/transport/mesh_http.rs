@@ -118,6 +118,7 @@ impl MeshHttp {
             query: head.target().query(),
             authority,
             fields: head.fields(),
+            upgrade: head.upgrade(),
         };
         let request = Permitted::new(&permit, line, head.accepts_trailers());
         let stream = call.permitted(permit);

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::request::Parts;
 use mtls::Credentials;
 use runtime::Clock;
@@ -77,7 +78,8 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.caller(&stream).err();
-                this.connection(Io::Tcp(stream), refused, None).await;
+                this.connection(Io::Tcp(stream), BytesMut::new(), refused, None)
+                    .await;
             });
         }
     }
@@ -104,7 +106,8 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.unix_caller(&stream).err();
-                this.connection(Io::Unix(stream), refused, None).await;
+                this.connection(Io::Unix(stream), BytesMut::new(), refused, None)
+                    .await;
             });
         }
     }
@@ -136,14 +139,19 @@ impl Outbound {
         self.guard.check_uid(peer.uid())
     }
 
+    /// `received` was read from `io` before.
     pub(super) async fn connection(
         self: Rc<Self>,
         mut io: Io,
+        received: BytesMut,
         refused: Option<NotLocal>,
         intent: Option<Intent>,
     ) {
         let _open = self.journal.connection(Direction::Outbound);
-        let first = timeout(self.limits.header_read.duration(), detect(&mut io));
+        let first = timeout(
+            self.limits.header_read.duration(),
+            detect(&mut io, received),
+        );
         // On the heap, or a connection's task would have room for it as long as it lives.
         let Ok(Ok((wire, received))) = Box::pin(first).await else {
             return;

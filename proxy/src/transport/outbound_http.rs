@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
+use http::Method;
 use http::header::HeaderValue;
 use http::request::Parts;
 
@@ -49,6 +50,9 @@ impl Outbound {
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
         if let Some(refused) = connection.refused {
             return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
+        }
+        if parts.method == Method::CONNECT {
+            return self.tunnel(parts, upload, connection, call).await;
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let head = match checked {

@@ -9,20 +9,26 @@ use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::uri::Authority;
 use identity::SpiffeId;
 use mtls::{ClientTls, Credentials, Current, Expected, Generation, HandshakeError, Refusal};
+use policy::Protocol;
 use runtime::Clock;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::application::ONE_PROTOCOL;
 use super::body::Upload;
 use super::failure::Failure;
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen};
 use super::http_server::Interims;
-use super::http2_client::Http2;
+use super::http1_client::{self, Line};
+use super::http1_connection::Connection;
+use super::http1_server::codec_limits;
+use super::http2_client::{Http2, Lease};
 use super::http2_group::{Found, Group};
 use super::http2_head;
 use super::io::Io;
@@ -37,6 +43,7 @@ use crate::telemetry::Journal;
 use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP2: [&[u8]; 1] = [b"h2"];
+const ALPN_HTTP1: [&[u8]; 1] = [b"http/1.1"];
 
 /// A worker's pool. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -93,6 +100,10 @@ impl Peers {
         stream: &Arc<Stream>,
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
+        if head.upgrade().is_some() {
+            let sent = self.send_upgrade(target, endpoint, head, upload, stream, interims);
+            return Box::pin(sent).await;
+        }
         let mut upload = upload;
         loop {
             let found = match self.connection(target, endpoint).await {
@@ -115,6 +126,42 @@ impl Peers {
                 Err(attempt) => return Err(attempt),
             }
         }
+    }
+
+    /// Sends a request that asks for another protocol, over a connection of its own: one that
+    /// others share cannot go on with it.
+    async fn send_upgrade(
+        &self,
+        target: &Target,
+        endpoint: &Endpoint,
+        head: &RequestHead,
+        upload: Upload,
+        stream: &Stream,
+        interims: &Interims,
+    ) -> Result<Reply, Attempt> {
+        let opened = match target.protocol {
+            Protocol::Http => self.tls(&target.servers, endpoint, &ALPN_HTTP1).await,
+            _ => Err(Failure::new(Reason::UpgradeRefused, ONE_PROTOCOL)),
+        };
+        let line = opened.and_then(|tls| Ok((tls, line(head)?)));
+        let (tls, line) = match line {
+            Ok(both) => both,
+            Err(failure) => return Err(Attempt::unsent(failure, upload)),
+        };
+        if tls.alpn() != Some(b"http/1.1") {
+            let detail = format!("{endpoint} does not speak HTTP/1.1 between proxies");
+            let failure = Failure::new(Reason::TlsHandshake, detail);
+            return Err(Attempt::unsent(failure, upload));
+        }
+        let open = self.journal.connection(Direction::Outbound);
+        let io = Io::Opened(Box::new(tls));
+        let connection = Connection::new(io, BytesMut::new(), codec_limits(&self.limits));
+        let sent =
+            http1_client::send(connection, None, false, line, upload, stream, interims).await;
+        sent.map(|reply| Reply {
+            lease: Some(Lease::Alone(open)),
+            ..reply
+        })
     }
 
     /// A connection of its own for a TCP call.
@@ -246,9 +293,24 @@ impl Key {
     }
 }
 
-fn outgoing(head: &RequestHead) -> Result<http::Request<()>, Failure> {
+fn line(head: &RequestHead) -> Result<Line<'_>, Failure> {
+    Ok(Line {
+        method: head.method(),
+        path: head.target().path(),
+        query: head.target().query(),
+        authority: authority(head)?,
+        fields: head.fields(),
+        upgrade: head.upgrade(),
+    })
+}
+
+fn authority(head: &RequestHead) -> Result<&Authority, Failure> {
     let no_host = || Failure::new(Reason::BadRequest, "the request names no host");
-    let authority: &Authority = head.authority().ok_or_else(no_host)?;
+    head.authority().ok_or_else(no_host)
+}
+
+fn outgoing(head: &RequestHead) -> Result<http::Request<()>, Failure> {
+    let authority = authority(head)?;
     http2_head::request(
         head.method(),
         authority,

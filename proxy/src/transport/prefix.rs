@@ -12,24 +12,31 @@ use super::io::poll_receive;
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// Reads until it is decided, and returns what was read.
+/// Reads until it is decided, and returns what was read; `received` was read before.
 ///
 /// # Errors
 /// If the stream ends or fails before that.
-pub(crate) async fn detect(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Wire, BytesMut)> {
-    let mut received = BytesMut::new();
+pub(crate) async fn detect(
+    io: &mut (impl AsyncRead + Unpin),
+    mut received: BytesMut,
+) -> io::Result<(Wire, BytesMut)> {
     loop {
+        if let Some(wire) = wire_of(&received) {
+            return Ok((wire, received));
+        }
         let count = poll_fn(|context| poll_receive(io, context, &mut received)).await?;
         if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        let known = received.len().min(PREFACE.len());
-        if received[..known] != PREFACE[..known] {
-            return Ok((Wire::Http1, received));
-        }
-        if known == PREFACE.len() {
-            return Ok((Wire::Http2, received));
-        }
+    }
+}
+
+fn wire_of(received: &[u8]) -> Option<Wire> {
+    let known = received.len().min(PREFACE.len());
+    match received[..known] == PREFACE[..known] {
+        false => Some(Wire::Http1),
+        true if known == PREFACE.len() => Some(Wire::Http2),
+        true => None,
     }
 }
 
@@ -49,7 +56,7 @@ mod tests {
             }
         };
         let read = async {
-            let (wire, received) = detect(&mut server).await.unwrap();
+            let (wire, received) = detect(&mut server, BytesMut::new()).await.unwrap();
             let mut all = received.to_vec();
             tokio::io::AsyncReadExt::read_to_end(&mut server, &mut all)
                 .await
@@ -64,7 +71,10 @@ mod tests {
     async fn a_stream_that_ends_inside_the_preface_is_refused() {
         let mut stream: &[u8] = b"PRI * HT";
         assert_eq!(
-            detect(&mut stream).await.unwrap_err().kind(),
+            detect(&mut stream, BytesMut::new())
+                .await
+                .unwrap_err()
+                .kind(),
             io::ErrorKind::UnexpectedEof
         );
     }

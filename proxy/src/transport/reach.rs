@@ -67,7 +67,7 @@ impl Outbound {
         }
     }
 
-    async fn dial(
+    pub(super) async fn dial(
         &self,
         target: &Arc<Target>,
         call: &mut Call,

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use http::request::Parts;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -64,21 +65,22 @@ impl Outbound {
     async fn redirected(self: Rc<Self>, stream: TcpStream) {
         let state = self.router.state();
         let intent = original(&stream).and_then(|original| {
-            Intent::of(&state.addresses, original)
-                .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))
+            let intent = Intent::of(&state.addresses, original)
+                .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))?;
+            Ok((intent, original))
         });
-        let intent = match intent {
-            Ok(intent) => intent,
+        let (intent, original) = match intent {
+            Ok(both) => both,
             Err(failure) => {
                 return self.begin(NetworkProtocol::Tcp, &UNKNOWN).failed(&failure);
             }
         };
-        let caller = self.redirected_caller(&stream, intent.original());
+        let caller = self.redirected_caller(&stream, original);
         let target = state.targets.get(intent.destination());
         if target.is_some_and(|target| is_http(target.protocol)) {
             let refused = caller.err();
             return self
-                .connection(Io::Tcp(stream), refused, Some(intent))
+                .connection(Io::Tcp(stream), BytesMut::new(), refused, Some(intent))
                 .await;
         }
         let asked = Asked::Number(intent.destination().clone());
@@ -136,7 +138,10 @@ impl Inbound {
 
     async fn refuse_http(self: Rc<Self>, mut io: Io, target: ServicePort) {
         let _open = self.journal.connection(Direction::Inbound);
-        let first = timeout(self.limits.header_read.duration(), detect(&mut io));
+        let first = timeout(
+            self.limits.header_read.duration(),
+            detect(&mut io, BytesMut::new()),
+        );
         let Ok(Ok((wire, received))) = Box::pin(first).await else {
             return;
         };

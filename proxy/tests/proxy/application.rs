@@ -20,6 +20,15 @@ impl Application {
     }
 
     pub(crate) async fn answering(answer: &'static str) -> Self {
+        Self::listening(move |stream, heads| serve(stream, answer, heads)).await
+    }
+
+    async fn listening<F>(
+        serve: impl Fn(TcpStream, Arc<Mutex<Vec<String>>>) -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let heads: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -29,7 +38,7 @@ impl Application {
             let mut connections = JoinSet::new();
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                connections.spawn(serve(stream, answer, Arc::clone(&seen)));
+                connections.spawn(serve(stream, Arc::clone(&seen)));
             }
         });
         Self {
@@ -39,10 +48,42 @@ impl Application {
         }
     }
 
+    /// Answers a connection's first request with `answer`, and then gives back what it gets until
+    /// that ends.
+    pub(crate) async fn switching(answer: &'static str) -> Self {
+        Self::listening(move |stream, heads| switch(stream, answer, heads)).await
+    }
+
     /// Every request head so far, in lower case.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
+}
+
+async fn switch(mut stream: TcpStream, answer: &str, heads: Arc<Mutex<Vec<String>>>) {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|it| it == b"\r\n\r\n") {
+            break at + 4;
+        }
+        let mut buffer = [0; 4096];
+        match stream.read(&mut buffer).await {
+            Ok(count @ 1..) => bytes.extend_from_slice(&buffer[..count]),
+            _ => return,
+        }
+    };
+    let early = bytes.split_off(end);
+    let head = String::from_utf8_lossy(&bytes).to_lowercase();
+    heads.lock().unwrap().push(head);
+    let (mut read, mut write) = stream.split();
+    let echo = async {
+        write.write_all(answer.as_bytes()).await?;
+        write.write_all(&early).await?;
+        tokio::io::copy(&mut read, &mut write).await?;
+        write.shutdown().await
+    };
+    // The proxy may cut it.
+    drop(echo.await);
 }
 
 async fn serve(mut stream: TcpStream, answer: &str, heads: Arc<Mutex<Vec<String>>>) {

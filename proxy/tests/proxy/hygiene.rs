@@ -147,23 +147,6 @@ async fn two_framings_never_become_two_requests() {
 }
 
 #[tokio::test]
-async fn upgrades_and_connect_are_refused() {
-    let (_mesh, application, _orders, checkout) = pair().await;
-    for text in [
-        "GET /v1/a HTTP/1.1\r\nhost: orders.shop.mesh.internal\r\nconnection: upgrade\r\n\
-         upgrade: websocket\r\n\r\n",
-        "CONNECT orders.shop.mesh.internal:80 HTTP/1.1\r\nhost: orders.shop.mesh.internal\r\n\r\n",
-    ] {
-        let mut wire = Wire::connect(checkout.outbound()).await;
-        wire.send(text).await;
-        let answer = wire.answer().await;
-        let reason = answer.field("countersign-reason");
-        assert_eq!((answer.status, reason), (501, Some("upgrade-refused")));
-    }
-    assert!(application.heads().is_empty());
-}
-
-#[tokio::test]
 async fn an_offer_of_h2c_and_hop_by_hop_fields_end_at_the_proxy() {
     let (_mesh, application, _orders, checkout) = pair().await;
     let mut wire = Wire::connect(checkout.outbound()).await;

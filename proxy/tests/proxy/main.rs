@@ -18,4 +18,6 @@ mod live;
 mod mesh;
 mod policies;
 mod tcp;
+mod tunnels;
+mod upgrades;
 mod wire;

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::mesh::{DEADLINE, Mesh, Sidecar};
 
-fn database(from: &str) -> String {
+pub(crate) fn database(from: &str) -> String {
     format!(
         "
 apiVersion: countersign.dev/v1
@@ -28,7 +28,7 @@ spec:
     )
 }
 
-async fn echo() -> (std::net::SocketAddr, JoinSet<()>) {
+pub(crate) async fn echo() -> (std::net::SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
@@ -46,7 +46,7 @@ async fn echo() -> (std::net::SocketAddr, JoinSet<()>) {
     (address, tasks)
 }
 
-async fn pair(mesh: &Mesh, application: std::net::SocketAddr) -> (Sidecar, Sidecar) {
+pub(crate) async fn pair(mesh: &Mesh, application: std::net::SocketAddr) -> (Sidecar, Sidecar) {
     mesh.serves("data/db", "data/db:pg", application);
     let db = mesh.sidecar("data/db").await;
     let orders = mesh.sidecar_reaching("shop/orders", "data/db:pg").await;

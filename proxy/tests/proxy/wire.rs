@@ -90,6 +90,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         }
     }
 
+    /// The next bytes, whatever they are.
+    pub(crate) async fn take(&mut self, count: usize) -> Vec<u8> {
+        self.at_least(count).await;
+        self.bytes.drain(..count).collect()
+    }
+
+    /// Says nothing more.
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     async fn more(&mut self) -> bool {
         let mut buffer = [0; 4096];
         let read = timeout(DEADLINE, self.stream.read(&mut buffer)).await;
