@@ -29,3 +29,4 @@ mod smoke;
 mod smuggling;
 mod takeover;
 mod tcp;
+mod websockets;

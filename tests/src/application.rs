@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::SinkExt;
 use http::{Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
@@ -115,6 +116,23 @@ impl Application {
             let mut buffer = vec![0; 4096];
             while let Ok(count @ 1..) = socket.read(&mut buffer).await {
                 if socket.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Speaks WebSocket (RFC 6455), and gives every message back.
+    pub async fn websocket() -> Self {
+        Self::serve(|socket, tally| async move {
+            // A caller that goes away is what some tests are about.
+            let Ok(mut socket) = tokio_tungstenite::accept_async(socket).await else {
+                return;
+            };
+            tally.requests.fetch_add(1, Ordering::Relaxed);
+            while let Some(Ok(message)) = socket.next().await {
+                if !message.is_close() && socket.send(message).await.is_err() {
                     return;
                 }
             }
