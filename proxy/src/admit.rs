@@ -14,6 +14,7 @@ use policy::{
 };
 use runtime::Clock;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 
 use crate::failure::Reason;
 use crate::head::{self, RequestHead, RequestTarget};
@@ -112,6 +113,7 @@ impl Gate {
         &self,
         peer: &Peer,
         target: &Arc<ServicePort>,
+        now: Instant,
     ) -> Result<Permit, Denied> {
         self.judge(
             peer,
@@ -121,6 +123,7 @@ impl Gate {
                 request: JudgedRequest::Connection,
             },
             JudgedPath(Arc::new(RequestPath::Asterisk)),
+            now,
         )
     }
 
@@ -133,6 +136,7 @@ impl Gate {
         peer: &Peer,
         target: &Arc<ServicePort>,
         head: &Arc<RequestHead>,
+        now: Instant,
     ) -> Result<Permit, Denied> {
         let path = judged_path(head.target())?;
         self.judge(
@@ -146,10 +150,17 @@ impl Gate {
                 },
             },
             path,
+            now,
         )
     }
 
-    fn judge(&self, peer: &Peer, inputs: Inputs, path: JudgedPath) -> Result<Permit, Denied> {
+    fn judge(
+        &self,
+        peer: &Peer,
+        inputs: Inputs,
+        path: JudgedPath,
+        now: Instant,
+    ) -> Result<Permit, Denied> {
         self.live_peer(peer)?;
         let mut inputs = inputs;
         loop {
@@ -160,7 +171,7 @@ impl Gate {
                 inputs,
                 not_after: peer.not_after,
             };
-            match self.live.enter(state.version, judged) {
+            match self.live.enter(state.version, judged, now) {
                 Ok(ticket) => {
                     return Ok(Permit {
                         ticket,
@@ -269,7 +280,7 @@ pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) ->
 fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
     match target {
         RequestTarget::Asterisk => Ok(JudgedPath(Arc::new(RequestPath::Asterisk))),
-        RequestTarget::Path { path, .. } => CanonicalPath::parse(path)
+        RequestTarget::Path(path) => CanonicalPath::parse(path.path())
             .map(|path| JudgedPath(Arc::new(RequestPath::Canonical(path))))
             .map_err(|ambiguous| Denied {
                 reason: Reason::PathAmbiguous,

@@ -5,7 +5,7 @@
 //! a proxy may set. What cannot be read in exactly one way is refused, never repaired.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{Method, Uri, Version};
 
 use crate::failure::Reason;
@@ -43,7 +43,7 @@ pub(crate) enum RequestTarget {
     /// `OPTIONS *` (RFC 9112 §3.2.4).
     Asterisk,
     /// The raw path, and the query without its question mark.
-    Path { path: String, query: Option<String> },
+    Path(PathAndQuery),
 }
 
 /// A head that cannot be carried.
@@ -176,14 +176,14 @@ impl RequestTarget {
     pub(crate) fn path(&self) -> &str {
         match self {
             Self::Asterisk => "*",
-            Self::Path { path, .. } => path,
+            Self::Path(path) => path.path(),
         }
     }
 
     pub(crate) fn query(&self) -> Option<&str> {
         match self {
             Self::Asterisk => None,
-            Self::Path { query, .. } => query.as_deref(),
+            Self::Path(path) => path.query(),
         }
     }
 }
@@ -322,18 +322,17 @@ fn same_authority(one: &Authority, other: &Authority) -> bool {
 }
 
 fn target(method: &Method, uri: &Uri) -> Result<RequestTarget, HeadError> {
-    match uri.path() {
+    let (Some(found), false) = (uri.path_and_query(), uri.path().is_empty()) else {
+        return Err(HeadError::NoPath);
+    };
+    match found.as_str() {
         "*" if method == Method::OPTIONS => Ok(RequestTarget::Asterisk),
         "*" => Err(HeadError::Asterisk),
-        "" if uri.authority().is_some() => Ok(RequestTarget::Path {
-            path: "/".to_owned(),
-            query: uri.query().map(str::to_owned),
-        }),
-        "" => Err(HeadError::NoPath),
-        path => Ok(RequestTarget::Path {
-            path: path.to_owned(),
-            query: uri.query().map(str::to_owned),
-        }),
+        text if text.starts_with('/') => Ok(RequestTarget::Path(found.clone())),
+        // An absolute form without a path, such as `http://host?query`.
+        text => PathAndQuery::try_from(["/", text].concat())
+            .map(RequestTarget::Path)
+            .map_err(|_| HeadError::NoPath),
     }
 }
 

@@ -123,17 +123,22 @@ impl Shard {
     ///
     /// # Errors
     /// If a newer version is in force.
-    pub(crate) fn enter(&self, version: u64, judged: Judged) -> Result<Ticket, Stale> {
+    pub(crate) fn enter(
+        &self,
+        version: u64,
+        judged: Judged,
+        now: Instant,
+    ) -> Result<Ticket, Stale> {
         let mut table = lock(&self.table);
         if version < table.version {
             return Err(Stale(Box::new(judged.inputs)));
         }
-        Ok(self.insert(&mut table, Some(judged)))
+        Ok(self.insert(&mut table, Some(judged), now))
     }
 
     /// Enters a stream that no policy here judges: a call of our own workload.
-    pub(crate) fn enter_unjudged(&self) -> Ticket {
-        self.insert(&mut lock(&self.table), None)
+    pub(crate) fn enter_unjudged(&self, now: Instant) -> Ticket {
+        self.insert(&mut lock(&self.table), None, now)
     }
 
     fn judge_again(&self, version: u64, permits: &impl Fn(&Inputs) -> bool) -> usize {
@@ -161,9 +166,9 @@ impl Shard {
         table.streams.len() - table.free.len()
     }
 
-    fn insert(&self, table: &mut Table, judged: Option<Judged>) -> Ticket {
+    fn insert(&self, table: &mut Table, judged: Option<Judged>, now: Instant) -> Ticket {
         let stream = Arc::new(Stream {
-            started: Instant::now(),
+            started: now,
             touched_ms: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -320,16 +325,26 @@ mod tests {
     fn a_stream_judged_by_an_older_version_is_not_let_in() {
         let live = Live::new(2);
         live.judge_again(7, |_| true);
-        assert!(live.shard(1).enter(6, judged("spiffe://td/a")).is_err());
+        assert!(
+            live.shard(1)
+                .enter(6, judged("spiffe://td/a"), Instant::now())
+                .is_err()
+        );
         assert_eq!(live.count(), 0);
     }
 
     #[test]
     fn what_the_new_version_denies_is_ended_and_nothing_else() {
         let live = Live::new(2);
-        let kept = live.shard(1).enter(0, judged("spiffe://td/a")).unwrap();
-        let cut = live.shard(1).enter(0, judged("spiffe://td/b")).unwrap();
-        let own = live.shard(0).enter_unjudged();
+        let kept = live
+            .shard(1)
+            .enter(0, judged("spiffe://td/a"), Instant::now())
+            .unwrap();
+        let cut = live
+            .shard(1)
+            .enter(0, judged("spiffe://td/b"), Instant::now())
+            .unwrap();
+        let own = live.shard(0).enter_unjudged(Instant::now());
 
         let ended = live.judge_again(1, |it| it.source.path() == "/a");
 
@@ -344,7 +359,10 @@ mod tests {
     #[test]
     fn an_expired_peer_goes_on_while_the_ca_is_heard() {
         let live = Live::new(2);
-        let ticket = live.shard(1).enter(0, judged("spiffe://td/a")).unwrap();
+        let ticket = live
+            .shard(1)
+            .enter(0, judged("spiffe://td/a"), Instant::now())
+            .unwrap();
         let expired = Sweep {
             now: NOT_AFTER,
             ..sweep()
@@ -372,7 +390,7 @@ mod tests {
             },
         ] {
             let live = Live::new(2);
-            let ticket = live.shard(0).enter_unjudged();
+            let ticket = live.shard(0).enter_unjudged(Instant::now());
             live.sweep(&limit);
             assert_eq!(ticket.stream().reason(), Some(Reason::Deadline));
         }
@@ -381,7 +399,7 @@ mod tests {
     #[test]
     fn a_finished_stream_leaves_the_table() {
         let live = Live::new(2);
-        drop(live.shard(0).enter_unjudged());
+        drop(live.shard(0).enter_unjudged(Instant::now()));
         assert_eq!(live.count(), 0);
     }
 
@@ -396,7 +414,7 @@ mod tests {
             let mut permitted = 0u8;
             for (step, value) in steps {
                 match step {
-                    0 => tickets.extend(live.shard(usize::from(value)).enter(version, judged(&format!("spiffe://td/w{permitted}"))).ok()),
+                    0 => tickets.extend(live.shard(usize::from(value)).enter(version, judged(&format!("spiffe://td/w{permitted}")), Instant::now()).ok()),
                     1 => {
                         version += 1;
                         permitted = value;

@@ -3,7 +3,7 @@
 //! A value is either complete or absent; nothing in it is looked up again while a call is
 //! decided, so a call never sees half of a change.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -96,18 +96,27 @@ impl States {
 
     /// Never older than what was in force when this was called.
     pub(crate) fn current(&self) -> Arc<MeshState> {
+        Arc::clone(&self.kept().state)
+    }
+
+    /// The version of [`Self::current`].
+    pub(crate) fn version(&self) -> u64 {
+        self.kept().state.version
+    }
+
+    /// For waiting until a state has something.
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MeshState>> {
+        self.receiver.clone()
+    }
+
+    fn kept(&self) -> RefMut<'_, Kept> {
         let mut kept = self.kept.borrow_mut();
         // An error means that nothing newer can come.
         if kept.receiver.has_changed().unwrap_or(true) {
             let newer = Arc::clone(&kept.receiver.borrow_and_update());
             kept.state = newer;
         }
-        Arc::clone(&kept.state)
-    }
-
-    /// For waiting until a state has something.
-    pub(crate) fn subscribe(&self) -> watch::Receiver<Arc<MeshState>> {
-        self.receiver.clone()
+        kept
     }
 }
 

@@ -10,6 +10,8 @@ use http::Method;
 use policy::PolicySnapshot;
 
 use super::{Denied, Gate, Inputs, JudgedRequest, Peer, not_ready};
+use tokio::time::Instant;
+
 use crate::failure::Reason;
 use crate::head::RequestHead;
 use crate::live::{Judged, Stale, Ticket};
@@ -53,7 +55,7 @@ impl Gate {
                 inputs,
                 not_after: peer.not_after,
             };
-            match self.live.enter(state.version, judged) {
+            match self.live.enter(state.version, judged, Instant::now()) {
                 Ok(ticket) => {
                     return Ok(CheckPermit {
                         ticket,

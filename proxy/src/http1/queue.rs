@@ -37,6 +37,11 @@ impl WriteQueue {
         self.append(bytes);
     }
 
+    /// Whether [`Buf::chunk`] is all there is.
+    pub(crate) fn is_one_chunk(&self) -> bool {
+        self.parts.is_empty()
+    }
+
     /// Where small things are written.
     pub(super) fn tail(&mut self) -> &mut BytesMut {
         &mut self.tail

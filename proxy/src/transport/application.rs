@@ -27,7 +27,7 @@ use super::http1_client::{self, Line};
 use super::http1_connection::{Connection, Shared};
 use super::http1_server::codec_limits;
 use super::http2_client::Http2;
-use super::http2_group::Group;
+use super::http2_group::{Found, Group};
 use super::http2_head;
 use super::io::Io;
 use crate::admit::{CheckPermit, Permit};
@@ -203,7 +203,7 @@ impl Applications {
             upload = attempt.upload;
             upload = upload.rewind();
         }
-        let fresh = match self.dial(address).await {
+        let fresh = match Box::pin(self.dial(address)).await {
             Ok(stream) => {
                 Connection::new(Io::Tcp(stream), BytesMut::new(), codec_limits(&self.limits))
             }
@@ -230,12 +230,7 @@ impl Applications {
         );
         let mut upload = upload;
         loop {
-            let found = group
-                .find(OffsetDateTime::UNIX_EPOCH, async || {
-                    self.open_http2(address).await
-                })
-                .await;
-            let found = match found {
+            let found = match self.http2(&group, address).await {
                 Ok(found) => found,
                 Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
@@ -254,6 +249,16 @@ impl Applications {
                 }
                 Err(attempt) => return Err(attempt),
             }
+        }
+    }
+
+    async fn http2(&self, group: &Group, address: &str) -> Result<Found, Failure> {
+        // Connections to an application never retire by time.
+        let now = OffsetDateTime::UNIX_EPOCH;
+        match group.free(now) {
+            Some(found) => Ok(found),
+            // On the heap, so that a call that finds a connection has no room for it.
+            None => Box::pin(group.find(now, async || self.open_http2(address).await)).await,
         }
     }
 
@@ -339,8 +344,7 @@ impl Permitted<'_> {
         http2_head::request(
             line.method,
             line.authority,
-            line.path,
-            line.query,
+            http2_head::path_and_query(line.path, line.query)?,
             line.fields,
             self.accepts_trailers,
         )

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,11 +19,10 @@ use super::failure::Failure;
 use super::hop::{Attempt, Reply, Seen};
 use super::http_server::Interims;
 use super::outbound::Outbound;
-use super::steering::{CalledPort, Picked};
+use super::steering::{CalledPort, Course, Picked};
 use crate::failure::Reason;
 use crate::head::{REASON, RequestHead};
 use crate::live::Stream;
-use crate::state::Target;
 use crate::traffic::balancer::{Tried, hash_of};
 use crate::traffic::hedge::Hedges;
 use crate::traffic::outcome::{self, Ending, Health};
@@ -46,8 +45,7 @@ pub(super) enum Body {
 #[derive(Debug)]
 pub(super) struct Effort<'a> {
     outbound: &'a Outbound,
-    target: &'a Arc<Target>,
-    port: Rc<CalledPort>,
+    course: &'a Course,
     tried: RefCell<Tried>,
     hash: Option<u64>,
     per_try: Option<Duration>,
@@ -61,6 +59,7 @@ pub(super) struct Effort<'a> {
 pub(super) struct Outcome {
     pub(super) result: Result<Reply, Failure>,
     pub(super) ending: Ending,
+    pub(super) ended: Instant,
     /// For another attempt.
     pub(super) body: Body,
 }
@@ -68,20 +67,19 @@ pub(super) struct Outcome {
 impl<'a> Effort<'a> {
     pub(super) fn new(
         outbound: &'a Outbound,
-        target: &'a Arc<Target>,
+        course: &'a Course,
         per_try: Option<Duration>,
         head: &'a RequestHead,
         stream: &'a Arc<Stream>,
         interims: &'a Interims,
     ) -> Self {
-        let hash = match &target.traffic.balance {
+        let hash = match &course.target.traffic.balance {
             Balance::Hash(header) => head.fields().get(header.as_str()),
             _ => None,
         };
         Self {
-            port: outbound.steering.port(target, Instant::now()),
             outbound,
-            target,
+            course,
             tried: RefCell::default(),
             hash: hash.map(|value| hash_of(value.as_bytes())),
             per_try,
@@ -91,8 +89,8 @@ impl<'a> Effort<'a> {
         }
     }
 
-    pub(super) fn port(&self) -> Rc<CalledPort> {
-        Rc::clone(&self.port)
+    pub(super) fn port(&self) -> &'a CalledPort {
+        &self.course.port
     }
 
     pub(super) fn head(&self) -> &'a RequestHead {
@@ -105,7 +103,7 @@ impl<'a> Effort<'a> {
 
     /// Whether there is an endpoint that the call has not tried.
     pub(super) fn has_others(&self) -> bool {
-        self.port.has_untried(&self.tried.borrow())
+        self.course.port.has_untried(&self.tried.borrow())
     }
 
     /// Makes an attempt, and more beside it when hedges are due; the first good answer wins.
@@ -114,22 +112,38 @@ impl<'a> Effort<'a> {
     /// If there is no endpoint.
     pub(super) async fn race(
         &self,
+        hedges: Hedges<'_>,
+        mut body: Body,
+        now: Instant,
+    ) -> Result<Outcome, Failure> {
+        if self.course.port.is_unsettled() {
+            // On the heap, so that a call whose endpoints are known has no room for it.
+            Box::pin(self.settle()).await;
+        }
+        if hedges.due().is_none() {
+            let upload = body.take();
+            return Ok(self.attempt(self.pick(now)?, upload).await.or_body(body));
+        }
+        // On the heap, so that a call without hedges has no room for them.
+        Box::pin(self.race_hedges(hedges, body, now)).await
+    }
+
+    async fn settle(&self) {
+        let most = self.outbound.limits.want.duration();
+        let steering = &self.outbound.steering;
+        steering
+            .settle(&self.course.port, &self.course.target, most)
+            .await;
+    }
+
+    async fn race_hedges(
+        &self,
         mut hedges: Hedges<'_>,
         mut body: Body,
+        now: Instant,
     ) -> Result<Outcome, Failure> {
-        if self.port.is_unsettled() {
-            let most = self.outbound.limits.want.duration();
-            self.outbound
-                .steering
-                .settle(&self.port, self.target, most)
-                .await;
-        }
-        let first = self.attempt(self.pick()?, body.take());
-        if hedges.due().is_none() {
-            return Ok(first.await.or_body(body));
-        }
         let mut racing = FuturesUnordered::new();
-        racing.push(first);
+        racing.push(self.attempt(self.pick(now)?, body.take()));
         loop {
             let due = hedges.due();
             let at = due.unwrap_or_else(Instant::now);
@@ -142,7 +156,8 @@ impl<'a> Effort<'a> {
                     }
                 }
                 () = sleep_until(at), if due.is_some() => {
-                    if hedges.begin(Instant::now()) && let Ok(picked) = self.pick() {
+                    let now = Instant::now();
+                    if hedges.begin(now) && let Ok(picked) = self.pick(now) {
                         racing.push(self.attempt(picked, body.take()));
                     }
                 }
@@ -150,39 +165,42 @@ impl<'a> Effort<'a> {
         }
     }
 
-    fn pick(&self) -> Result<Picked, Failure> {
+    fn pick(&self, now: Instant) -> Result<Picked, Failure> {
         let mut tried = self.tried.borrow_mut();
         let steering = &self.outbound.steering;
-        let picked = steering.pick(&self.port, &tried, self.hash, Instant::now())?;
+        let picked = steering.pick(&self.course.port, &tried, self.hash, now)?;
         picked.remember(&mut tried);
         Ok(picked)
     }
 
     async fn attempt(&self, picked: Picked, upload: Upload) -> Outcome {
-        let sent = self.outbound.peers.send(
-            self.target,
-            picked.endpoint(),
-            self.head,
-            upload,
-            self.stream,
-            self.interims,
-        );
-        let sent = match self.per_try {
-            Some(limit) => timeout(limit, sent).await.map_err(|_| limit),
-            None => Ok(sent.await),
+        let sent = {
+            let sent = pin!(self.outbound.peers.send(
+                &self.course.target,
+                picked.endpoint(),
+                self.head,
+                upload,
+                self.stream,
+                self.interims,
+            ));
+            match self.per_try {
+                Some(limit) => timeout(limit, sent).await.map_err(|_| limit),
+                None => Ok(sent.await),
+            }
         };
+        let ended = Instant::now();
         let outcome = match sent {
-            Ok(Ok(reply)) => Outcome::answered(reply),
-            Ok(Err(attempt)) => Outcome::failed(attempt),
-            Err(limit) => Outcome::timed_out(limit),
+            Ok(Ok(reply)) => Outcome::answered(reply, ended),
+            Ok(Err(attempt)) => Outcome::failed(attempt, ended),
+            Err(limit) => Outcome::timed_out(limit, ended),
         };
-        picked.end(outcome.ending.health(), Instant::now());
+        picked.end(outcome.ending.health(), ended);
         outcome
     }
 }
 
 impl Outcome {
-    fn answered(reply: Reply) -> Self {
+    fn answered(reply: Reply, ended: Instant) -> Self {
         let text = |name: &str| reply.fields.get(name)?.to_str().ok();
         let ending = Ending::Answered {
             status: reply.status,
@@ -193,11 +211,12 @@ impl Outcome {
         Self {
             result: Ok(reply),
             ending,
+            ended,
             body: Body::Gone,
         }
     }
 
-    fn failed(attempt: Attempt) -> Self {
+    fn failed(attempt: Attempt, ended: Instant) -> Self {
         let reason = attempt.failure.reason;
         let ending = match attempt.seen {
             Seen::Nothing => Ending::Unsent(reason),
@@ -213,15 +232,17 @@ impl Outcome {
         Self {
             result: Err(attempt.failure),
             ending,
+            ended,
             body,
         }
     }
 
-    fn timed_out(limit: Duration) -> Self {
+    fn timed_out(limit: Duration, ended: Instant) -> Self {
         let detail = format!("no answer within the Route's {limit:?} for one try");
         Self {
             result: Err(Failure::new(Reason::Deadline, detail)),
             ending: Ending::TimedOut,
+            ended,
             body: Body::Gone,
         }
     }

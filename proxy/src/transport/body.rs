@@ -3,7 +3,6 @@
 //! Invariant: an HTTP/2 stream's window opens again only for bytes that the other side has taken,
 //! so a slow reader slows its own sender and nobody else.
 
-use std::collections::VecDeque;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -50,22 +49,20 @@ pub(crate) trait Source {
 #[derive(Debug)]
 pub(crate) struct Upload {
     body: Incoming,
-    kept: Kept,
-    /// To be given again before anything else comes.
-    again: VecDeque<Bytes>,
+    /// All that was given, while all of it is kept.
+    kept: Option<Box<Kept>>,
     touched: bool,
     length: Option<u64>,
 }
 
-/// What was given of an upload.
+/// What was given of an upload, from its start.
 #[derive(Debug)]
-enum Kept {
-    /// All of it, at most `room` bytes more.
-    All {
-        pieces: Vec<Bytes>,
-        room: usize,
-    },
-    NotAll,
+struct Kept {
+    pieces: Vec<Bytes>,
+    /// How many bytes more may be kept.
+    room: usize,
+    /// The first of the pieces that the present attempt has not been given.
+    next: usize,
 }
 
 impl Incoming {
@@ -114,8 +111,7 @@ impl Upload {
     pub(crate) fn new(body: Incoming, length: Option<u64>) -> Self {
         Self {
             body,
-            kept: Kept::NotAll,
-            again: VecDeque::new(),
+            kept: None,
             touched: false,
             length,
         }
@@ -132,16 +128,17 @@ impl Upload {
     /// From here on keeps what is given, up to `most` bytes, so that it can be given again.
     pub(crate) fn keep(&mut self, most: usize) {
         if !self.touched {
-            self.kept = Kept::All {
+            self.kept = Some(Box::new(Kept {
                 pieces: Vec::new(),
                 room: most,
-            };
+                next: 0,
+            }));
         }
     }
 
     /// Whether an attempt can begin it from its start.
     pub(crate) fn can_begin(&self) -> bool {
-        !self.touched || matches!(self.kept, Kept::All { .. }) || self.is_nothing()
+        !self.touched || self.kept.is_some() || self.is_nothing()
     }
 
     /// Whether the request has no body at all.
@@ -152,8 +149,8 @@ impl Upload {
     /// Back to its start, for another attempt; of one that cannot begin again ([`Self::can_begin`])
     /// only what is left is given.
     pub(crate) fn rewind(mut self) -> Self {
-        if let Kept::All { pieces, .. } = &self.kept {
-            self.again = pieces.iter().cloned().collect();
+        if let Some(kept) = &mut self.kept {
+            kept.next = 0;
         }
         self
     }
@@ -161,28 +158,53 @@ impl Upload {
 
 impl Source for Upload {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
-        if let Some(piece) = self.again.pop_front() {
+        if let Some(piece) = self.kept.as_mut().and_then(|kept| kept.again()) {
             return Poll::Ready(Some(Ok(Frame::Data(piece))));
         }
         let frame = ready!(self.body.poll_frame(context));
-        self.touched |= frame.is_some();
-        match (&frame, &mut self.kept) {
-            (Some(Ok(Frame::Data(data))), Kept::All { pieces, room }) if data.len() <= *room => {
-                *room -= data.len();
-                pieces.push(data.clone());
-            }
-            (Some(_), kept) => *kept = Kept::NotAll,
-            (None, _) => {}
+        let Some(given) = &frame else {
+            return Poll::Ready(None);
+        };
+        self.touched = true;
+        let keeps = |kept: &mut Box<Kept>| kept.takes(given);
+        if !self.kept.as_mut().is_some_and(keeps) {
+            self.kept = None;
         }
         Poll::Ready(frame)
     }
 
     fn is_end(&self) -> bool {
-        self.again.is_empty() && self.body.is_end()
+        self.kept.as_ref().is_none_or(|kept| kept.is_given()) && self.body.is_end()
     }
 
     fn release(&mut self, bytes: usize) {
         self.body.release(bytes);
+    }
+}
+
+impl Kept {
+    /// The next piece that was given before, and not to this attempt.
+    fn again(&mut self) -> Option<Bytes> {
+        let piece = self.pieces.get(self.next)?.clone();
+        self.next += 1;
+        Some(piece)
+    }
+
+    fn is_given(&self) -> bool {
+        self.next == self.pieces.len()
+    }
+
+    /// Keeps what is given for the first time, if it can be.
+    fn takes(&mut self, given: &Result<Frame, Fault>) -> bool {
+        match given {
+            Ok(Frame::Data(data)) if data.len() <= self.room => {
+                self.room -= data.len();
+                self.pieces.push(data.clone());
+                self.next += 1;
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use policy::{DecisionId, Rule};
 use time::OffsetDateTime;
 use tokio::time::Instant;
@@ -44,6 +44,8 @@ pub(crate) struct Call {
     reason: Option<Reason>,
     detail: Option<String>,
     decision: Option<DecisionId>,
+    /// The decision in the other proxy's words; read only for a record.
+    heard: Option<HeaderValue>,
     upstream: Option<(Instant, Option<Instant>)>,
     retries: u32,
     finished: bool,
@@ -52,15 +54,16 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// A call that nobody has judged or sent anywhere yet.
+    /// A call that nobody has judged or sent anywhere yet. On the heap: it is handed on from step to
+    /// step, and is large.
     pub(crate) fn begin(
         journal: &Journal,
         direction: Direction,
         at: OffsetDateTime,
         protocol: NetworkProtocol,
         (source, target): (Arc<str>, Arc<str>),
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             journal: journal.clone(),
             direction,
             protocol,
@@ -80,11 +83,31 @@ impl Call {
             reason: None,
             detail: None,
             decision: None,
+            heard: None,
             upstream: None,
             retries: 0,
             finished: false,
             untold: false,
-        }
+        })
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn source(&self) -> &Arc<str> {
+        &self.source
+    }
+
+    /// Where calls like this one are counted.
+    pub(crate) fn series(&self) -> Series {
+        let (direction, protocol) = (self.direction, self.protocol);
+        let found = || {
+            self.journal
+                .series(direction, protocol, &self.source, &self.target)
+        };
+        self.series.clone().unwrap_or_else(found)
     }
 
     /// Where the Service that is called has been found.
@@ -135,11 +158,8 @@ impl Call {
     }
 
     /// What the proxy on the other side said.
-    pub(crate) fn heard(&mut self, words: &PeerWords) {
-        let decision = words.decision.as_ref().and_then(|it| it.to_str().ok());
-        if let Some(decision) = decision.and_then(|text| text.parse().ok()) {
-            self.decision = Some(decision);
-        }
+    pub(crate) fn heard(&mut self, words: PeerWords) {
+        self.heard = words.decision;
         if let Some(reason) = words.reason {
             self.fail(reason, "said by the other proxy");
         }
@@ -163,9 +183,8 @@ impl Call {
     }
 
     /// The first attempt to reach the upstream begins.
-    pub(crate) fn attempts(&mut self) {
-        let began = Instant::now();
-        self.upstream.get_or_insert((began, None));
+    pub(crate) fn attempts(&mut self, now: Instant) {
+        self.upstream.get_or_insert((now, None));
     }
 
     /// Counts within the limits of a port until the call ends.
@@ -177,10 +196,11 @@ impl Call {
         self.retries += 1;
     }
 
-    pub(crate) fn answered(&mut self, status: StatusCode) {
+    /// The caller is answered with this.
+    pub(crate) fn answered(&mut self, status: StatusCode, now: Instant) {
         self.status = Some(status);
         if let Some((_, answered)) = &mut self.upstream {
-            answered.get_or_insert_with(Instant::now);
+            answered.get_or_insert(now);
         }
     }
 
@@ -223,6 +243,7 @@ impl Call {
         let upstream = self
             .upstream
             .and_then(|(began, ended)| Some(ended? - began));
+        let heard = || self.heard.as_ref()?.to_str().ok()?.parse().ok();
         CallRecord {
             at: self.at,
             direction: self.direction,
@@ -236,7 +257,7 @@ impl Call {
             rule: self.rule.as_ref().map(ToString::to_string),
             reason: outcome.reason,
             detail: self.detail.take(),
-            decision_id: self.decision.take(),
+            decision_id: self.decision.take().or_else(heard),
             trace: self.trace.take_link(),
             duration: outcome.duration,
             upstream_duration: upstream,
@@ -257,14 +278,8 @@ impl Drop for Call {
             self.reason = Some(ended.unwrap_or(Reason::CallerReset));
         }
         let outcome = self.outcome();
-        let journal = &self.journal;
-        let found = || {
-            let (direction, protocol) = (self.direction, self.protocol);
-            journal.series(direction, protocol, &self.source, &self.target)
-        };
-        let series = self.series.take().unwrap_or_else(found);
-        journal.count(&series, &outcome);
-        if journal.is_observed() || self.trace.is_recorded() {
+        self.journal.count(&self.series(), &outcome);
+        if self.journal.is_observed() || self.trace.is_recorded() {
             let record = self.record(&outcome);
             self.journal.tell(record);
         }

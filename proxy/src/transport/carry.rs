@@ -18,10 +18,11 @@ use super::hop::Reply;
 use super::http_server::Interims;
 use super::outbound::Outbound;
 use super::routing;
+use super::steering::Course;
 use crate::failure::Reason;
 use crate::head::{RequestHead, RequestTarget};
 use crate::live::Stream;
-use crate::state::Target;
+use crate::service_port::ServicePort;
 use crate::traffic::hedge::Hedges;
 use crate::traffic::plan::{Plan, Rule};
 use crate::traffic::retry::{Left, Next, Retries};
@@ -30,69 +31,66 @@ use crate::traffic::rules::Asked;
 /// A call, and the way that its Route gives it.
 #[derive(Debug)]
 pub(super) struct Way {
-    pub(super) target: Arc<Target>,
-    plan: Option<Rc<Plan>>,
-    pub(super) head: RequestHead,
+    pub(super) course: Course,
+    pub(super) head: Box<RequestHead>,
 }
 
 impl Outbound {
-    /// The way of a call to `target`.
-    ///
-    /// # Errors
-    /// If its Route cannot be followed.
-    pub(super) fn way(&self, target: Arc<Target>, head: RequestHead) -> Result<Way, Failure> {
-        let plan = self.steering.plan(&target.name).map_err(|error| {
-            let detail = format!("the Route of {} cannot be followed: {error}", target.name);
-            Failure::new(Reason::NoRoute, detail)
-        })?;
-        Ok(Way { target, plan, head })
-    }
-
     /// Carries a call to its answer, or to its last failure.
     pub(super) async fn carry(
         self: &Rc<Self>,
-        way: Way,
+        way: &Way,
         upload: Upload,
         stream: &Arc<Stream>,
         call: &mut Call,
         interims: &Interims,
     ) -> Result<Reply, Failure> {
-        let Way {
-            target,
-            plan,
-            mut head,
-        } = way;
-        let rule = match &plan {
-            Some(plan) => follow(plan, &head)?,
+        let rule = match &way.course.plan {
+            Some(plan) => follow(plan, &way.head)?,
             None => None,
         };
-        let Some(rule) = rule else {
-            let effort = Effort::new(self, &target, None, &head, stream, interims);
-            return attempts(effort, None, Body::of(upload), call).await;
-        };
+        let now = call.started();
+        if let Some(rule) = rule {
+            let by_rule = self.by_rule(rule, way, upload, stream, call, interims);
+            // On the heap, so that a call without a Route has no room for it.
+            return Box::pin(by_rule).await;
+        }
+        self.steering.refresh(&way.course, now);
+        let effort = Effort::new(self, &way.course, None, &way.head, stream, interims);
+        attempts(&effort, None, Body::of(upload), call, now).await
+    }
+
+    async fn by_rule(
+        self: &Rc<Self>,
+        rule: &Rule,
+        way: &Way,
+        upload: Upload,
+        stream: &Arc<Stream>,
+        call: &mut Call,
+        interims: &Interims,
+    ) -> Result<Reply, Failure> {
+        let mut head = way.head.clone();
         head.change(&rule.headers);
         let timeout = rule.timeout;
         // A tunnel is no request that could be answered late.
         let whole = timeout.request.filter(|_| head.upgrade().is_none());
         stream.limit(whole, timeout.idle);
-        let sent = self.by_rule(rule, &target, &head, upload, stream, call, interims);
-        match timeout.request {
-            Some(limit) => {
-                let until = Instant::now() + limit;
-                timeout_at(until, sent).await.unwrap_or_else(|_| {
-                    let detail = format!("no answer within the Route's {limit:?}");
-                    Err(Failure::new(Reason::Deadline, detail))
-                })
-            }
-            None => sent.await,
-        }
+        let sent = self.try_rule(rule, &way.course, &head, upload, stream, call, interims);
+        let Some(limit) = timeout.request else {
+            return sent.await;
+        };
+        let until = Instant::now() + limit;
+        timeout_at(until, sent).await.unwrap_or_else(|_| {
+            let detail = format!("no answer within the Route's {limit:?}");
+            Err(Failure::new(Reason::Deadline, detail))
+        })
     }
 
     #[expect(clippy::too_many_arguments, reason = "each is a part of one call")]
-    async fn by_rule(
+    async fn try_rule(
         self: &Rc<Self>,
         rule: &Rule,
-        target: &Arc<Target>,
+        course: &Course,
         head: &RequestHead,
         upload: Upload,
         stream: &Arc<Stream>,
@@ -108,12 +106,7 @@ impl Outbound {
             return Err(failure.with_status(status));
         }
         let backend = self.steering.draw(|random| rule.backends.draw(random));
-        let backend = if *backend == target.name {
-            Arc::clone(target)
-        } else {
-            let asked = routing::Asked::Name(backend.clone());
-            self.router.resolve(&asked).await?
-        };
+        let backend = self.backend(course, backend).await?;
         let body = if rule.retry.is_some() || rule.hedge.is_some() || rule.mirror.is_some() {
             Body::whole(upload).await?
         } else {
@@ -125,7 +118,18 @@ impl Outbound {
             self.mirror(to.clone(), head.clone(), copy);
         }
         let effort = Effort::new(self, &backend, rule.timeout.per_try, head, stream, interims);
-        attempts(effort, Some(rule), body, call).await
+        attempts(&effort, Some(rule), body, call, Instant::now()).await
+    }
+
+    async fn backend(&self, course: &Course, backend: &ServicePort) -> Result<Course, Failure> {
+        if *backend == course.target.name {
+            self.steering.refresh(course, Instant::now());
+            return Ok(course.clone());
+        }
+        let asked = routing::Asked::Name(backend.clone());
+        let target = self.router.resolve(&asked).await?;
+        // Its own Route, if it has one, is for those who call it by its name.
+        Ok(self.steering.straight(target, Instant::now()))
     }
 }
 
@@ -133,8 +137,8 @@ impl Outbound {
 fn follow<'a>(plan: &'a Plan, head: &RequestHead) -> Result<Option<&'a Rule>, Failure> {
     let path = match head.target() {
         RequestTarget::Asterisk => None,
-        RequestTarget::Path { path, .. } => {
-            let path = policy::CanonicalPath::parse(path)
+        RequestTarget::Path(path) => {
+            let path = policy::CanonicalPath::parse(path.path())
                 .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string()))?;
             Some(path)
         }
@@ -148,31 +152,31 @@ fn follow<'a>(plan: &'a Plan, head: &RequestHead) -> Result<Option<&'a Rule>, Fa
 
 /// Attempt after attempt, as long as the outcome may be bettered.
 async fn attempts(
-    effort: Effort<'_>,
+    effort: &Effort<'_>,
     rule: Option<&Rule>,
     mut body: Body,
     call: &mut Call,
+    mut now: Instant,
 ) -> Result<Reply, Failure> {
     let port = effort.port();
     let budget = &port.callee.budget;
     let head = effort.head();
     let policy = rule.and_then(|rule| Some((rule.retry.as_ref()?, budget)));
-    let mut retries = Retries::new(
-        policy,
-        (head.method(), head.target().path()),
-        Instant::now(),
-    );
-    call.attempts();
+    let mut retries = Retries::new(policy, (head.method(), head.target().path()), now);
+    call.attempts(now);
     loop {
         let rule = rule.filter(|_| head.upgrade().is_none());
         let hedge = rule.and_then(|rule| Some((rule.hedge.as_ref()?, budget, rule.budget)));
-        let hedges = Hedges::new(hedge, head.method(), body.is_replayable(), Instant::now());
-        let outcome = effort.race(hedges, body).await?;
+        let hedges = Hedges::new(hedge, head.method(), body.is_replayable(), now);
+        let outcome = effort.race(hedges, body, now).await?;
+        if let Ok(reply) = &outcome.result {
+            call.answered(reply.status, outcome.ended);
+        }
         let left = Left {
             body: outcome.body.is_replayable(),
             others: effort.has_others(),
         };
-        let now = Instant::now();
+        now = outcome.ended;
         let next = effort.draw(|random| retries.after(&outcome.ending, left, now, random));
         match next {
             Next::Finish(_) => return outcome.result,
@@ -181,6 +185,7 @@ async fn attempts(
                 body = outcome.body;
                 if pause > Duration::ZERO {
                     sleep(pause).await;
+                    now = Instant::now();
                 }
             }
         }

@@ -14,6 +14,7 @@ use http::header::HeaderMap;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{StatusCode, header};
+use tokio::time::Instant;
 
 use super::body::{Incoming, Upload};
 use super::call::Call;
@@ -21,7 +22,6 @@ use super::failure::Failure;
 use super::http_server::{Answer, Wire};
 use super::io::Io;
 use super::outbound::Outbound;
-use super::outbound_http::Connection;
 use super::refusal::{Manner, refuse_for};
 use super::routing::Asked;
 use super::tunnel::{Onward, Tunnel};
@@ -37,10 +37,11 @@ impl Outbound {
         self: &Rc<Self>,
         parts: Parts,
         upload: Upload,
-        connection: Connection<'_>,
-        mut call: Call,
+        wire: Wire,
+        intent: Option<&Intent>,
+        mut call: Box<Call>,
     ) -> Answer {
-        let opened = match authority(&parts, &upload, connection) {
+        let opened = match authority(&parts, &upload, wire, intent) {
             Ok(authority) => self.open(&authority, &mut call).await,
             Err(failure) => Err(failure),
         };
@@ -48,7 +49,7 @@ impl Outbound {
             Ok(onward) => onward,
             Err(failure) => return refuse_for(call, &failure, Manner::Http),
         };
-        call.answered(StatusCode::OK);
+        call.answered(StatusCode::OK, Instant::now());
         Answer {
             status: StatusCode::OK,
             fields: HeaderMap::new(),
@@ -76,7 +77,7 @@ impl Outbound {
 
     async fn bytes(&self, target: &Arc<Target>, call: &mut Call) -> Result<Onward, Failure> {
         let upstream = self.dial(target, call).await?;
-        call.enter(self.live.enter_unjudged());
+        call.enter(self.live.enter_unjudged(Instant::now()));
         let upstream = Tunnel::new(Io::Opened(Box::new(upstream)), BytesMut::new());
         Ok(Onward::to(upstream, None))
     }
@@ -98,9 +99,10 @@ impl Outbound {
 fn authority(
     parts: &Parts,
     upload: &Upload,
-    connection: Connection<'_>,
+    wire: Wire,
+    intent: Option<&Intent>,
 ) -> Result<Authority, Failure> {
-    if connection.wire != Wire::Http1 || connection.intent.is_some() {
+    if wire != Wire::Http1 || intent.is_some() {
         let error = HeadError::Connect;
         return Err(Failure::new(error.reason(), error.to_string()));
     }

@@ -3,6 +3,7 @@
 //! Invariant: an exchange ends as soon as its stream is ended from outside, and both of its sides
 //! are told.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -16,10 +17,10 @@ use crate::live::Stream;
 /// Both directions of an answered call. Dropping it before its end is the caller's going away.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    upload: Option<Pipe<Upload>>,
+    upload: Option<Box<Pipe<Upload>>>,
     download: Pipe<Incoming>,
     stream: Option<Arc<Stream>>,
-    call: Call,
+    call: Box<Call>,
 }
 
 impl Exchange {
@@ -80,7 +81,7 @@ impl Exchange {
 /// Goes on with an upload while its response is on its way. Whether the upstream still wants it
 /// is for the response to say.
 fn poll_upload(
-    upload: &mut Option<Pipe<Upload>>,
+    upload: &mut Option<Box<Pipe<Upload>>>,
     context: &mut Context<'_>,
     stream: Option<&Stream>,
 ) {
@@ -98,11 +99,12 @@ fn poll_upload(
 }
 
 /// Waits for what an upstream says, unless the stream is ended first.
+///
+/// The future is pinned by the caller: moved in here, it would be held twice.
 pub(crate) async fn unless_ended<T>(
     stream: &Stream,
-    answered: impl Future<Output = T>,
+    mut answered: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Reason> {
-    let mut answered = std::pin::pin!(answered);
     std::future::poll_fn(|context| {
         if let Poll::Ready(reason) = stream.poll_ended(context) {
             return Poll::Ready(Err(reason));

@@ -31,11 +31,11 @@ use super::outbound::Outbound;
 use super::outbound_http::UNKNOWN;
 use super::refusal::{Manner, refuse_for};
 use super::routing;
+use super::steering::Course;
 use crate::failure::Reason;
 use crate::gateway::{Front, forwarded};
 use crate::head::{self, DECISION, REASON, RequestHead, RequestTarget};
 use crate::record::Direction;
-use crate::state::Target;
 use crate::traffic::rules::Asked;
 
 /// A connection is asked to leave after this, however busy: callers come back by way of DNS, and
@@ -159,29 +159,31 @@ impl Outsider {
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let mut head = match checked {
-            Ok(head) => head,
+            Ok(head) => Box::new(head),
             Err(error) => {
                 let failure = Failure::new(error.reason(), error.to_string());
                 return refuse_for(call, &failure, manner);
             }
         };
         forwarded::replace(head.fields_mut(), self.client);
-        match self.target(&head).await {
-            Ok(target) => {
+        match self.course(&head).await {
+            Ok(course) => {
+                call.leads_to(&course.target.label);
+                call.lead(head.fields_mut());
                 outbound
-                    .deliver(target, head, upload, call, manner, interims)
+                    .deliver(course, head, upload, call, manner, interims)
                     .await
             }
             Err(failure) => refuse_for(call, &failure, manner),
         }
     }
 
-    async fn target(&self, head: &RequestHead) -> Result<Arc<Target>, Failure> {
+    async fn course(&self, head: &RequestHead) -> Result<Course, Failure> {
         let host = self.host_of(head)?;
         let path = match head.target() {
             RequestTarget::Asterisk => None,
-            RequestTarget::Path { path, .. } => {
-                let path = policy::CanonicalPath::parse(path)
+            RequestTarget::Path(path) => {
+                let path = policy::CanonicalPath::parse(path.path())
                     .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string()))?;
                 Some(path)
             }
@@ -202,7 +204,8 @@ impl Outsider {
             ))
         })?;
         let asked = routing::Asked::Name(to.clone());
-        self.outbound.router.resolve(&asked).await
+        let target = self.outbound.router.resolve(&asked).await?;
+        self.outbound.steering.course(target, Instant::now())
     }
 
     /// The host that the request is for, which is the one that the handshake named: a certificate

@@ -19,7 +19,8 @@ pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     pub(crate) fields: HeaderMap,
     pub(crate) body: Incoming,
-    pub(crate) upload: Option<Pipe<Upload>>,
+    /// What is left of it: seldom anything.
+    pub(crate) upload: Option<Box<Pipe<Upload>>>,
     /// Counts the stream on its connection, where connections carry many.
     pub(crate) lease: Option<Lease>,
 }

@@ -151,7 +151,7 @@ impl Sending {
         if let Some(home) = &mut home {
             home.persists = response.persists;
         }
-        let upload = (!self.upload.is_done()).then_some(self.upload);
+        let upload = (!self.upload.is_done()).then(|| Box::new(self.upload));
         let body = match response.framing {
             Framing::Empty | Framing::Length(0) => {
                 if let Some(home) = home {

@@ -330,10 +330,15 @@ impl Connection {
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.output.has_remaining() {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = self.output.chunks_vectored(&mut slices);
-            let written =
-                ready!(Pin::new(&mut self.io).poll_write_vectored(context, &slices[..count]))?;
+            let io = Pin::new(&mut self.io);
+            let written = if self.output.is_one_chunk() {
+                // Cheaper than a vectored write of one slice.
+                ready!(io.poll_write(context, self.output.chunk()))?
+            } else {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = self.output.chunks_vectored(&mut slices);
+                ready!(io.poll_write_vectored(context, &slices[..count]))?
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -4,7 +4,6 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -113,42 +112,69 @@ impl Http2 {
     ///
     /// # Errors
     /// An [`Attempt`] that says how far it got.
-    pub(crate) async fn send(
+    pub(crate) fn send<'a>(
         mut self,
         request: Request<()>,
         upload: Upload,
-        stream: &Arc<Stream>,
-        interims: &Interims,
+        stream: &'a Stream,
+        interims: &'a Interims,
         lease: Lease,
-    ) -> Result<Reply, Attempt> {
-        let ready = poll_fn(|context| self.sender.poll_ready(context)).await;
-        let is_end = upload.is_nothing();
-        let sent = match ready {
-            Ok(()) => self.sender.send_request(request, is_end),
-            Err(error) => Err(error),
-        };
-        let (response, sink) = match sent {
-            Ok(sent) => sent,
-            Err(error) => return Err(Attempt::unsent(Fault::from(error).into_failure(), upload)),
-        };
+    ) -> impl Future<Output = Result<Reply, Attempt>> + 'a {
+        // At once, or the future would have room for the request.
+        let begun = self.begin(request, upload.is_nothing());
+        async move {
+            let begun = match begun {
+                Begun::Sent(sent) => sent,
+                Begun::Waiting(request) => self.wait(*request, upload.is_nothing()).await,
+            };
+            let (response, sink) = match begun {
+                Ok(sent) => sent,
+                Err(error) => {
+                    return Err(Attempt::unsent(Fault::from(error).into_failure(), upload));
+                }
+            };
+            let mut sending = Sending {
+                response,
+                upload: Pipe::new(upload, sink, Way::Up),
+            };
+            match poll_fn(|context| sending.poll(context, stream, interims)).await {
+                Ok(response) => Ok(sending.reply(response, lease)),
+                Err(broken) => Err(sending.attempt(broken)),
+            }
+        }
+    }
+
+    /// Begins a stream, if there is room for it now.
+    fn begin(&mut self, request: Request<()>, is_end: bool) -> Begun {
+        let mut context = Context::from_waker(Waker::noop());
+        match self.sender.poll_ready(&mut context) {
+            Poll::Ready(Ok(())) => Begun::Sent(self.open_stream(request, is_end)),
+            Poll::Ready(Err(error)) => Begun::Sent(Err(error)),
+            Poll::Pending => Begun::Waiting(Box::new(request)),
+        }
+    }
+
+    async fn wait(&mut self, request: Request<()>, is_end: bool) -> Result<Opened, h2::Error> {
+        poll_fn(|context| self.sender.poll_ready(context)).await?;
+        self.open_stream(request, is_end)
+    }
+
+    fn open_stream(&mut self, request: Request<()>, is_end: bool) -> Result<Opened, h2::Error> {
+        let (response, stream) = self.sender.send_request(request, is_end)?;
         let sink = if is_end {
             Sink::Done
         } else {
-            Sink::Http2(sink)
+            Sink::Http2(stream)
         };
-        let mut sending = Sending {
-            response,
-            upload: Pipe::new(upload, sink, Way::Up),
-        };
-        match poll_fn(|context| sending.poll(context, stream, interims)).await {
-            Ok(response) => Ok(sending.reply(response, lease)),
-            Err(Broken::Source(fault)) => {
-                sending.upload.break_off(h2::Reason::CANCEL);
-                Err(Attempt::by_caller(&fault, sending.upload.into_source()))
-            }
-            Err(Broken::Sink(fault)) => Err(Attempt::broken(fault, sending.upload.into_source())),
-        }
+        Ok((response, sink))
     }
+}
+
+type Opened = (ResponseFuture, Sink);
+
+enum Begun {
+    Sent(Result<Opened, h2::Error>),
+    Waiting(Box<Request<()>>),
 }
 
 struct Sending {
@@ -182,8 +208,18 @@ impl Sending {
             status: head.status,
             fields: head.headers,
             body: Incoming::http2(body),
-            upload: (!self.upload.is_done()).then_some(self.upload),
+            upload: (!self.upload.is_done()).then(|| Box::new(self.upload)),
             lease: Some(lease),
+        }
+    }
+
+    fn attempt(mut self, broken: Broken) -> Attempt {
+        match broken {
+            Broken::Source(fault) => {
+                self.upload.break_off(h2::Reason::CANCEL);
+                Attempt::by_caller(&fault, self.upload.into_source())
+            }
+            Broken::Sink(fault) => Attempt::broken(fault, self.upload.into_source()),
         }
     }
 }

@@ -80,7 +80,8 @@ impl Group {
         !connections.is_empty()
     }
 
-    fn free(&self, now: OffsetDateTime) -> Option<Found> {
+    /// A connection that is open, with room for a stream.
+    pub(crate) fn free(&self, now: OffsetDateTime) -> Option<Found> {
         let mut connections = self.connections.borrow_mut();
         let mut ended = false;
         let mut free = connections.iter_mut().filter_map(|it| {

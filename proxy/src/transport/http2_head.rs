@@ -12,8 +12,7 @@ use crate::failure::Reason;
 pub(crate) fn request(
     method: &Method,
     authority: &Authority,
-    path: &str,
-    query: Option<&str>,
+    path: PathAndQuery,
     fields: &HeaderMap,
     accepts_trailers: bool,
 ) -> Result<Request<()>, Failure> {
@@ -21,7 +20,7 @@ pub(crate) fn request(
     // What HTTP/2 makes its pseudo-header fields from.
     parts.scheme = Some(Scheme::HTTP);
     parts.authority = Some(authority.clone());
-    parts.path_and_query = Some(path_and_query(path, query)?);
+    parts.path_and_query = Some(path);
     let mut request = Request::new(());
     *request.version_mut() = Version::HTTP_2;
     *request.method_mut() = method.clone();
@@ -34,7 +33,11 @@ pub(crate) fn request(
     Ok(request)
 }
 
-fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
+/// The target of a request whose path was judged.
+///
+/// # Errors
+/// If the path is none of HTTP's.
+pub(crate) fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
     let text = match query {
         Some(query) => [path, "?", query].concat(),
         None => path.to_owned(),

@@ -38,7 +38,12 @@ impl Wire {
 /// Answers the requests of a connection.
 pub(crate) trait Handler: 'static {
     /// Whoever drops the future has lost the caller.
-    async fn handle(&self, head: Parts, upload: Upload, interims: &Interims) -> Answer;
+    fn handle(
+        &self,
+        head: Parts,
+        upload: Upload,
+        interims: &Interims,
+    ) -> impl Future<Output = Answer>;
 }
 
 /// What a caller is answered. Its call ends when the last byte has been passed on.
@@ -48,8 +53,8 @@ pub(crate) struct Answer {
     pub(crate) fields: HeaderMap,
     pub(crate) body: Incoming,
     /// What is still on its way to the upstream.
-    pub(crate) upload: Option<Pipe<Upload>>,
-    pub(crate) call: Call,
+    pub(crate) upload: Option<Box<Pipe<Upload>>>,
+    pub(crate) call: Box<Call>,
 }
 
 /// Informational responses on their way to the caller, before the final one.

@@ -164,7 +164,7 @@ impl Inbound {
         let now = self.clock.now();
         let tcp = NetworkProtocol::Tcp;
         let mut call = Call::begin(&self.journal, Direction::Inbound, now, tcp, ends);
-        let permit = match self.gate.connection(peer, target) {
+        let permit = match self.gate.connection(peer, target, call.started()) {
             Ok(permit) => permit,
             Err(denied) => return call.denied(&denied),
         };

@@ -1,11 +1,13 @@
 //! Requests from other proxies: each judged by itself, then passed to the application.
 
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::uri::Authority;
+use tokio::time::Instant;
 
 use super::application::Permitted;
 use super::body::Upload;
@@ -23,7 +25,9 @@ use crate::failure::Reason;
 use crate::head::{self, DECISION, HEALTH, IDENTITY, RequestHead};
 use crate::record::Direction;
 use crate::service_port::ServicePort;
+use crate::state::{MeshState, Served};
 use crate::telemetry::Series;
+use crate::traffic::callers::Entry;
 
 mod check;
 
@@ -42,6 +46,22 @@ pub(crate) struct MeshHttp {
     /// Who calls whom on this connection, as records have it.
     ends: (Arc<str>, Arc<str>),
     series: Series,
+}
+
+/// A request that may be passed on.
+struct Judged {
+    call: Box<Call>,
+    head: Arc<RequestHead>,
+    permit: Permit,
+    manner: Manner,
+}
+
+/// What a request came to.
+enum Begun {
+    Call(Judged),
+    /// It asks only whether the application works.
+    Check(Box<Parts>),
+    Refused(Box<Answer>),
 }
 
 impl MeshHttp {
@@ -71,7 +91,7 @@ impl MeshHttp {
         }
     }
 
-    fn begin(&self) -> Call {
+    fn begin(&self) -> Box<Call> {
         let inbound = &self.inbound;
         let mut call = Call::begin(
             &inbound.journal,
@@ -84,33 +104,52 @@ impl MeshHttp {
         call
     }
 
-    async fn pass_on(
-        &self,
-        head: &RequestHead,
-        upload: Upload,
-        permit: Permit,
-        mut call: Call,
-        manner: Manner,
-        interims: &Interims,
-    ) -> Answer {
-        let state = self.inbound.gate.state();
-        let Some(served) = state.served.get(&*self.target) else {
-            let detail = "this workload no longer serves the port";
-            return refuse(call, Reason::NoRoute, detail, manner);
+    /// Reads a request and judges it.
+    fn judge(&self, parts: Parts) -> Result<Judged, Box<Answer>> {
+        let manner = Manner::of(head::is_grpc(&parts.headers));
+        let mut call = self.begin();
+        call.asks(&parts.method, parts.uri.path(), &parts.headers);
+        let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
+        let mut head = match checked {
+            Ok(head) => head,
+            Err(error) => {
+                let detail = error.to_string();
+                return Err(refuse(call, error.reason(), &detail, manner).into());
+            }
         };
-        let Some(authority) = head.authority().or(self.own_name.as_ref()) else {
-            return refuse(
+        // What the application gets: the proven identity.
+        head.set(IDENTITY, self.peer.identity().clone());
+        call.lead(head.fields_mut());
+        if self.wire == Wire::Http2 {
+            head.join_cookies();
+        }
+        let head = Arc::new(head);
+        let gate = &self.inbound.gate;
+        match gate.request(&self.peer, &self.target, &head, call.started()) {
+            Ok(permit) => Ok(Judged {
                 call,
-                Reason::BadRequest,
-                "the request names no host",
+                head,
+                permit,
                 manner,
-            );
+            }),
+            Err(denied) => {
+                call.denied(&denied);
+                Err(refuse(call, denied.reason, &denied.detail, manner).into())
+            }
+        }
+    }
+
+    async fn pass_on(&self, judged: Judged, upload: Upload, interims: &Interims) -> Answer {
+        let (mut call, head, permit) = (judged.call, judged.head, judged.permit);
+        let state = self.inbound.gate.state();
+        let admitted = self.admit(&state, &head);
+        let (served, authority) = match admitted {
+            Ok((served, authority, entry)) => {
+                call.holds(entry);
+                (served, authority)
+            }
+            Err(failure) => return refuse_for(call, &failure, judged.manner),
         };
-        let entry = match self.limits.enter(&served.traffic) {
-            Ok(entry) => entry,
-            Err(failure) => return refuse_for(call, &failure, manner),
-        };
-        call.holds(entry);
         let path = permit.path().clone();
         let line = Line {
             method: head.method(),
@@ -121,58 +160,64 @@ impl MeshHttp {
             upgrade: head.upgrade(),
         };
         let request = Permitted::new(&permit, line, head.accepts_trailers());
+        call.attempts(call.started());
         let stream = call.permitted(permit);
-        call.attempts();
-        let applications = &self.inbound.applications;
-        let sent = applications.send(served, &request, upload, &stream, interims);
-        let answered = match unless_ended(&stream, sent).await {
-            Ok(sent) => sent.map_err(|attempt| attempt.failure),
-            Err(reason) => Err(Failure::new(
-                reason,
-                "ended before the application answered",
-            )),
+        let answered = {
+            let applications = &self.inbound.applications;
+            let sent = pin!(applications.send(served, &request, upload, &stream, interims));
+            unless_ended(&stream, sent).await
         };
-        match answered {
-            Ok(reply) => answer(reply, call),
-            Err(failure) => refuse(call, failure.reason, &failure.detail, manner),
-        }
+        let failure = match answered {
+            Ok(Ok(reply)) => return answer(reply, call),
+            Ok(Err(attempt)) => attempt.failure,
+            Err(reason) => Failure::new(reason, "ended before the application answered"),
+        };
+        refuse(call, failure.reason, &failure.detail, judged.manner)
+    }
+
+    /// What a permitted request needs beside its permit: that the port is served, a host, and room
+    /// within the port's limits.
+    fn admit<'a>(
+        &'a self,
+        state: &'a MeshState,
+        head: &'a RequestHead,
+    ) -> Result<(&'a Served, &'a Authority, Option<Entry>), Failure> {
+        let served = state.served.get(&*self.target).ok_or_else(|| {
+            Failure::new(Reason::NoRoute, "this workload no longer serves the port")
+        })?;
+        let authority = head.authority().or(self.own_name.as_ref());
+        let authority = authority
+            .ok_or_else(|| Failure::new(Reason::BadRequest, "the request names no host"))?;
+        let entry = self.limits.enter(&served.traffic)?;
+        Ok((served, authority, entry))
     }
 }
 
 impl Handler for MeshHttp {
-    async fn handle(&self, parts: Parts, upload: Upload, interims: &Interims) -> Answer {
-        let manner = Manner::of(head::is_grpc(&parts.headers));
-        let mut call = self.begin();
-        if parts.headers.contains_key(HEALTH) {
-            return Box::pin(self.check(parts, upload, call)).await;
-        }
-        call.asks(&parts.method, parts.uri.path(), &parts.headers);
-        let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
-        let mut head = match checked {
-            Ok(head) => head,
-            Err(error) => return refuse(call, error.reason(), &error.to_string(), manner),
+    fn handle(
+        &self,
+        parts: Parts,
+        upload: Upload,
+        interims: &Interims,
+    ) -> impl Future<Output = Answer> {
+        // At once, or the future would have room for the head as it came.
+        let begun = if parts.headers.contains_key(HEALTH) {
+            Begun::Check(Box::new(parts))
+        } else {
+            self.judge(parts).map_or_else(Begun::Refused, Begun::Call)
         };
-        // What the application gets: the proven identity.
-        head.set(IDENTITY, self.peer.identity().clone());
-        call.lead(head.fields_mut());
-        if self.wire == Wire::Http2 {
-            head.join_cookies();
-        }
-        let head = Arc::new(head);
-        let permit = match self.inbound.gate.request(&self.peer, &self.target, &head) {
-            Ok(permit) => permit,
-            Err(denied) => {
-                call.denied(&denied);
-                return refuse(call, denied.reason, &denied.detail, manner);
+        async move {
+            match begun {
+                Begun::Call(judged) => self.pass_on(judged, upload, interims).await,
+                Begun::Check(parts) => Box::pin(self.check(*parts, upload)).await,
+                Begun::Refused(answer) => *answer,
             }
-        };
-        self.pass_on(&head, upload, permit, call, manner, interims)
-            .await
+        }
     }
 }
 
-fn answer(reply: Reply, mut call: Call) -> Answer {
-    call.answered(reply.status);
+fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
+    call.answered(reply.status, Instant::now());
     call.hold(reply.lease);
     let mut fields = reply.fields;
     // What an application says in the proxy's name is not believed.

@@ -48,11 +48,12 @@ impl Outbound {
             Ok(target) => target,
             Err(failure) => return tracing::debug!(%to, detail = failure.detail, "no mirror"),
         };
-        let ticket = self.live.enter_unjudged();
+        let ticket = self.live.enter_unjudged(Instant::now());
         let interims = Interims::default();
-        let effort = Effort::new(self, &target, None, head, ticket.stream(), &interims);
+        let course = self.steering.straight(target, Instant::now());
+        let effort = Effort::new(self, &course, None, head, ticket.stream(), &interims);
         let hedges = Hedges::new(None, head.method(), false, Instant::now());
-        let Ok(outcome) = effort.race(hedges, body).await else {
+        let Ok(outcome) = effort.race(hedges, body, Instant::now()).await else {
             return;
         };
         let Ok(mut reply) = outcome.result else {

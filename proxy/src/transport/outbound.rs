@@ -9,19 +9,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::request::Parts;
 use mtls::Credentials;
 use runtime::Clock;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::body::Upload;
 use super::call::Call;
-use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
+use super::http_server::{Serving, serve};
 use super::io::Io;
 use super::mesh::{ACCEPT_PAUSE, accept};
-use super::outbound_http::Connection;
+use super::outbound_http::LocalHttp;
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
@@ -51,17 +49,6 @@ pub(crate) struct Outbound {
     pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
-}
-
-/// The requests of one local connection.
-#[derive(Debug)]
-struct LocalHttp {
-    outbound: Rc<Outbound>,
-    wire: Wire,
-    /// Why nobody may call over this connection, if so.
-    refused: Option<NotLocal>,
-    /// What the connection is for, where the kernel said it.
-    intent: Option<Intent>,
 }
 
 impl Outbound {
@@ -122,7 +109,7 @@ impl Outbound {
     }
 
     /// A call that begins now, in the name of our workload.
-    pub(crate) fn begin(&self, protocol: NetworkProtocol, target: &Arc<str>) -> Call {
+    pub(crate) fn begin(&self, protocol: NetworkProtocol, target: &Arc<str>) -> Box<Call> {
         let ends = (self.source(), Arc::clone(target));
         let now = self.clock.now();
         Call::begin(&self.journal, Direction::Outbound, now, protocol, ends)
@@ -156,30 +143,12 @@ impl Outbound {
         let Ok(Ok((wire, received))) = Box::pin(first).await else {
             return;
         };
-        let handler = Rc::new(LocalHttp {
-            outbound: Rc::clone(&self),
-            wire,
-            refused,
-            intent,
-        });
+        let handler = Rc::new(LocalHttp::new(Rc::clone(&self), wire, refused, intent));
         let serving = Serving {
             limits: &self.limits,
             tasks: &self.tasks,
             leave: self.connections.enter(None, None),
         };
         serve(io, received, wire, handler, serving).await;
-    }
-}
-
-impl Handler for LocalHttp {
-    async fn handle(&self, head: Parts, upload: Upload, interims: &Interims) -> Answer {
-        let connection = Connection {
-            wire: self.wire,
-            refused: self.refused.as_ref(),
-            intent: self.intent.as_ref(),
-        };
-        self.outbound
-            .handle(head, upload, connection, interims)
-            .await
     }
 }

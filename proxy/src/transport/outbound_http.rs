@@ -1,107 +1,176 @@
 //! Requests of our workload: to a Service by its Host, on the way that its Route gives them, to a
 //! proven server.
 
+use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 
 use http::Method;
 use http::header::HeaderValue;
 use http::request::Parts;
+use http::uri::Authority;
+use tokio::time::Instant;
 
 use super::body::Upload;
 use super::call::Call;
+use super::carry::Way;
 use super::exchange::unless_ended;
 use super::failure::Failure;
 use super::hop::Reply;
-use super::http_server::{Answer, Interims, Wire};
+use super::http_server::{Answer, Handler, Interims, Wire};
 use super::outbound::Outbound;
 use super::refusal::{Manner, refuse, refuse_for};
 use super::routing::Asked;
+use super::steering::Course;
 use crate::failure::Reason;
 use crate::guard::caller::NotLocal;
 use crate::head::{self, DECISION, REASON, RequestHead};
 use crate::route::Destination;
 use crate::state::{Target, is_http};
+use crate::telemetry::Series;
 use crate::transparent::Intent;
 
 /// The target of a call that names no Service.
 pub(super) static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
 
-/// What is known of a connection before its requests.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Connection<'a> {
-    pub(super) wire: Wire,
-    /// Why nobody may call over it, if so.
-    pub(super) refused: Option<&'a NotLocal>,
-    /// What it is for, where the kernel said it.
-    pub(super) intent: Option<&'a Intent>,
+/// The requests of one local connection.
+#[derive(Debug)]
+pub(super) struct LocalHttp {
+    outbound: Rc<Outbound>,
+    wire: Wire,
+    /// Why nobody may call over this connection, if so.
+    refused: Option<NotLocal>,
+    /// What the connection is for, where the kernel said it.
+    intent: Option<Intent>,
+    last: RefCell<Option<Known>>,
 }
 
-impl Outbound {
-    pub(super) async fn handle(
-        self: &Rc<Self>,
-        parts: Parts,
-        upload: Upload,
-        connection: Connection<'_>,
-        interims: &Interims,
-    ) -> Answer {
+/// Where the last request of a connection led. Most connections call one Service, and finding it
+/// costs more than comparing a Host.
+#[derive(Debug)]
+struct Known {
+    authority: Option<Authority>,
+    source: Arc<str>,
+    /// Of the configuration that said so.
+    version: u64,
+    course: Course,
+    series: Series,
+}
+
+/// What a request came to.
+enum Begun {
+    Request(Request),
+    Tunnel(Box<Parts>, Box<Call>),
+    Refused(Box<Answer>),
+}
+
+/// A request that was read well, before anybody is asked where it leads.
+struct Request {
+    call: Box<Call>,
+    head: Box<RequestHead>,
+    course: Option<Course>,
+    manner: Manner,
+}
+
+impl LocalHttp {
+    pub(super) fn new(
+        outbound: Rc<Outbound>,
+        wire: Wire,
+        refused: Option<NotLocal>,
+        intent: Option<Intent>,
+    ) -> Self {
+        Self {
+            outbound,
+            wire,
+            refused,
+            intent,
+            last: RefCell::default(),
+        }
+    }
+
+    fn begin(&self, parts: Parts) -> Begun {
         let manner = Manner::of(head::is_grpc(&parts.headers));
-        let mut call = self.begin(connection.wire.protocol(), &UNKNOWN);
+        let mut call = self.outbound.begin(self.wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
-        if let Some(refused) = connection.refused {
-            return refuse(call, Reason::CallerNotLocal, &refused.to_string(), manner);
+        if let Some(refused) = &self.refused {
+            let detail = refused.to_string();
+            return Begun::Refused(refuse(call, Reason::CallerNotLocal, &detail, manner).into());
         }
         if parts.method == Method::CONNECT {
-            return self.tunnel(parts, upload, connection, call).await;
+            return Begun::Tunnel(Box::new(parts), call);
         }
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
-        let head = match checked {
-            Ok(head) => head,
-            Err(error) => return refuse(call, error.reason(), &error.to_string(), manner),
+        let mut head = match checked {
+            Ok(head) => Box::new(head),
+            Err(error) => {
+                let detail = error.to_string();
+                return Begun::Refused(refuse(call, error.reason(), &detail, manner).into());
+            }
         };
-        let target = match self.target(&head, connection.intent).await {
-            Ok(target) => target,
-            Err(failure) => return refuse(call, failure.reason, &failure.detail, manner),
+        call.lead(head.fields_mut());
+        let course = self.known(&head, &mut call);
+        Begun::Request(Request {
+            call,
+            head,
+            course,
+            manner,
+        })
+    }
+
+    async fn go_on(&self, begun: Request, upload: Upload, interims: &Interims) -> Answer {
+        let (mut call, head, manner) = (begun.call, begun.head, begun.manner);
+        let course = match begun.course {
+            Some(course) => course,
+            // On the heap, so that a call that waits for nothing has no room for it.
+            None => match Box::pin(self.find(&head, &mut call)).await {
+                Ok(course) => course,
+                Err(failure) => return refuse_for(call, &failure, manner),
+            },
         };
-        self.deliver(target, head, upload, call, manner, interims)
+        let outbound = &self.outbound;
+        outbound
+            .deliver(course, head, upload, call, manner, interims)
             .await
     }
 
-    /// Carries a request that may be made to its target, and answers it.
-    pub(super) async fn deliver(
-        self: &Rc<Self>,
-        target: Arc<Target>,
-        mut head: RequestHead,
-        upload: Upload,
-        mut call: Call,
-        manner: Manner,
-        interims: &Interims,
-    ) -> Answer {
-        call.leads_to(&target.label);
-        call.lead(head.fields_mut());
-        let way = match self.way(target, head) {
-            Ok(way) => way,
-            Err(failure) => return refuse_for(call, &failure, manner),
-        };
-        let stream = call.enter(self.live.enter_unjudged());
-        let sent = self.carry(way, upload, &stream, &mut call, interims);
-        let sent = match unless_ended(&stream, sent).await {
-            Ok(sent) => sent,
-            Err(reason) => Err(Failure::new(reason, "no answer in time")),
-        };
-        match sent {
-            Ok(reply) => answer(reply, call),
-            Err(failure) => refuse_for(call, &failure, manner),
+    /// Where the last request led, if this one leads there too.
+    fn known(&self, head: &RequestHead, call: &mut Call) -> Option<Course> {
+        let last = self.last.borrow();
+        let known = last.as_ref()?;
+        let same = known.version == self.outbound.router.version()
+            && known.authority.as_ref() == head.authority()
+            && Arc::ptr_eq(&known.source, call.source());
+        if !same {
+            return None;
         }
+        call.leads_to(&known.course.target.label);
+        call.counts_in(&known.series);
+        Some(known.course.clone())
     }
 
-    async fn target(
-        &self,
-        head: &RequestHead,
-        intent: Option<&Intent>,
-    ) -> Result<Arc<Target>, Failure> {
-        let destination = destination(head, intent)?;
-        let target = self.router.resolve(&Asked::Number(destination)).await?;
+    async fn find(&self, head: &RequestHead, call: &mut Call) -> Result<Course, Failure> {
+        // What comes into force meanwhile is found by the next request.
+        let version = self.outbound.router.version();
+        let target = self.target(head).await?;
+        call.leads_to(&target.label);
+        let series = call.series();
+        call.counts_in(&series);
+        let course = self.outbound.steering.course(target, Instant::now())?;
+        *self.last.borrow_mut() = Some(Known {
+            authority: head.authority().cloned(),
+            source: Arc::clone(call.source()),
+            version,
+            course: course.clone(),
+            series,
+        });
+        Ok(course)
+    }
+
+    async fn target(&self, head: &RequestHead) -> Result<Arc<Target>, Failure> {
+        let destination = self.destination(head.authority())?;
+        let asked = Asked::Number(destination);
+        let target = self.outbound.router.resolve(&asked).await?;
         if is_http(target.protocol) {
             return Ok(target);
         }
@@ -113,24 +182,72 @@ impl Outbound {
             ),
         ))
     }
-}
 
-/// What the connection is for, which the Host must not contradict; without that, what the Host
-/// says.
-fn destination(head: &RequestHead, intent: Option<&Intent>) -> Result<Destination, Failure> {
-    let no_route = |error: String| Failure::new(Reason::NoRoute, error);
-    let authority = head.authority();
-    let Some(intent) = intent else {
-        return Destination::of(authority).map_err(|error| no_route(error.to_string()));
-    };
-    match intent.agrees(authority) {
-        Ok(()) => Ok(intent.destination().clone()),
-        Err(error) => Err(no_route(error.to_string())),
+    /// What the connection is for, which the Host must not contradict; without that, what the
+    /// Host says.
+    fn destination(&self, authority: Option<&Authority>) -> Result<Destination, Failure> {
+        let no_route = |error: String| Failure::new(Reason::NoRoute, error);
+        let Some(intent) = &self.intent else {
+            return Destination::of(authority).map_err(|error| no_route(error.to_string()));
+        };
+        match intent.agrees(authority) {
+            Ok(()) => Ok(intent.destination().clone()),
+            Err(error) => Err(no_route(error.to_string())),
+        }
     }
 }
 
-fn answer(reply: Reply, mut call: Call) -> Answer {
-    call.answered(reply.status);
+impl Handler for LocalHttp {
+    fn handle(
+        &self,
+        parts: Parts,
+        upload: Upload,
+        interims: &Interims,
+    ) -> impl Future<Output = Answer> {
+        // At once, or the future would have room for the head as it came.
+        let begun = self.begin(parts);
+        async move {
+            match begun {
+                Begun::Request(request) => self.go_on(request, upload, interims).await,
+                Begun::Tunnel(parts, call) => {
+                    let intent = self.intent.as_ref();
+                    let tunnel = self
+                        .outbound
+                        .tunnel(*parts, upload, self.wire, intent, call);
+                    Box::pin(tunnel).await
+                }
+                Begun::Refused(answer) => *answer,
+            }
+        }
+    }
+}
+
+impl Outbound {
+    /// Carries a request that may be made on its course, and answers it.
+    pub(super) async fn deliver(
+        self: &Rc<Self>,
+        course: Course,
+        head: Box<RequestHead>,
+        upload: Upload,
+        mut call: Box<Call>,
+        manner: Manner,
+        interims: &Interims,
+    ) -> Answer {
+        let stream = call.enter(self.live.enter_unjudged(call.started()));
+        let way = Way { course, head };
+        let sent = {
+            let sent = pin!(self.carry(&way, upload, &stream, &mut call, interims));
+            unless_ended(&stream, sent).await
+        };
+        let sent = sent.unwrap_or_else(|reason| Err(Failure::new(reason, "no answer in time")));
+        match sent {
+            Ok(reply) => answer(reply, call),
+            Err(failure) => refuse_for(call, &failure, manner),
+        }
+    }
+}
+
+fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
     call.hold(reply.lease);
     let mut fields = reply.fields;
     let words = head::clean_response(&mut fields);
@@ -140,7 +257,7 @@ fn answer(reply: Reply, mut call: Call) -> Answer {
     if let Some(decision) = &words.decision {
         fields.insert(DECISION, decision.clone());
     }
-    call.heard(&words);
+    call.heard(words);
     Answer {
         status: reply.status,
         fields,

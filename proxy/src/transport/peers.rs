@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use identity::SpiffeId;
 use mtls::{ClientTls, Credentials, Current, Expected, Generation, HandshakeError, Refusal};
 use policy::Protocol;
@@ -35,7 +35,7 @@ use super::io::Io;
 use crate::balance::Endpoint;
 use crate::config::Limits;
 use crate::failure::Reason;
-use crate::head::RequestHead;
+use crate::head::{RequestHead, RequestTarget};
 use crate::live::Stream;
 use crate::record::Direction;
 use crate::state::Target;
@@ -201,8 +201,13 @@ impl Peers {
     async fn connection(&self, target: &Target, endpoint: &Endpoint) -> Result<Found, Failure> {
         let current = self.credentials.current().ok_or_else(not_ready)?;
         let group = self.group(&current, target, endpoint);
+        let now = self.clock.now();
+        if let Some(found) = group.free(now) {
+            return Ok(found);
+        }
         let dial = async || self.dial(&current, target, endpoint).await;
-        group.find(self.clock.now(), dial).await
+        // On the heap, so that a call that finds a connection has no room for it.
+        Box::pin(group.find(now, dial)).await
     }
 
     fn group(&self, current: &Current, target: &Target, endpoint: &Endpoint) -> Rc<Group> {
@@ -311,11 +316,14 @@ fn authority(head: &RequestHead) -> Result<&Authority, Failure> {
 
 fn outgoing(head: &RequestHead) -> Result<http::Request<()>, Failure> {
     let authority = authority(head)?;
+    let path = match head.target() {
+        RequestTarget::Asterisk => PathAndQuery::from_static("*"),
+        RequestTarget::Path(path) => path.clone(),
+    };
     http2_head::request(
         head.method(),
         authority,
-        head.target().path(),
-        head.target().query(),
+        path,
         head.fields(),
         head.accepts_trailers(),
     )

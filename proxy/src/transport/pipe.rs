@@ -54,7 +54,7 @@ pub(crate) enum Broken {
 #[derive(Debug)]
 enum Step {
     Flowing,
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
     /// All of it was given to the sink, which is to let go of it.
     Flushing,
     Done,
@@ -101,7 +101,7 @@ impl<S: Source> Pipe<S> {
                     self.step = Step::Done;
                 }
                 Step::Trailers(trailers) => {
-                    let trailers = std::mem::take(trailers);
+                    let trailers = std::mem::take(&mut **trailers);
                     self.sink.trailers(trailers).map_err(Broken::Sink)?;
                     self.step = Step::Flushing;
                 }
@@ -131,7 +131,7 @@ impl<S: Source> Pipe<S> {
             Some(Frame::Data(data)) => self.held = data,
             Some(Frame::Trailers(mut trailers)) => {
                 fields::clean_trailers(&mut trailers);
-                self.step = Step::Trailers(trailers);
+                self.step = Step::Trailers(Box::new(trailers));
             }
             None => {
                 self.sink.finish().map_err(Broken::Sink)?;

@@ -133,7 +133,7 @@ impl Outbound {
             Ok(head) => head,
             Err(failure) => return Err(Attempt::unsent(failure, nothing)),
         };
-        let ticket = self.live.enter_unjudged();
+        let ticket = self.live.enter_unjudged(Instant::now());
         let interims = Interims::default();
         self.peers
             .send(

@@ -60,7 +60,7 @@ impl Outbound {
         call.leads_to(&target.label);
         match self.dial(&target, &mut call).await {
             Ok(upstream) => {
-                let stream = call.enter(self.live.enter_unjudged());
+                let stream = call.enter(self.live.enter_unjudged(call.started()));
                 relay(local, upstream, &stream, &mut call).await;
             }
             Err(failure) => call.failed(&failure),
@@ -76,13 +76,16 @@ impl Outbound {
             let detail = format!("{} is no TCP port: call it by its Host", target.name);
             return Err(Failure::new(Reason::NoRoute, detail));
         }
-        let port = self.steering.port(target, Instant::now());
+        let port = self
+            .steering
+            .straight(Arc::clone(target), Instant::now())
+            .port;
         if port.is_unsettled() {
             let most = self.limits.want.duration();
             self.steering.settle(&port, target, most).await;
         }
         let mut tried = Tried::default();
-        call.attempts();
+        call.attempts(Instant::now());
         loop {
             let picked = self.steering.pick(&port, &tried, None, Instant::now())?;
             picked.remember(&mut tried);

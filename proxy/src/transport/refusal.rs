@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
+use tokio::time::Instant;
 
 use super::body::Incoming;
 use super::call::Call;
@@ -31,12 +32,12 @@ impl Manner {
 }
 
 /// Answers a call that is not passed on.
-pub(crate) fn refuse(call: Call, reason: Reason, detail: &str, manner: Manner) -> Answer {
+pub(crate) fn refuse(call: Box<Call>, reason: Reason, detail: &str, manner: Manner) -> Answer {
     refuse_for(call, &Failure::new(reason, detail), manner)
 }
 
 /// Answers a call that failed, with the status and the time that the failure names.
-pub(crate) fn refuse_for(mut call: Call, failure: &Failure, manner: Manner) -> Answer {
+pub(crate) fn refuse_for(mut call: Box<Call>, failure: &Failure, manner: Manner) -> Answer {
     let reason = failure.reason;
     call.failed(failure);
     call.complete();
@@ -53,7 +54,7 @@ pub(crate) fn refuse_for(mut call: Call, failure: &Failure, manner: Manner) -> A
     if let Some(Ok(decision)) = decision.map(HeaderValue::try_from) {
         fields.insert(DECISION, decision);
     }
-    call.answered(status);
+    call.answered(status, Instant::now());
     Answer {
         status,
         fields,

@@ -96,6 +96,11 @@ impl Router {
         self.states.subscribe()
     }
 
+    /// Grows with each configuration.
+    pub(crate) fn version(&self) -> u64 {
+        self.states.version()
+    }
+
     /// # Errors
     /// `no-route` if there is no such Service or port, `no-endpoints` if nobody announces it.
     pub(crate) async fn resolve(&self, asked: &Asked) -> Result<Arc<Target>, Failure> {

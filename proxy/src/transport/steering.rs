@@ -56,6 +56,14 @@ pub(crate) struct CalledPort {
     health: Cell<u64>,
 }
 
+/// Where a call goes, found once for all requests of a connection that go there.
+#[derive(Clone, Debug)]
+pub(crate) struct Course {
+    pub(crate) target: Arc<Target>,
+    pub(crate) port: Rc<CalledPort>,
+    pub(crate) plan: Option<Rc<Plan>>,
+}
+
 /// An endpoint for one attempt.
 #[derive(Debug)]
 pub(crate) struct Picked {
@@ -89,11 +97,39 @@ impl Steering {
         draw(&mut *self.random.borrow_mut())
     }
 
+    /// The course of calls to a target.
+    ///
+    /// # Errors
+    /// If its Route cannot be followed.
+    pub(crate) fn course(&self, target: Arc<Target>, now: Instant) -> Result<Course, Failure> {
+        let plan = self.plan(&target.name).map_err(|error| {
+            let detail = format!("the Route of {} cannot be followed: {error}", target.name);
+            Failure::new(Reason::NoRoute, detail)
+        })?;
+        let port = self.port(&target, now);
+        Ok(Course { target, port, plan })
+    }
+
+    /// The course of calls to a target by the Route of another.
+    pub(crate) fn straight(&self, target: Arc<Target>, now: Instant) -> Course {
+        let port = self.port(&target, now);
+        Course {
+            target,
+            port,
+            plan: None,
+        }
+    }
+
+    /// The same course, as of now.
+    pub(crate) fn refresh(&self, course: &Course, now: Instant) {
+        course.port.refresh(&course.target, self, now);
+    }
+
     /// The Route of a port, if it has one.
     ///
     /// # Errors
     /// If it says something that this proxy cannot express.
-    pub(crate) fn plan(&self, port: &ServicePort) -> Result<Option<Rc<Plan>>, Unusable> {
+    fn plan(&self, port: &ServicePort) -> Result<Option<Rc<Plan>>, Unusable> {
         let state = self.states.current();
         let Some(route) = state.routes.get(port) else {
             return Ok(None);
@@ -113,7 +149,7 @@ impl Steering {
     }
 
     /// What is known of a target, as of now.
-    pub(crate) fn port(&self, target: &Arc<Target>, now: Instant) -> Rc<CalledPort> {
+    fn port(&self, target: &Arc<Target>, now: Instant) -> Rc<CalledPort> {
         let known = self.ports.borrow().get(&target.name).map(Rc::clone);
         let port = known.unwrap_or_else(|| {
             let port = Rc::new(CalledPort {

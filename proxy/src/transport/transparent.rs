@@ -159,7 +159,7 @@ impl Inbound {
     }
 
     /// A call of nobody that the mesh knows.
-    fn past_the_mesh(&self, target: &str, protocol: NetworkProtocol) -> Call {
+    fn past_the_mesh(&self, target: &str, protocol: NetworkProtocol) -> Box<Call> {
         let ends = (Arc::from(""), Arc::from(target));
         let now = self.clock.now();
         Call::begin(&self.journal, Direction::Inbound, now, protocol, ends)

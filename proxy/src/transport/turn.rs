@@ -5,13 +5,13 @@
 //! ready now, and then sends all of it. Errors surface at the connection's next operation; a
 //! shutdown writes for real. Output is bounded: beyond [`MOST`], a write waits for the stream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::io::Io;
@@ -19,8 +19,14 @@ use super::io::Io;
 /// What may wait for the end of a turn.
 const MOST: usize = 64 * 1024;
 
-/// A buffer that a burst has made large is let go of above this.
-const KEEP: usize = 16 * 1024;
+/// What a buffer has room for at first: what may wait, and the write that passes it.
+const ROOM: usize = MOST + 16 * 1024;
+
+thread_local! {
+    /// Each thread has one buffer to gather output in: a burst grows none anew, and a connection
+    /// that has nothing to send holds none.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The stream below `h2`, with what it has read already and what it is to write.
 #[derive(Debug)]
@@ -39,7 +45,9 @@ pub(crate) struct Turn {
 struct Shared {
     io: Io,
     received: BytesMut,
-    output: BytesMut,
+    output: Vec<u8>,
+    /// Of `output`, what `io` has taken.
+    sent: usize,
     /// Whether bytes were written that `io` may still hold back.
     unsent: bool,
     failed: Option<io::ErrorKind>,
@@ -51,7 +59,8 @@ impl Gathering {
         let shared = Rc::new(RefCell::new(Shared {
             io,
             received,
-            output: BytesMut::new(),
+            output: Vec::new(),
+            sent: 0,
             unsent: false,
             failed: None,
         }));
@@ -102,18 +111,19 @@ impl Shared {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.output.is_empty() {
-            let written = Pin::new(&mut self.io).poll_write(context, &self.output);
-            let count = ready!(written)?;
+        while self.sent < self.output.len() {
+            let rest = &self.output[self.sent..];
+            let count = ready!(Pin::new(&mut self.io).poll_write(context, rest))?;
             if count == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.output.advance(count);
+            self.sent += count;
         }
-        if self.output.capacity() > KEEP {
-            self.output = BytesMut::new();
-        } else {
-            self.output.clear();
+        if self.sent > 0 {
+            let mut spare = std::mem::take(&mut self.output);
+            spare.clear();
+            SPARE.set(spare);
+            self.sent = 0;
         }
         ready!(Pin::new(&mut self.io).poll_flush(context))?;
         self.unsent = false;
@@ -123,8 +133,12 @@ impl Shared {
     /// Room for more output, which is about to come.
     fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.check()?;
-        if self.output.len() >= MOST {
+        if self.output.len() - self.sent >= MOST {
             ready!(self.poll_send(context))?;
+        }
+        if self.output.is_empty() {
+            self.output = SPARE.take();
+            self.output.reserve(ROOM);
         }
         self.unsent = true;
         Poll::Ready(Ok(()))

@@ -6,6 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use futures_util::FutureExt;
 use runtime::Shutdown;
 use tokio::sync::Notify;
 
@@ -41,10 +42,8 @@ impl Tasks {
         self.running.count.set(self.running.count.get() + 1);
         let counted = Counted(Rc::clone(&self.running));
         // The worker's local set owns the task; nobody waits for this one handle.
-        drop(tokio::task::spawn_local(async move {
-            let _counted = counted;
-            task.await;
-        }));
+        // A combinator, because an async block would have room for the task twice.
+        drop(tokio::task::spawn_local(task.map(|()| drop(counted))));
     }
 
     /// Resolves when no task is running.

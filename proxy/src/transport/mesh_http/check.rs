@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,7 +55,8 @@ struct Checkup {
 impl MeshHttp {
     /// Answers a health check. One that is refused is counted as a call; one that is let through
     /// is none.
-    pub(super) async fn check(&self, head: Parts, upload: Upload, mut call: Call) -> Answer {
+    pub(super) async fn check(&self, head: Parts, upload: Upload) -> Answer {
+        let mut call = self.begin();
         let manner = Manner::Http;
         let checked = RequestHead::check(head.method, &head.uri, head.version, head.headers);
         let head = match checked {
@@ -70,7 +72,7 @@ impl MeshHttp {
             }
         };
         call.is_no_call();
-        match unless_ended(permit.ticket().stream(), self.found(&permit)).await {
+        match unless_ended(permit.ticket().stream(), pin!(self.found(&permit))).await {
             Ok(Ok(status)) => told(status, call),
             Ok(Err(failure)) => refuse_for(call, &failure, manner),
             Err(reason) => refuse(call, reason, "ended by the proxy", manner),
@@ -155,8 +157,8 @@ async fn read(mut reply: Reply) -> StatusCode {
     }
 }
 
-fn told(status: StatusCode, mut call: Call) -> Answer {
-    call.answered(status);
+fn told(status: StatusCode, mut call: Box<Call>) -> Answer {
+    call.answered(status, Instant::now());
     call.complete();
     Answer {
         status,
