@@ -7,33 +7,27 @@
 mod about;
 mod agents;
 mod auth;
-mod baselines;
 mod body;
 mod bundle;
 mod changesets;
+mod collections;
 mod documented;
 mod explain;
-mod externals;
-mod gateways;
 mod guard;
 mod health;
 mod join_tokens;
 mod objects;
 mod openapi;
-mod policies;
 mod preconditions;
 mod problem;
 mod query;
 mod revisions;
-mod routes;
 mod schema;
-mod services;
 mod svids;
 #[cfg(test)]
 mod tests;
 
 mod timestamp;
-mod workloads;
 
 use axum::Router;
 use identity::join_token::CaAddress;
@@ -89,13 +83,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         .merge(health::operations(store.clone()))
         .merge(bundle::operations(bundle.clone()));
     let guarded = Documented::new()
-        .merge(workloads::operations(writable.clone()))
-        .merge(services::operations(writable.clone()))
-        .merge(policies::operations(writable.clone()))
-        .merge(baselines::operations(writable.clone()))
-        .merge(routes::operations(writable.clone()))
-        .merge(gateways::operations(writable.clone()))
-        .merge(externals::operations(writable.clone()))
+        .merge(collections::operations(&writable))
         .merge(changesets::operations(writable.clone()))
         .merge(revisions::operations(revisions::Revisions {
             store: store.clone(),

@@ -7,6 +7,15 @@ use utoipa::__dev::SchemaReferences;
 use utoipa::openapi::path::{HttpMethod, Operation, Paths};
 use utoipa::openapi::{Content, Ref, RefOr, ResponseBuilder, Schema};
 
+/// What the document says of one operation, and where it is served.
+pub(super) struct Described {
+    pub(super) method: HttpMethod,
+    pub(super) path: String,
+    pub(super) operation: Operation,
+    /// The bodies that it names.
+    pub(super) schemas: Vec<(String, RefOr<Schema>)>,
+}
+
 /// Operations on a state `S`; without one, ready to be served.
 pub(super) struct Documented<S = ()> {
     router: Router<S>,
@@ -23,20 +32,41 @@ impl<S: Clone + Send + Sync + 'static> Documented<S> {
         }
     }
 
-    /// Serves `handler` where, and by the methods that, `P` documents.
-    pub(super) fn on<P, H, T>(mut self, _operation: &P, handler: H) -> Self
+    /// Serves `handler` where, and by the method that, `P` documents.
+    pub(super) fn on<P, H, T>(self, _operation: &P, handler: H) -> Self
     where
         P: utoipa::Path + SchemaReferences,
         H: Handler<T, S>,
         T: 'static,
     {
-        P::schemas(&mut self.schemas);
-        let (path, methods) = (P::path(), P::methods());
-        let filters = methods.iter().map(filter).reduce(MethodFilter::or);
-        let filter = filters.expect("an operation has a method");
-        self.router = self.router.route(&path, on(filter, handler));
+        let mut schemas = Vec::new();
+        P::schemas(&mut schemas);
+        let method = P::methods().pop();
+        let described = Described {
+            method: method.expect("an operation has a method"),
+            path: P::path(),
+            operation: P::operation(),
+            schemas,
+        };
+        self.serve(described, handler)
+    }
+
+    /// Serves `handler` where, and by the method that, `described` says.
+    pub(super) fn serve<H, T>(mut self, described: Described, handler: H) -> Self
+    where
+        H: Handler<T, S>,
+        T: 'static,
+    {
+        let Described {
+            method,
+            path,
+            operation,
+            schemas,
+        } = described;
+        self.schemas.extend(schemas);
+        self.router = self.router.route(&path, on(filter(&method), handler));
         self.paths
-            .add_path_operation(&path, methods, with_problem(P::operation()));
+            .add_path_operation(&path, vec![method], with_problem(operation));
         self
     }
 

@@ -294,23 +294,20 @@ fn require_key(wanted: &ObjectKey, resource: &Resource) -> Result<(), Problem> {
     Err(Problem::invalid("name-mismatch", detail).at(pointer))
 }
 
-pub(super) fn key(kind: Kind, namespace: &str, name: &str) -> Result<ObjectKey, Problem> {
-    let namespace = Some(parse("namespace", namespace)?);
+/// The key of the object that a path names.
+pub(super) fn key(kind: Kind, namespace: Option<&str>, name: &str) -> Result<ObjectKey, Problem> {
+    let namespace = namespace.map(|text| parse("namespace", text));
     Ok(ObjectKey {
         kind,
-        namespace,
+        namespace: namespace.transpose()?,
         name: parse("name", name)?,
     })
 }
 
 fn key_of_path(kind: Kind, text: &str) -> Result<ObjectKey, Problem> {
     match text.split_once('/') {
-        Some((namespace, name)) if kind.is_namespaced() => key(kind, namespace, name),
-        None if !kind.is_namespaced() => Ok(ObjectKey {
-            kind,
-            namespace: None,
-            name: parse("name", text)?,
-        }),
+        Some((namespace, name)) if kind.is_namespaced() => key(kind, Some(namespace), name),
+        None if !kind.is_namespaced() => key(kind, None, text),
         _ => Err(Problem::bad_request(
             "bad-query",
             "`after` is not the `next` of a page",

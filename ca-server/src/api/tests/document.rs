@@ -10,6 +10,7 @@ use ::policy::ParseCode;
 use super::*;
 use crate::api::schema::AnyObject;
 
+const HOW_TO_WRITE: &str = "if this is meant: tests/interop/run --write-openapi";
 const METHODS: [&str; 4] = ["get", "put", "post", "delete"];
 
 /// Every documented operation: method, path with placeholders filled, whether it is public.
@@ -90,6 +91,21 @@ async fn every_documented_operation_is_served() {
             assert!(!detail.contains("no path"), "{method} {path}: {detail}");
         }
     }
+}
+
+#[tokio::test]
+async fn the_document_is_the_one_in_docs() {
+    let api = TestApi::start().await;
+    let served = api.get("/openapi.json").await.json();
+    let published: Value =
+        serde_json::from_str(include_str!("../../../../docs/openapi.json")).unwrap();
+    for section in ["paths", "components"] {
+        for (name, value) in served[section].as_object().unwrap() {
+            let same = published[section].get(name) == Some(value);
+            assert!(same, "{section} {name}: {HOW_TO_WRITE}");
+        }
+    }
+    assert!(served == published, "{HOW_TO_WRITE}");
 }
 
 #[tokio::test]
