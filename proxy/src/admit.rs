@@ -53,7 +53,7 @@ pub(crate) struct JudgedPath(Arc<RequestPath>);
 
 /// Header fields as the caller sent them, less what ends at this hop.
 #[derive(Debug)]
-struct JudgedFields<'a>(&'a RequestHead);
+pub(crate) struct JudgedFields<'a>(pub(crate) &'a RequestHead);
 
 /// Who asks, as mutual TLS proved it.
 #[derive(Clone, Debug)]

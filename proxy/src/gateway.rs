@@ -9,11 +9,9 @@ use std::sync::Arc;
 
 use mtls::ServerTlsConfig;
 use mtls::web::{WebCertificate, server_config_by_host};
-use policy::{CertificateFiles, GatewayListener};
+use policy::{CertificateFiles, GatewayListener, RouteRules};
 
 use crate::service_port::ServicePort;
-use crate::traffic::plan::{Unusable, route_match};
-use crate::traffic::rules::Rules;
 
 pub(crate) mod certificates;
 pub(crate) mod forwarded;
@@ -22,7 +20,7 @@ pub(crate) mod forwarded;
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Where the requests for one host go.
-pub(crate) type Doors = Rules<ServicePort>;
+pub(crate) type Doors = RouteRules<ServicePort>;
 
 /// What is asked for on each port.
 pub(crate) type Plans = BTreeMap<u16, BTreeMap<String, HostPlan>>;
@@ -31,7 +29,7 @@ pub(crate) type Plans = BTreeMap<u16, BTreeMap<String, HostPlan>>;
 #[derive(Clone, Debug)]
 pub(crate) struct HostPlan {
     pub(crate) files: CertificateFiles,
-    pub(crate) doors: Result<Arc<Doors>, Unusable>,
+    pub(crate) doors: Arc<Doors>,
 }
 
 /// One port as callers find it: replaced whole when something changes.
@@ -46,11 +44,11 @@ pub(crate) struct Front {
 pub(crate) fn plans(gateways: &[Arc<policy::Gateway>]) -> Plans {
     let mut plans = Plans::new();
     for listener in gateways.iter().flat_map(|gateway| &gateway.listeners) {
-        let doors = doors(listener).map(Arc::new);
+        let doors = Arc::new(doors(listener));
         for host in &listener.hosts {
             let plan = HostPlan {
                 files: listener.tls.clone(),
-                doors: doors.clone(),
+                doors: Arc::clone(&doors),
             };
             let port = plans.entry(listener.port).or_default();
             port.insert(host.clone(), plan);
@@ -84,25 +82,22 @@ impl Front {
     }
 }
 
-fn doors(listener: &GatewayListener) -> Result<Doors, Unusable> {
+fn doors(listener: &GatewayListener) -> Doors {
     let rules = listener.routes.iter().map(|route| {
-        let matches = route.matching.iter().map(route_match);
         let to = ServicePort {
             service: route.service.clone(),
             port: route.port.clone(),
         };
-        Ok((matches.collect::<Result<Vec<_>, Unusable>>()?, to))
+        (route.matching.iter().cloned().collect(), to)
     });
-    Ok(Rules::new(rules.collect::<Result<Vec<_>, Unusable>>()?))
+    RouteRules::new(rules)
 }
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method};
-    use policy::{CanonicalPath, Resource};
+    use policy::{Request, RequestPath, Resource};
 
     use super::*;
-    use crate::traffic::rules::Asked;
 
     fn gateway(listeners: &str) -> Arc<policy::Gateway> {
         let text = format!(
@@ -140,20 +135,19 @@ mod tests {
              {{path: '/orders/{{rest=**}}', methods: [GET], service: shop/orders, port: http}}]}}"
         ));
         let plans = plans(&[gateway]);
-        let doors = plans[&443]["a.example"].doors.as_ref().unwrap();
-        let to = |method: Method, path: &str| {
-            let path = CanonicalPath::parse(path).unwrap();
-            let asked = Asked {
-                method: &method,
-                path: Some(&path),
-                fields: &HeaderMap::new(),
+        let doors = &plans[&443]["a.example"].doors;
+        let to = |method: &str, path: &str| {
+            let request = Request::Http {
+                method,
+                path: &RequestPath::parse(method, path),
+                headers: &(),
             };
-            doors.find(asked).map(ToString::to_string)
+            doors.find(&request).map(ToString::to_string)
         };
-        assert_eq!(to(Method::GET, "/"), None);
-        let found = to(Method::GET, "/orders/1");
+        assert_eq!(to("GET", "/"), None);
+        let found = to("GET", "/orders/1");
         assert_eq!(found.as_deref(), Some("shop/orders:http"));
-        let found = to(Method::POST, "/orders/1");
+        let found = to("POST", "/orders/1");
         assert_eq!(found.as_deref(), Some("shop/front:http"));
     }
 }

@@ -23,6 +23,5 @@ pub(crate) mod load;
 pub(crate) mod outcome;
 pub(crate) mod plan;
 pub(crate) mod retry;
-pub(crate) mod rules;
 pub(crate) mod settings;
 pub(crate) mod shared;

@@ -13,6 +13,7 @@ mod explain;
 mod parse;
 mod question;
 mod revision;
+mod routing;
 mod snapshot;
 mod world;
 
@@ -33,5 +34,6 @@ pub use resource::{
     Timeouts, Traffic, UnixSelector, Workload,
 };
 pub use revision::{InvalidRevision, Revision};
+pub use routing::{Followed, RouteRules};
 pub use snapshot::{ENGINE_VERSION, PolicySnapshot};
 pub use world::{Change, MeshNames, ObjectSet, Outcome, Refusal, RefusalCode};

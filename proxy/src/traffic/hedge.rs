@@ -32,7 +32,7 @@ impl<'a> Hedges<'a> {
         replayable: bool,
         started: Instant,
     ) -> Self {
-        let meant = replayable && matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+        let meant = replayable && policy::Hedge::permits(method.as_str());
         let plan = hedge
             .filter(|_| meant)
             .map(|(hedge, budget, settings)| Plan {

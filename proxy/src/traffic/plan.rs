@@ -5,23 +5,22 @@
 
 use std::fmt;
 
-use http::{HeaderName, HeaderValue, Method, StatusCode};
-use policy::{Fraction, HttpMatch, RetryMethods, RetryOn, Route, RouteRule};
+use http::{HeaderName, HeaderValue, StatusCode};
+use policy::{Fraction, RetryOn, Route, RouteRule, RouteRules};
 
 use super::backends::{Backends, Mirror};
 use super::chance::Percent;
 use super::changes::NotChangeable;
-use super::rules::{RouteMatch, Rules};
 use super::settings::{
-    Backoff, Balance, Breaker, Budget, Bulkhead, Conditions, Fault, HeaderChanges, Hedge, Methods,
-    Rate, RateLimit, Retry, SuccessRate, Timeout,
+    Backoff, Balance, Breaker, Budget, Bulkhead, Conditions, Fault, HeaderChanges, Hedge, Rate,
+    RateLimit, Retry, SuccessRate, Timeout,
 };
 use crate::service_port::ServicePort;
 
 /// A Route, compiled.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    pub rules: Rules<Rule>,
+    pub rules: RouteRules<Rule>,
 }
 
 /// What is done with the calls that follow one rule.
@@ -41,7 +40,7 @@ pub(crate) struct Rule {
 /// Something in a Route that the proxy cannot express.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unusable {
-    #[error("{0:?} cannot be a method, a header or a status")]
+    #[error("{0:?} cannot be a header or a status")]
     Word(String),
     #[error(transparent)]
     NotChangeable(#[from] NotChangeable),
@@ -53,15 +52,10 @@ impl Plan {
     /// # Errors
     /// The first thing that the proxy cannot express.
     pub(crate) fn compile(route: &Route) -> Result<Self, Unusable> {
-        let rules = route.rules.iter().map(|rule| {
-            let matches = rule.matches.iter().map(route_match);
-            Ok((
-                matches.collect::<Result<Vec<_>, Unusable>>()?,
-                Rule::compile(route, rule)?,
-            ))
-        });
+        let rules = route.rules.iter();
+        let rules = rules.map(|rule| Ok((rule.matches.clone(), Rule::compile(route, rule)?)));
         Ok(Self {
-            rules: Rules::new(rules.collect::<Result<Vec<_>, Unusable>>()?),
+            rules: RouteRules::new(rules.collect::<Result<Vec<_>, Unusable>>()?),
         })
     }
 }
@@ -103,21 +97,6 @@ impl Rule {
     }
 }
 
-/// # Errors
-/// If it names what no request has.
-pub(crate) fn route_match(entry: &HttpMatch) -> Result<RouteMatch, Unusable> {
-    let methods = entry.methods.iter().map(|it| word::<Method>(it.as_str()));
-    let headers = entry.headers.iter().map(|(name, value)| {
-        let name = word::<HeaderName>(name.as_str())?;
-        Ok((name, word::<HeaderValue>(value.as_str())?))
-    });
-    Ok(RouteMatch {
-        path: entry.path.clone(),
-        methods: methods.collect::<Result<_, Unusable>>()?,
-        headers: headers.collect::<Result<_, Unusable>>()?,
-    })
-}
-
 fn retry(retry: &policy::Retry) -> Result<Retry, Unusable> {
     let statuses = retry.on.iter().filter_map(|it| match it {
         RetryOn::Status(status) => Some(self::status(*status)),
@@ -130,12 +109,7 @@ fn retry(retry: &policy::Retry) -> Result<Retry, Unusable> {
             reset: retry.on.contains(&RetryOn::Reset),
             statuses: statuses.collect::<Result<_, Unusable>>()?,
         },
-        methods: match &retry.methods {
-            RetryMethods::Idempotent => Methods::Idempotent,
-            RetryMethods::Grpc(methods) => {
-                Methods::Grpc(methods.iter().map(|it| format!("/{it}")).collect())
-            }
-        },
+        methods: retry.methods.clone(),
         backoff: Backoff {
             base: retry.backoff.base,
             max: retry.backoff.max,

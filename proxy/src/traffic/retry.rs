@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::budget::Budget;
 use super::outcome::Ending;
-use super::settings::{Conditions, Methods, Retry};
+use super::settings::{Conditions, Retry};
 
 /// Attempts without asking, whatever the Route says.
 const MOST_UNSEEN: u32 = 3;
@@ -68,7 +68,8 @@ impl<'a> Retries<'a> {
         (method, path): (&Method, &str),
         now: Instant,
     ) -> Self {
-        let method_bears_it = policy.is_some_and(|(retry, _)| retry.methods.permit(method, path));
+        let method_bears_it =
+            policy.is_some_and(|(retry, _)| retry.methods.permit(method.as_str(), path));
         if let Some((_, budget)) = policy {
             budget.earn(now);
         }
@@ -144,15 +145,6 @@ impl Conditions {
             Ending::Broken(_) | Ending::TimedOut => self.reset,
             Ending::Answered { status, .. } => self.statuses.contains(status),
             Ending::Abandoned => false,
-        }
-    }
-}
-
-impl Methods {
-    pub(crate) fn permit(&self, method: &Method, path: &str) -> bool {
-        match self {
-            Self::Idempotent => method.is_idempotent(),
-            Self::Grpc(paths) => *method == Method::POST && paths.iter().any(|it| it == path),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
+use policy::RetryMethods;
 
 use super::chance::Percent;
 
@@ -98,7 +99,8 @@ pub(crate) struct Retry {
     /// How often after the first attempt.
     pub limit: u32,
     pub on: Conditions,
-    pub methods: Methods,
+    /// Which requests may be repeated though an upstream may have seen them.
+    pub methods: RetryMethods,
     pub backoff: Backoff,
     pub budget: Budget,
 }
@@ -111,16 +113,6 @@ pub(crate) struct Conditions {
     /// The stream broke before the head of a response, or `perTry` ran out.
     pub reset: bool,
     pub statuses: Vec<StatusCode>,
-}
-
-/// Which requests may be repeated though an upstream may have seen them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Methods {
-    /// RFC 9110 section 9.2.2.
-    #[default]
-    Idempotent,
-    /// POST to one of these paths, `/package.Service/Method`.
-    Grpc(Vec<String>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

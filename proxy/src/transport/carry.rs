@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use policy::{CanonicalPath, Request, RequestPath};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::attempt::{Body, Effort};
@@ -19,6 +20,7 @@ use super::http_server::Interims;
 use super::outbound::Outbound;
 use super::routing;
 use super::steering::Course;
+use crate::admit::JudgedFields;
 use crate::failure::Reason;
 use crate::head::{RequestHead, RequestTarget};
 use crate::live::Stream;
@@ -26,7 +28,6 @@ use crate::service_port::ServicePort;
 use crate::traffic::hedge::Hedges;
 use crate::traffic::plan::{Plan, Rule};
 use crate::traffic::retry::{Left, Next, Retries};
-use crate::traffic::rules::Asked;
 
 /// A call, and the way that its Route gives it.
 #[derive(Debug)]
@@ -135,19 +136,22 @@ impl Outbound {
 
 /// The rule that a call follows; `None` where none matches, so that it goes to the Service.
 fn follow<'a>(plan: &'a Plan, head: &RequestHead) -> Result<Option<&'a Rule>, Failure> {
-    let path = match head.target() {
-        RequestTarget::Asterisk => None,
-        RequestTarget::Path(path) => {
-            let path = policy::CanonicalPath::parse(path.path())
-                .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string()))?;
-            Some(path)
-        }
-    };
-    Ok(plan.rules.find(Asked {
-        method: head.method(),
-        path: path.as_ref(),
-        fields: head.fields(),
+    let path = asked_path(head)?;
+    Ok(plan.rules.find(&Request::Http {
+        method: head.method().as_str(),
+        path: &path,
+        headers: &JudgedFields(head),
     }))
+}
+
+/// The path that rules are compared with.
+pub(super) fn asked_path(head: &RequestHead) -> Result<RequestPath, Failure> {
+    match head.target() {
+        RequestTarget::Asterisk => Ok(RequestPath::Asterisk),
+        RequestTarget::Path(path) => CanonicalPath::parse(path.path())
+            .map(RequestPath::Canonical)
+            .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string())),
+    }
 }
 
 /// Attempt after attempt, as long as the outcome may be bettered.

@@ -206,7 +206,7 @@ impl Fronts {
             let certificates = self.certificates.as_ref()?;
             let kept = certificates.get(&(&plan.files).into())?;
             let certificate = kept.certificate.clone().filter(|it| it.covers(host))?;
-            Some((host.clone(), certificate, plan.doors.clone().ok()?))
+            Some((host.clone(), certificate, Arc::clone(&plan.doors)))
         });
         Front::new(served.collect())
     }
@@ -251,9 +251,6 @@ impl Fronts {
 
     /// Why a host is not served as it should be, if so.
     fn trouble(&self, host: &str, plan: &HostPlan) -> Option<String> {
-        if let Err(unusable) = &plan.doors {
-            return Some(format!("{host}: {unusable}"));
-        }
         let kept = self.certificates.as_ref()?.get(&(&plan.files).into())?;
         if let Some(problem) = &kept.problem {
             let meanwhile = match kept.certificate {

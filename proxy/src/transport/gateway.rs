@@ -17,12 +17,14 @@ use http::request::Parts;
 use http::uri::{Scheme, Uri};
 use http::{StatusCode, Version};
 use mtls::ServerTls;
+use policy::Request;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{Incoming, Upload};
+use super::carry::asked_path;
 use super::failure::Failure;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
@@ -32,11 +34,11 @@ use super::outbound_http::UNKNOWN;
 use super::refusal::{Manner, refuse_for};
 use super::routing;
 use super::steering::Course;
+use crate::admit::JudgedFields;
 use crate::failure::Reason;
 use crate::gateway::{Front, forwarded};
-use crate::head::{self, DECISION, REASON, RequestHead, RequestTarget};
+use crate::head::{self, DECISION, REASON, RequestHead};
 use crate::record::Direction;
-use crate::traffic::rules::Asked;
 
 /// A connection is asked to leave after this, however busy: callers come back by way of DNS, and
 /// places that nobody uses come free.
@@ -180,20 +182,13 @@ impl Outsider {
 
     async fn course(&self, head: &RequestHead) -> Result<Course, Failure> {
         let host = self.host_of(head)?;
-        let path = match head.target() {
-            RequestTarget::Asterisk => None,
-            RequestTarget::Path(path) => {
-                let path = policy::CanonicalPath::parse(path.path())
-                    .map_err(|error| Failure::new(Reason::PathAmbiguous, error.to_string()))?;
-                Some(path)
-            }
-        };
+        let path = asked_path(head)?;
         let front = self.front.load_full();
         let to = front.doors(&host).and_then(|doors| {
-            doors.find(Asked {
-                method: head.method(),
-                path: path.as_ref(),
-                fields: head.fields(),
+            doors.find(&Request::Http {
+                method: head.method().as_str(),
+                path: &path,
+                headers: &JudgedFields(head),
             })
         });
         let to = to.ok_or_else(|| {

@@ -106,6 +106,14 @@ impl PathTemplate {
             .count()
     }
 
+    /// The first segment, if it is literal.
+    pub(crate) fn first_literal(&self) -> Option<&str> {
+        match self.segments.first()? {
+            Segment::Literal(literal) => Some(literal),
+            Segment::One | Segment::Rest => None,
+        }
+    }
+
     /// The template without the names of its placeholders: two with the same shape fit the same
     /// paths.
     pub fn shape(&self) -> String {

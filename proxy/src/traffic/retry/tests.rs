@@ -2,6 +2,7 @@ use crypto::random::SeededRandom;
 use proptest::prelude::*;
 
 use http::StatusCode;
+use policy::RetryMethods;
 
 use super::*;
 use crate::failure::Reason;
@@ -19,7 +20,7 @@ fn policy(limit: u32) -> Retry {
             reset: true,
             statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
         },
-        methods: Methods::Idempotent,
+        methods: RetryMethods::Idempotent,
         backoff: Backoff::default(),
         budget: Settings {
             ratio: 1.0,
@@ -140,7 +141,7 @@ fn retries_end_at_the_limit() {
 #[test]
 fn a_listed_grpc_method_is_repeated_and_no_other() {
     let listing = |path: &str| Retry {
-        methods: Methods::Grpc(vec![path.to_owned()]),
+        methods: RetryMethods::Grpc([path[1..].parse().unwrap()].into()),
         ..policy(1)
     };
     let next = follow(Some(&listing(PATH)), &Method::POST, &[(BROKEN, true)]);

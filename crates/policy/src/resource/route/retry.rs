@@ -113,6 +113,10 @@ const HEDGE: Shape = Shape {
     later: &[],
 };
 
+/// RFC 9110 §9.2.2.
+const IDEMPOTENT: [&str; 6] = ["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"];
+/// Safe, and answered by any server alike.
+const HEDGED: [&str; 3] = ["GET", "HEAD", "OPTIONS"];
 const SHORTEST: Duration = Duration::from_millis(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const DEFAULT_BASE: Duration = Duration::from_millis(25);
@@ -180,6 +184,20 @@ impl fmt::Display for RetryOn {
 }
 
 impl RetryMethods {
+    /// Whether such a request may be sent again although a server may have seen it. `path` is
+    /// without the query.
+    pub fn permit(&self, method: &str, path: &str) -> bool {
+        match self {
+            Self::Idempotent => IDEMPOTENT.contains(&method),
+            Self::Grpc(methods) => {
+                method == "POST"
+                    && path
+                        .strip_prefix('/')
+                        .is_some_and(|it| methods.contains(it))
+            }
+        }
+    }
+
     fn read(node: &Node<'_>) -> Result<Self, ParseError> {
         if !node.is_mapping() {
             return match node.text()? {
@@ -210,6 +228,13 @@ impl RetryMethods {
 impl GrpcMethod {
     /// `package.Service/Method`; the path of a call is `/` and this.
     pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Lets a method be looked up by a request's path. The order of a method is its text's.
+impl std::borrow::Borrow<str> for GrpcMethod {
+    fn borrow(&self) -> &str {
         &self.0
     }
 }
@@ -287,6 +312,11 @@ impl Default for RetryBudget {
 }
 
 impl Hedge {
+    /// Whether requests with this method are hedged.
+    pub fn permits(method: &str) -> bool {
+        HEDGED.contains(&method)
+    }
+
     pub(super) fn read(node: &Node<'_>) -> Result<Self, ParseError> {
         let fields = node.fields(&HEDGE)?;
         Ok(Self {
@@ -306,7 +336,7 @@ pub(super) fn refuse_unsafe_hedge(
     matches: &[HttpMatch],
 ) -> Result<(), ParseError> {
     let mut named = matches.iter().flat_map(|entry| &entry.methods);
-    match named.find(|method| !["GET", "HEAD", "OPTIONS"].contains(&method.as_str())) {
+    match named.find(|method| !Hedge::permits(method.as_str())) {
         Some(method) => Err(hedge.invalid(format!(
             "only GET, HEAD and OPTIONS are hedged, and this rule matches {method}"
         ))),
