@@ -22,4 +22,6 @@ pub use app::{BindError, Ca, StartError, WebFileError, reset_admin};
 pub use authority::{KekError, RootError};
 pub use config::Config;
 pub use issue::ServingError;
-pub use watch::{Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport};
+pub use watch::{
+    AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
+};

@@ -17,5 +17,7 @@ mod view;
 
 pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
-pub use presence::{Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport};
+pub use presence::{
+    AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
+};
 pub(crate) use service::{WatchCalls, WatchDesk};

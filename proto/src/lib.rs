@@ -28,7 +28,7 @@ pub mod mesh {
         tonic::include_proto!("countersign.mesh.v1");
 
         /// What this build speaks.
-        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 1 };
+        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 2 };
 
         impl ProtocolVersion {
             /// Minor versions within two of each other interoperate.
@@ -39,6 +39,11 @@ pub mod mesh {
             /// Whether whoever speaks this answers announcements with `Announced`.
             pub fn confirms_announcements(self) -> bool {
                 self.minor >= 1
+            }
+
+            /// Whether a CA that speaks this takes `Proxies`.
+            pub fn takes_proxies(self) -> bool {
+                self.minor >= 2
             }
         }
     }

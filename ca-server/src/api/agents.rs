@@ -52,7 +52,19 @@ struct AgentView {
     workloads: Vec<String>,
     /// Its clock minus ours, when it connected.
     clock_offset_ms: Option<i64>,
+    /// The proxies on its feed; none when it is not connected, or too old to say.
+    proxies: Vec<ProxyView>,
     reports: Vec<ReportView>,
+}
+
+/// One proxy on an agent's feed.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct ProxyView {
+    workload: String,
+    product: String,
+    /// The newest policy engine that it has.
+    engine_version: u32,
 }
 
 /// What one proxy reports.
@@ -143,8 +155,18 @@ fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<Strin
                 .try_into()
                 .ok()
         }),
+        proxies: connected.map(proxies).unwrap_or_default(),
         reports: connected.map(reports).unwrap_or_default(),
     }
+}
+
+fn proxies(agent: &ConnectedAgent) -> Vec<ProxyView> {
+    let view = agent.proxies.iter().flatten().map(|proxy| ProxyView {
+        workload: proxy.workload.to_string(),
+        product: proxy.product.clone(),
+        engine_version: proxy.engine_version,
+    });
+    view.collect()
 }
 
 fn reports(agent: &ConnectedAgent) -> Vec<ReportView> {

@@ -6,8 +6,7 @@
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use identity::SpiffeId;
-use policy::{ENGINE_VERSION, Kind, ObjectKey, Outcome, Resource, Revision};
+use policy::{Kind, ObjectKey, Outcome, Resource, Revision};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
@@ -21,6 +20,8 @@ use super::schema::AnyObject;
 use crate::registry::{Applied, Proposal, Registry, RegistryObject, ServiceAddresses};
 use crate::store::{Changes, Expected, Precondition};
 use crate::watch::Presence;
+
+mod engines;
 
 /// Objects in one page.
 const PAGE: u32 = 1000;
@@ -195,7 +196,7 @@ impl Objects {
         reason: String,
         dry_run: bool,
     ) -> Result<Applied, Problem> {
-        self.require_engines()?;
+        engines::require(self.engine_needed(&changes), &self.presence.connected())?;
         let author = author.author();
         Ok(self
             .registry
@@ -208,33 +209,17 @@ impl Objects {
             .await?)
     }
 
-    fn require_engines(&self) -> Result<(), Problem> {
-        let connected = self.presence.connected();
-        let engines = connected
-            .iter()
-            .map(|agent| (&agent.agent, agent.introduction.engine_version));
-        require_engine(ENGINE_VERSION, engines)
+    /// The policy engine that obeys all that these changes would bring. What is in force already,
+    /// written again, brings nothing.
+    fn engine_needed(&self, changes: &Changes) -> u32 {
+        let snapshot = self.registry.snapshot();
+        let is_news = |resource: &&Resource| {
+            let known = snapshot.object(&resource.key());
+            known.is_none_or(|known| **known.resource != **resource)
+        };
+        let news = changes.upserts.iter().filter(is_news);
+        news.map(Resource::engine_version).max().unwrap_or(1)
     }
-}
-
-/// Refuses a write that needs policy engine `needed` while a live proxy has an older one.
-fn require_engine<'a>(
-    needed: u32,
-    engines: impl Iterator<Item = (&'a SpiffeId, u32)>,
-) -> Result<(), Problem> {
-    // 0: the agent has no proxy.
-    let old: Vec<_> = engines
-        .filter(|(_, engine)| *engine != 0 && *engine < needed)
-        .map(|(agent, _)| agent.to_string())
-        .collect();
-    if old.is_empty() {
-        return Ok(());
-    }
-    let detail = format!(
-        "this write needs policy engine {needed}; proxies of {} have an older one",
-        old.join(", ")
-    );
-    Err(Problem::conflict("engine-too-old", detail).suggest("upgrade these proxies first"))
 }
 
 pub(super) fn reason(
@@ -336,22 +321,4 @@ fn with_status(mut json: Value, revision: Revision, addresses: Option<ServiceAdd
         }
     }
     json
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_write_beyond_the_engine_of_a_live_proxy_is_refused() {
-        let agent: SpiffeId = "spiffe://corp.example/countersign/agent/join-token/old"
-            .parse()
-            .unwrap();
-        let refused = require_engine(2, [(&agent, 1)].into_iter());
-        assert_eq!(refused.unwrap_err().code(), "engine-too-old");
-        assert_eq!(
-            require_engine(2, [(&agent, 2), (&agent, 0)].into_iter()),
-            Ok(())
-        );
-    }
 }

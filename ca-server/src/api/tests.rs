@@ -1,6 +1,7 @@
 //! Claims on the whole router over a real store.
 
 mod document;
+mod engines;
 mod objects;
 mod others;
 

@@ -11,7 +11,7 @@ use proto::mesh::v1::{self as mesh, PROTOCOL};
 use time::OffsetDateTime;
 
 use super::announcements::{Announcement, Endpoint};
-use super::presence::{Bypassable, Introduction, ProxyReport};
+use super::presence::{AttachedProxy, Bypassable, Introduction, ProxyReport};
 use super::view::Subscriptions;
 use crate::config::Limits;
 
@@ -23,6 +23,7 @@ const MOST_BYPASSABLE: usize = 256;
 const MOST_PROBLEMS: usize = 32;
 const LONGEST_PROBLEM: usize = 512;
 const MOST_HELD: usize = 100_000;
+const MOST_PROXIES: u32 = 10_000;
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(super) enum Said {
     Subscriptions(Subscriptions),
     Announcements(Vec<Announcement>, u64),
     Report(QualifiedName, ProxyReport),
+    Proxies(Vec<AttachedProxy>),
 }
 
 /// The first message.
@@ -84,6 +86,7 @@ impl Said {
                 let (workload, report) = decode_report(report)?;
                 Ok(Self::Report(workload, report))
             }
+            Some(Message::Proxies(proxies)) => decode_proxies(proxies).map(Self::Proxies),
             None => Err(malformed(
                 "message",
                 "is missing, or of a kind unknown here",
@@ -268,6 +271,19 @@ fn decode_report(report: wire::ProxyReport) -> Result<(QualifiedName, ProxyRepor
         draining: status.draining,
     };
     Ok((workload, report))
+}
+
+fn decode_proxies(message: wire::Proxies) -> Result<Vec<AttachedProxy>, Malformed> {
+    check_count("proxies", message.proxies.len(), MOST_PROXIES)?;
+    let proxies = message.proxies.into_iter().map(|proxy| {
+        check_length("proxies.product", &proxy.product, 0, LONGEST_PRODUCT)?;
+        Ok(AttachedProxy {
+            workload: decode_name("proxies.workload", &proxy.workload)?,
+            product: proxy.product,
+            engine_version: proxy.engine_version,
+        })
+    });
+    proxies.collect()
 }
 
 fn decode_name(field: &'static str, text: &str) -> Result<QualifiedName, Malformed> {

@@ -23,7 +23,7 @@ pub(super) struct StreamId(pub(super) u64);
 #[derive(Debug, Clone)]
 pub struct Introduction {
     pub product: String,
-    /// The lowest policy engine among its proxies.
+    /// The lowest policy engine among its proxies then; 0 without any.
     pub engine_version: u32,
     /// The agent's clock − ours.
     pub clock_offset: time::Duration,
@@ -52,6 +52,15 @@ pub struct Bypassable {
     pub reach: String,
 }
 
+/// One proxy on the feed of an agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachedProxy {
+    pub workload: QualifiedName,
+    pub product: String,
+    /// The newest policy engine that it has.
+    pub engine_version: u32,
+}
+
 /// One connected agent.
 #[derive(Debug, Clone)]
 pub struct ConnectedAgent {
@@ -60,6 +69,8 @@ pub struct ConnectedAgent {
     /// What every counted proxy of the agent decides by.
     pub acknowledged: Option<Revision>,
     pub reports: BTreeMap<QualifiedName, ProxyReport>,
+    /// `None` until the agent says so, and of an agent that cannot.
+    pub proxies: Option<Vec<AttachedProxy>>,
     stream: StreamId,
     ended: CancellationToken,
 }
@@ -196,6 +207,13 @@ impl Session {
             .table()
             .reported(&self.agent, self.stream, workload, report);
     }
+
+    pub(crate) fn attached(&self, proxies: Vec<AttachedProxy>) {
+        let mut table = self.presence.table();
+        if let Some(known) = table.current(&self.agent, self.stream) {
+            known.proxies = Some(proxies);
+        }
+    }
 }
 
 impl Drop for Session {
@@ -227,6 +245,7 @@ impl PresenceTable {
             introduction,
             acknowledged: None,
             reports: BTreeMap::new(),
+            proxies: None,
             stream,
             ended,
         };

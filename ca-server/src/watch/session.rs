@@ -218,6 +218,10 @@ impl WatchSession {
                 }
                 Ok(())
             }
+            Said::Proxies(proxies) => {
+                session.attached(proxies);
+                Ok(())
+            }
         }
     }
 

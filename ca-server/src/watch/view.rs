@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use identity::{QualifiedName, SpiffeId};
+use policy::Revision;
 use policy::resource::{Kind, ObjectKey, Resource, Workload};
-use policy::{ENGINE_VERSION, Revision};
 use proto::agent::v1 as wire;
 use proto::mesh::v1 as mesh;
 
@@ -95,6 +95,13 @@ impl View {
         self.revision
     }
 
+    /// The lowest policy engine that obeys all of it.
+    fn engine_version(&self) -> u32 {
+        let needed = self.objects.values();
+        let needed = needed.map(|content| content.resource.engine_version());
+        needed.max().unwrap_or(1)
+    }
+
     /// The Services whose endpoints the agent needs.
     pub(super) fn callable(&self) -> &BTreeSet<QualifiedName> {
         &self.callable
@@ -109,7 +116,7 @@ impl View {
         wire::Snapshot {
             configuration: Some(mesh::Configuration {
                 revision: Some(wire_revision(self.revision)),
-                engine_version: ENGINE_VERSION,
+                engine_version: self.engine_version(),
                 id_template: self.id_template.clone(),
                 objects: self.objects.iter().map(wire_object).collect(),
                 custom_identities: self.custom.clone(),
@@ -137,7 +144,7 @@ impl View {
         wire::Delta {
             from: Some(wire_revision(before.revision)),
             revision: Some(wire_revision(self.revision)),
-            engine_version: ENGINE_VERSION,
+            engine_version: self.engine_version(),
             upserted: upserted.map(wire_object).collect(),
             removed: removed.map(wire_key).collect(),
             identities: (self.identities != before.identities).then(|| wire::AssignedIdentities {
@@ -177,7 +184,7 @@ impl View {
         wire::Delta {
             from: Some(wire_revision(resume.revision)),
             revision: Some(wire_revision(self.revision)),
-            engine_version: ENGINE_VERSION,
+            engine_version: self.engine_version(),
             upserted: upserted.map(wire_object).collect(),
             removed: removed.map(wire_key).collect(),
             identities: Some(wire::AssignedIdentities {

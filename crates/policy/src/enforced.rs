@@ -38,6 +38,18 @@ pub(crate) fn check(resource: &Resource) -> Result<(), ParseError> {
     })
 }
 
+/// Whether the object, or a part of it, is one of those in the table. Zones are older than it.
+pub(crate) fn speaks_of_traffic(resource: &Resource) -> bool {
+    match resource {
+        Resource::Service(service) => {
+            let stated = stated_by_service(service);
+            stated.iter().any(|(feature, _)| *feature != "zone")
+        }
+        Resource::Route(_) | Resource::Gateway(_) | Resource::External(_) => true,
+        Resource::Workload(_) | Resource::Policy(_) | Resource::Baseline(_) => false,
+    }
+}
+
 fn check_against(resource: &Resource, enforced: impl Fn(&str) -> bool) -> Result<(), ParseError> {
     let kind = resource.key().kind.as_str();
     let stated = match resource {

@@ -6,9 +6,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Rule, Verdict};
+use crate::engine::EVALUATOR;
 use crate::question::{HeaderValues, Question, Request, RequestPath};
 use crate::resource::{HttpMatch, Source};
-use crate::snapshot::{Caller, CompiledRule, Condition, EVALUATOR, PolicySnapshot, conditions};
+use crate::snapshot::{Caller, CompiledRule, Condition, PolicySnapshot, conditions};
 
 /// More rules than this help nobody.
 const MOST_MISSES: usize = 10;

@@ -9,6 +9,7 @@ pub mod resource;
 
 mod decision;
 mod enforced;
+mod engine;
 mod explain;
 mod parse;
 mod question;
@@ -20,6 +21,7 @@ mod world;
 pub use decision::{
     Decision, DecisionId, DenyReason, Indeterminate, InvalidDecisionId, Rule, Verdict,
 };
+pub use engine::ENGINE_VERSION;
 pub use explain::{Explanation, NearMiss, RuleRef};
 pub use parse::{ParseCode, ParseError, parse_documents, parse_json};
 pub use path::{CanonicalPath, PathAmbiguous, PathTemplate, split_target};
@@ -35,5 +37,5 @@ pub use resource::{
 };
 pub use revision::{InvalidRevision, Revision};
 pub use routing::{Followed, RouteRules};
-pub use snapshot::{ENGINE_VERSION, PolicySnapshot};
+pub use snapshot::PolicySnapshot;
 pub use world::{Change, MeshNames, ObjectSet, Outcome, Refusal, RefusalCode};

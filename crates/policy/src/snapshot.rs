@@ -12,6 +12,7 @@ use identity::{QualifiedName, SpiffeId};
 use serde_json::Value;
 
 use crate::decision::{Decision, DecisionClass, DecisionId, DenyReason, Indeterminate, Verdict};
+use crate::engine::{ENGINE_VERSION, EVALUATOR};
 use crate::parse::parse_json;
 use crate::question::{Question, Request, RequestPath, Target};
 use crate::resource::{External, Gateway, Route, Service, Source};
@@ -23,12 +24,6 @@ mod rules;
 
 use compile::{Listener, World};
 pub(crate) use rules::{Caller, CompiledRule, Condition, conditions};
-
-/// The language that this evaluator speaks. A configuration that needs a newer one is denied.
-pub const ENGINE_VERSION: u32 = 1;
-
-/// Who decided, in explanations and decision ids.
-pub(crate) const EVALUATOR: &str = "countersign-policy engine 1";
 
 /// The path shape of a request that no template fits.
 const UNMATCHED: &str = "unmatched";

@@ -280,6 +280,16 @@ impl Attendance {
         reports.collect()
     }
 
+    /// What the CA is told of the proxies.
+    pub(crate) fn attached(&self) -> Vec<wire::AttachedProxy> {
+        let attached = self.proxies().map(|proxy| wire::AttachedProxy {
+            workload: proxy.workload.to_string(),
+            product: proxy.product.clone(),
+            engine_version: proxy.engine_version,
+        });
+        attached.collect()
+    }
+
     /// The lowest policy engine among the proxies; `own` without any.
     pub(crate) fn engine_version(&self, own: u32) -> u32 {
         let versions = self.proxies().map(|proxy| proxy.engine_version);

@@ -17,6 +17,9 @@ pub(super) struct Said {
     subscriptions: Option<Vec<String>>,
     /// The number of those said last; none is said before there are any.
     announced: u64,
+    /// Whether the CA takes the list of proxies.
+    tells_proxies: bool,
+    proxies: Option<Vec<wire::AttachedProxy>>,
     reports: BTreeMap<String, mesh::ProxyStatus>,
 }
 
@@ -26,6 +29,8 @@ impl Default for Said {
             acknowledged: None,
             subscriptions: Some(Vec::new()),
             announced: 0,
+            tells_proxies: false,
+            proxies: None,
             reports: BTreeMap::new(),
         }
     }
@@ -38,6 +43,20 @@ impl Said {
             subscriptions: None,
             ..Self::default()
         }
+    }
+
+    /// The CA has said what it speaks.
+    pub(super) fn greeted_by(&mut self, version: mesh::ProtocolVersion) {
+        self.tells_proxies = version.takes_proxies();
+    }
+
+    pub(super) fn proxies(&mut self, attendance: &Attendance) -> Option<Message> {
+        let proxies = Some(attendance.attached());
+        if !self.tells_proxies || proxies == self.proxies {
+            return None;
+        }
+        self.proxies.clone_from(&proxies);
+        proxies.map(|proxies| Message::Proxies(wire::Proxies { proxies }))
     }
 
     /// Never one that is behind what was said before, unless the epoch changed.
@@ -113,6 +132,17 @@ mod tests {
         let attendance = Attendance::default();
         assert!(said.subscriptions(&attendance).is_some());
         assert!(said.subscriptions(&attendance).is_none());
+    }
+
+    #[test]
+    fn an_older_ca_is_not_told_of_proxies_and_a_newer_one_once() {
+        let attendance = Attendance::default();
+        let mut said = Said::default();
+        said.greeted_by(mesh::ProtocolVersion { major: 1, minor: 1 });
+        assert!(said.proxies(&attendance).is_none());
+        said.greeted_by(mesh::ProtocolVersion { major: 1, minor: 2 });
+        assert!(said.proxies(&attendance).is_some());
+        assert!(said.proxies(&attendance).is_none());
     }
 
     #[test]

@@ -210,6 +210,7 @@ impl Session {
             });
         }
         stream.greeted = true;
+        stream.said.greeted_by(theirs);
         self.roster.published(if theirs.confirms_announcements() {
             Publication::UpTo(0)
         } else {
@@ -270,6 +271,7 @@ impl Session {
         }
         let messages = subscribed
             .into_iter()
+            .chain(stream.said.proxies(&attendance))
             .chain(stream.said.announcements(&attendance))
             .chain(stream.said.reports(&attendance))
             .chain(stream.said.acknowledgement(acknowledged));

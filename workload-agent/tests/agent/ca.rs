@@ -55,6 +55,8 @@ pub(crate) struct Heard {
     pub(crate) acknowledged: Option<u64>,
     pub(crate) subscriptions: Vec<String>,
     pub(crate) announced_for: Vec<String>,
+    /// Workload and engine of each proxy.
+    pub(crate) proxies: Vec<(String, u32)>,
     pub(crate) reattested: u32,
 }
 
@@ -392,6 +394,10 @@ impl Heard {
                     .map(|entry| (entry.workload, ()))
                     .collect();
                 self.announced_for = workloads.into_keys().collect();
+            }
+            agent_message::Message::Proxies(list) => {
+                let proxies = list.proxies.into_iter();
+                self.proxies = proxies.map(|it| (it.workload, it.engine_version)).collect();
             }
             agent_message::Message::Hello(_) | agent_message::Message::Report(_) => {}
         }

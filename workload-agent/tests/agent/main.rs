@@ -267,6 +267,18 @@ async fn wanted_service_is_subscribed_and_foreign_announcement_is_not_passed_on(
 }
 
 #[tokio::test]
+async fn the_ca_is_told_of_proxies_and_their_engines_as_they_come_and_go() {
+    let (ca, _serving, host) = mesh_of(Clock::system()).await;
+    let agent = host.start().await;
+    ready(&agent).await;
+    let proxy = Proxy::subscribe(&agent, "shop/orders").await.unwrap();
+    let there = [("shop/orders".to_owned(), 1)];
+    until(&mut ca.heard(), "a proxy", |heard| heard.proxies == there).await;
+    drop(proxy);
+    until(&mut ca.heard(), "its end", |heard| heard.proxies.is_empty()).await;
+}
+
+#[tokio::test]
 async fn a_proxy_hears_when_callers_are_told_of_what_it_announced() {
     let (_ca, _serving, host) = mesh_of(Clock::system()).await;
     let agent = host.start().await;

@@ -271,6 +271,21 @@ fn an_external_is_shown_to_agents_of_its_callers_only() {
     shown(objects("a"), &[], &[("External", "e")]);
 }
 
+#[test]
+fn an_agent_is_told_to_need_no_newer_engine_than_what_it_sees_does() {
+    let engine = |asked: &str| {
+        let objects = [service("a"), service("b"), route("a", "b")];
+        let placed = objects.map(|resource| Placed {
+            resource,
+            number: 1,
+        });
+        let view = view(1, &placed, &[asked.to_owned()].into());
+        let told = view.snapshot(mesh::Bundle::default(), Vec::new());
+        told.configuration.unwrap().engine_version
+    };
+    assert_eq!((engine("b.shop"), engine("a.shop")), (1, 2));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]

@@ -63,7 +63,7 @@ impl File {
                 number: 1,
             },
             &[7; 32],
-            self.engine_version.unwrap_or(policy::ENGINE_VERSION),
+            self.engine_version.unwrap_or(1),
             &self.mesh(),
             texts.iter().map(String::as_str),
             &custom,
