@@ -1,4 +1,5 @@
-//! `countersign explain`: what the mesh would decide about a call, and why.
+//! `countersign explain`: where the mesh would carry a call, what it would decide about it, and
+//! why.
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -6,7 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::admin::AdminArguments;
 use crate::output::{self, OutputArguments, Table, cell};
 
-/// Say whether a call would be permitted, and why
+mod carriage;
+
+/// Say where a call would go, whether it would be permitted there, and why
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -73,32 +76,53 @@ fn header(text: &str) -> Result<(String, String), String> {
 }
 
 fn table(explanation: &Value) -> String {
+    let route = explanation.get("route");
     let mut facts = Table::pairs();
-    for (name, pointer) in [
-        ("verdict", "/verdict"),
-        ("because", "/message"),
-        ("caller", "/source"),
-        ("target", "/target"),
-        ("path", "/path"),
-        ("decision", "/decisionId"),
-        ("revision", "/revision"),
-        ("note", "/notes/0"),
-    ] {
-        if explanation
-            .pointer(pointer)
-            .is_some_and(|value| !value.is_null())
-        {
-            facts.row([name.to_owned(), cell(explanation, pointer)]);
+    facts.row(["verdict".to_owned(), carriage::verdict(explanation)]);
+    if route.is_none() {
+        facts.row(["because".to_owned(), cell(explanation, "/message")]);
+    }
+    add(&mut facts, explanation, &ABOUT_THE_CALL);
+    if let Some(route) = route {
+        carriage::facts(route, &mut facts);
+    } else {
+        add(&mut facts, explanation, &[("decision", "/decisionId")]);
+    }
+    add(&mut facts, explanation, &[("revision", "/revision")]);
+    for note in explanation["notes"].as_array().into_iter().flatten() {
+        facts.row(["note".to_owned(), cell(note, "")]);
+    }
+    let mut tables = vec![facts];
+    tables.extend(route.map(carriage::tables).into_iter().flatten());
+    tables.extend(nearest_rules(explanation));
+    let texts: Vec<String> = tables.iter().map(Table::render).collect();
+    texts.join("\n")
+}
+
+const ABOUT_THE_CALL: [(&str, &str); 4] = [
+    ("caller", "/source"),
+    ("target", "/target"),
+    ("method", "/method"),
+    ("path", "/path"),
+];
+
+/// Adds those that are there.
+fn add(facts: &mut Table, explanation: &Value, rows: &[(&str, &str)]) {
+    for (name, pointer) in rows {
+        let value = explanation.pointer(pointer);
+        if value.is_some_and(|value| !value.is_null()) {
+            facts.row([(*name).to_owned(), cell(explanation, pointer)]);
         }
     }
-    let misses = explanation["nearestMisses"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    if misses.is_empty() {
-        return facts.render();
-    }
+}
+
+/// Rules of policy that would have allowed a call that is denied.
+fn nearest_rules(explanation: &Value) -> Option<Table> {
     let mut near = Table::new(&["NEAREST RULE", "CONDITION", "WANTED", "GOT"]);
-    for miss in misses {
+    let judged = carriage::judged(explanation).into_iter();
+    let misses = judged.filter_map(|judged| judged["nearestMisses"].as_array());
+    let mut any = false;
+    for miss in misses.flatten() {
         let rule = format!("{}#{}", cell(miss, "/rule/object"), cell(miss, "/rule/id"));
         near.row([
             rule,
@@ -106,8 +130,9 @@ fn table(explanation: &Value) -> String {
             cell(miss, "/wanted"),
             cell(miss, "/got"),
         ]);
+        any = true;
     }
-    format!("{}\n{}", facts.render(), near.render())
+    any.then_some(near)
 }
 
 #[cfg(test)]
@@ -142,6 +167,36 @@ mod tests {
              because  no rule of the target's policy matched\n\n\
              NEAREST RULE            CONDITION  WANTED         GOT\n\
              Policy shop/orders#web  from       shop/checkout  shop/intruder\n"
+        );
+    }
+
+    #[test]
+    fn a_routed_call_shows_the_rule_its_backends_and_what_it_missed() {
+        let judged = |verdict: &str, message: &str, target: &str| json!({"verdict": verdict, "message": message, "target": target, "nearestMisses": []});
+        let mut here = judged("allow", "allowed by x", "shop/orders:http");
+        here["percent"] = json!(75.0);
+        let mut there = judged("deny", "no policy", "shop/orders-v2:http");
+        there["percent"] = json!(25.0);
+        let mut explanation = judged("allow", "allowed by x", "shop/orders:http");
+        explanation["route"] = json!({
+            "object": "Route shop/orders", "verdict": "mixed", "rule": 3, "rules": 3,
+            "message": "rule 3 is the only one that matches", "backends": [here, there],
+            "nearestMisses": [{"rule": 1, "condition": "headers.x-canary", "wanted": "true", "got": "another value"}],
+            "settings": {"timeout": {"perTry": "600ms", "request": "2s"}}, "notes": [],
+        });
+        assert_eq!(
+            table(&explanation),
+            "verdict   mixed: it depends on the backend that is drawn\n\
+             target    shop/orders:http\n\
+             route     Route shop/orders, rule 3 of 3\n\
+             followed  rule 3 is the only one that matches\n\
+             match     every request\n\
+             timeout   perTry 600ms, request 2s\n\n\
+             SHARE  BACKEND              VERDICT  BECAUSE\n\
+             75 %   shop/orders:http     allow    allowed by x\n\
+             25 %   shop/orders-v2:http  deny     no policy\n\n\
+             NEAREST RULE OF THE ROUTE  CONDITION         WANTED  GOT\n\
+             1                          headers.x-canary  true    another value\n"
         );
     }
 }

@@ -1,18 +1,18 @@
-//! Explain: what the configuration in force says of one call, and why.
-
-use std::collections::BTreeMap;
+//! Explain: where the configuration in force has one call go, what it says of it there, and why.
 
 use axum::Json;
 use axum::extract::State;
 use identity::{QualifiedName, SpiffeId};
 use policy::{PortName, Protocol, Question, Request, RequestPath, Target};
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use serde::Serialize;
 
-use super::body::{Fields, JsonBody};
+use self::document::{ExplainRequest, ExplanationDocument};
+use super::body::JsonBody;
 use super::documented::Documented;
 use super::problem::Problem;
 use crate::registry::{Registry, RegistrySnapshot};
+
+mod document;
 
 pub(super) fn operations(registry: Registry) -> Documented {
     Documented::new()
@@ -20,53 +20,13 @@ pub(super) fn operations(registry: Registry) -> Documented {
         .with(registry)
 }
 
-/// One call.
-#[derive(Debug, Deserialize, ToSchema)]
-struct ExplainRequest {
-    /// A workload (`shop/checkout`) or a SPIFFE ID. A workload that is not registered is judged by
-    /// the ID that the template gives it, with a note.
-    #[schema(example = "shop/checkout")]
-    from: String,
-    /// `namespace/service:port`.
-    #[schema(example = "shop/orders:http")]
-    to: String,
-    /// Not on a `tcp` port. GET when left out.
-    method: Option<String>,
-    /// Not on a `tcp` port. `/` when left out.
-    path: Option<String>,
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-}
-
-/// The verdict and its grounds.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = Explanation)]
-struct ExplanationDocument {
-    /// `allow` or `deny`.
-    verdict: String,
-    /// Stable; only with `deny`.
-    reason: Option<String>,
-    rule: Option<RuleDocument>,
-    message: String,
-    source: String,
-    target: String,
-    method: Option<String>,
-    path: Option<String>,
-    path_shape: String,
-    decision_id: String,
-    revision: String,
-    evaluator: String,
-    nearest_misses: Vec<NearMissDocument>,
-    /// What to know about the question itself.
-    notes: Vec<String>,
-}
-
-/// What is sent: the evaluator's answer, and notes.
+/// What is sent: the evaluator's answers, and notes.
 #[derive(Debug, Serialize)]
 struct Answer {
     #[serde(flatten)]
     explanation: policy::Explanation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<policy::RouteExplanation>,
     notes: Vec<String>,
 }
 
@@ -76,29 +36,7 @@ struct Caller {
     note: Option<String>,
 }
 
-/// A rule, by its object and its id there.
-#[derive(Debug, Serialize, ToSchema)]
-struct RuleDocument {
-    object: String,
-    id: String,
-}
-
-/// A rule that did not permit, and its first condition that failed.
-#[derive(Debug, Serialize, ToSchema)]
-struct NearMissDocument {
-    rule: RuleDocument,
-    condition: String,
-    wanted: String,
-    got: String,
-    held: usize,
-    failed: usize,
-}
-
-impl Fields for ExplainRequest {
-    const FIELDS: &'static [&'static str] = &["from", "to", "method", "path", "headers"];
-}
-
-/// Judges one call, and says why.
+/// Says where one call goes and what policy says of it there, and why.
 #[utoipa::path(post, path = "/v1/explain", tag = "explain", request_body = ExplainRequest,
     responses((status = 200, body = ExplanationDocument)))]
 async fn explain(
@@ -132,10 +70,25 @@ async fn explain(
         target,
         request,
     };
+    let explanation = snapshot.policy().explain(&question);
+    let route = snapshot.policy().explain_route(&question);
+    let elsewhere = route
+        .as_ref()
+        .and_then(|route| leads_elsewhere(route, &explanation.target));
     Ok(Json(Answer {
-        explanation: snapshot.policy().explain(&question),
-        notes: caller.note.into_iter().collect(),
+        explanation,
+        route,
+        notes: caller.note.into_iter().chain(elsewhere).collect(),
     }))
+}
+
+/// The verdict at `to` is then not the call's.
+fn leads_elsewhere(route: &policy::RouteExplanation, to: &str) -> Option<String> {
+    let elsewhere = route.backends.iter().any(|it| it.explanation.target != to);
+    elsewhere.then(|| {
+        let object = &route.object;
+        format!("{object} leads elsewhere: `route.verdict` is the call's, `verdict` that of {to}")
+    })
 }
 
 fn caller(snapshot: &RegistrySnapshot, text: &str) -> Result<Caller, Problem> {

@@ -12,6 +12,7 @@ mod traffic;
 
 use edges::{ExternalSpec, GatewaySpec};
 use route::RouteSpec;
+pub(super) use route::RuleSettingsDocument;
 use traffic::TrafficDocument;
 
 /// Any object, by its `kind`.

@@ -11,6 +11,10 @@ use crate::question::{HeaderValues, Question, Request, RequestPath};
 use crate::resource::{HttpMatch, Source};
 use crate::snapshot::{Caller, CompiledRule, Condition, PolicySnapshot, conditions};
 
+mod route;
+
+pub use route::{MirrorExplanation, RouteExplanation, RouteMiss, RoutedTo};
+
 /// More rules than this help nobody.
 const MOST_MISSES: usize = 10;
 
@@ -138,7 +142,15 @@ impl From<&std::sync::Arc<Rule>> for RuleRef {
 type Failure = (String, String, String);
 
 fn miss(rule: &CompiledRule, caller: &Caller<'_>, question: &Question<'_>) -> Option<NearMiss> {
-    let (mut held, mut failures) = nearest_entry(rule, &question.request);
+    let (mut held, mut failures) = if rule.to.is_empty() {
+        Default::default()
+    } else if matches!(question.request, Request::Connection) {
+        let got = "a connection of opaque bytes".to_owned();
+        let failure = ("to".to_owned(), "an HTTP request".to_owned(), got);
+        (0, vec![failure])
+    } else {
+        nearest_entry(&rule.to, &question.request)
+    };
     if rule.speaks_of(caller) {
         held += 1;
     } else {
@@ -162,15 +174,11 @@ fn miss(rule: &CompiledRule, caller: &Caller<'_>, question: &Question<'_>) -> Op
     })
 }
 
-/// Of the entries under `to.http`, the one that fails least.
-fn nearest_entry(rule: &CompiledRule, request: &Request<'_>) -> (usize, Vec<Failure>) {
-    if !rule.to.is_empty() && matches!(request, Request::Connection) {
-        let got = "a connection of opaque bytes".to_owned();
-        return (
-            0,
-            vec![("to".to_owned(), "an HTTP request".to_owned(), got)],
-        );
-    }
+/// Of the entries under `to.http` or `match`, the one that fails least.
+fn nearest_entry<'a>(
+    entries: impl IntoIterator<Item = &'a HttpMatch>,
+    request: &Request<'_>,
+) -> (usize, Vec<Failure>) {
     let read = |entry| {
         let (held, failed): (Vec<_>, Vec<_>) =
             conditions(entry).partition(|condition| condition.holds(entry, request));
@@ -179,8 +187,9 @@ fn nearest_entry(rule: &CompiledRule, request: &Request<'_>) -> (usize, Vec<Fail
             .map(|condition| failure(condition, entry, request));
         (held.len(), failures.collect::<Vec<_>>())
     };
-    let entries = rule.to.iter().map(read);
     entries
+        .into_iter()
+        .map(read)
         .min_by_key(|(held, failures)| (failures.len(), std::cmp::Reverse(*held)))
         .unwrap_or_default()
 }

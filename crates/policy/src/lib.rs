@@ -22,7 +22,9 @@ pub use decision::{
     Decision, DecisionId, DenyReason, Indeterminate, InvalidDecisionId, Rule, Verdict,
 };
 pub use engine::ENGINE_VERSION;
-pub use explain::{Explanation, NearMiss, RuleRef};
+pub use explain::{
+    Explanation, MirrorExplanation, NearMiss, RouteExplanation, RouteMiss, RoutedTo, RuleRef,
+};
 pub use parse::{ParseCode, ParseError, parse_documents, parse_json};
 pub use path::{CanonicalPath, PathAmbiguous, PathTemplate, split_target};
 pub use question::{HeaderLookup, HeaderValues, Question, Request, RequestPath, Target};

@@ -37,6 +37,22 @@ pub(in crate::api) struct RouteRuleDocument {
     pub(in crate::api) headers: Option<HeaderChangesDocument>,
 }
 
+/// What a rule says beside its backends, as far as it applies to a request.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::api) struct RuleSettingsDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) timeout: Option<TimeoutDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) retry: Option<RetryDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) hedge: Option<HedgeDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) fault: Option<FaultDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::api) headers: Option<HeaderChangesDocument>,
+}
+
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(in crate::api) struct BackendDocument {

@@ -166,6 +166,39 @@ async fn explain_names_the_rule_or_the_nearest_miss() {
 }
 
 #[tokio::test]
+async fn explain_says_where_a_route_leads_and_what_policy_says_there() {
+    let api = TestApi::start().await.shop().await;
+    let mut canary = service();
+    canary["metadata"]["name"] = json!("orders-v2");
+    let mut route = route();
+    route["spec"]["rules"] = json!([
+        {"match": [{"path": "/v1/{rest=**}"}], "backends": [{"service": "orders-v2"}]},
+    ]);
+    let changeset = json!({"apply": [canary, route]});
+    api.post("/v1/changesets", changeset)
+        .await
+        .is(StatusCode::OK);
+    let call = json!({"from": "shop/checkout", "to": "shop/orders:http", "path": "/v1/a"});
+    let told = api.post("/v1/explain", call).await.json();
+    assert_eq!(
+        (&told["verdict"], &told["route"]["verdict"]),
+        (&json!("allow"), &json!("deny"))
+    );
+    assert_eq!(told["route"]["rule"], 1);
+    assert_eq!(
+        told["route"]["backends"][0]["target"],
+        "shop/orders-v2:http"
+    );
+    assert_eq!(told["route"]["backends"][0]["reason"], "no-policy");
+    assert!(
+        told["notes"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("Route shop/orders leads elsewhere")
+    );
+}
+
+#[tokio::test]
 async fn a_forgotten_agent_is_gone() {
     let api = TestApi::start().await;
     let row = crate::store::AgentRow {

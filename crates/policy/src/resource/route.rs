@@ -176,7 +176,7 @@ impl RouteRule {
         })
     }
 
-    fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         let backends = self.backends.iter().map(
             |backend| json!({"service": backend.service.to_string(), "weight": backend.weight}),
         );
