@@ -27,6 +27,7 @@ use crate::worker::Workers;
 mod control;
 mod entrance;
 mod housekeeping;
+mod level_feed;
 mod listen;
 mod wire;
 

@@ -33,7 +33,6 @@ mod takeover;
 mod telemetry;
 #[doc(hidden)]
 pub mod trace_context;
-#[expect(dead_code, reason = "wired in with the engine")]
 mod traffic;
 mod transparent;
 mod transport;

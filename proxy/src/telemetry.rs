@@ -14,6 +14,7 @@ mod tracer;
 
 pub(crate) use access_log::write_access_log;
 pub(crate) use journal::{Journal, Outcome};
+pub(crate) use levels::{Gauge, Level};
 pub(crate) use metrics::OpenConnection;
 pub(crate) use series::Series;
 pub(crate) use tap::routes as tap_routes;

@@ -10,6 +10,7 @@ use runtime::Clock;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::level_feed::LevelFeed;
 use crate::config::Limits;
 use crate::feed::client::Freshness;
 use crate::guard::bypass;
@@ -37,6 +38,7 @@ pub(super) struct Housekeeping {
     pub(super) workers: Workers,
     /// Our inbound redirect port, if we have one.
     pub(super) inbound: Option<u16>,
+    pub(super) levels: LevelFeed,
 }
 
 impl Housekeeping {
@@ -67,6 +69,7 @@ impl Housekeeping {
                 served = Some(state.served.clone());
                 look_at = Instant::now() + LOOK_EVERY;
             }
+            self.levels.note(&state, Instant::now());
             self.note();
         }
     }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::control::Control;
 use super::entrance::Entrance;
 use super::housekeeping::Housekeeping;
+use super::level_feed::LevelFeed;
 use super::listen::Listening;
 use super::{FeedSource, StartError};
 use crate::balance::Zone;
@@ -44,6 +45,7 @@ pub(super) struct Parts {
     config: Config,
     limits: Arc<Limits>,
     discovery: Discovery,
+    shared: Shared,
     clock: Clock,
     registry: Registry,
     publisher: Publisher,
@@ -72,6 +74,7 @@ impl Parts {
             journal: Journal::register(&mut registry, &config.metrics, config.tracing.as_ref()),
             limits: Arc::new(config.limits.clone()),
             discovery: Discovery::new(),
+            shared: Shared::new(Instant::now()),
             registry,
             publisher,
             credentials,
@@ -179,7 +182,6 @@ impl Parts {
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
-        let shared = Shared::new(Instant::now());
         let zone = self.zone();
         (0..self.config.proxy.workers.get())
             .map(|worker| {
@@ -195,10 +197,10 @@ impl Parts {
                     limits: Arc::clone(&self.limits),
                     clock: self.clock.clone(),
                     shutdown: self.shutdown.clone(),
-                    shared: shared.clone(),
+                    shared: self.shared.clone(),
                     zone: zone.clone(),
                     discovery: self.discovery.clone(),
-                    probes: worker == 0,
+                    number: worker,
                 })
             })
             .collect()
@@ -246,6 +248,7 @@ impl Parts {
             clock: self.clock.clone(),
             workers,
             inbound: self.config.transparent.inbound_port(),
+            levels: LevelFeed::new(self.journal.clone(), self.shared.clone()),
         }
     }
 

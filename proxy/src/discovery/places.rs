@@ -15,8 +15,8 @@ use crate::balance::{Endpoint, Endpoints, Zone};
 pub(crate) struct Places {
     list: Vec<(Endpoint, Option<Zone>)>,
     names: Vec<watch::Receiver<Resolved>>,
-    /// Of what was known of all names.
-    version: u64,
+    /// Of what was known of all names; none if it is to be read again in any case.
+    version: Option<u64>,
     unsettled: bool,
 }
 
@@ -48,7 +48,7 @@ impl Places {
             unsettled: list.is_empty() && names.iter().any(pending),
             list: list.into_iter().collect(),
             names,
-            version,
+            version: Some(version),
         }
     }
 
@@ -58,7 +58,12 @@ impl Places {
 
     /// Whether a name may have moved since.
     pub(crate) fn are_outdated(&self, discovery: &Discovery) -> bool {
-        !self.names.is_empty() && discovery.version() != self.version
+        !self.names.is_empty() && Some(discovery.version()) != self.version
+    }
+
+    /// A name has moved, whatever the version says: it grows a moment later.
+    pub(crate) fn outdate(&mut self) {
+        self.version = None;
     }
 
     /// Whether nobody can be called because no name has been answered for yet.

@@ -184,10 +184,6 @@ impl Journal {
     }
 
     /// A number about a target that changes: an ejection, what is in flight, a limit.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the state machines of traffic feed it")
-    )]
     pub(crate) fn level(&self, level: Level, target: &str) -> super::levels::Gauge {
         self.inner.levels.gauge(level, target)
     }

@@ -31,6 +31,10 @@ pub(crate) enum Level {
     Pending,
     /// Connections to peers that are kept open.
     PooledConnections,
+    /// Retries and hedges that may be made at once.
+    RetryBudget,
+    /// Requests that the rate limit would let in at once.
+    RateLimitTokens,
 }
 
 /// A handle to one number. Cheap to clone; the number goes with the last one.
@@ -47,7 +51,7 @@ pub(crate) struct Gauges {
 type Levels = BTreeMap<(Level, String), Weak<AtomicI64>>;
 
 impl Level {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::EndpointsAvailable,
         Self::EndpointsEjected,
         Self::EndpointsUnhealthy,
@@ -55,6 +59,8 @@ impl Level {
         Self::InFlightLimit,
         Self::Pending,
         Self::PooledConnections,
+        Self::RetryBudget,
+        Self::RateLimitTokens,
     ];
 
     fn name_and_help(self) -> (&'static str, &'static str) {
@@ -66,21 +72,18 @@ impl Level {
             Self::InFlightLimit => ("in_flight_limit", "The most requests the bulkhead lets in"),
             Self::Pending => ("pending", "Requests that wait for a connection"),
             Self::PooledConnections => ("pooled_connections", "Connections to peers kept open"),
+            Self::RetryBudget => (
+                "retry_budget",
+                "Retries and hedges that may be made at once",
+            ),
+            Self::RateLimitTokens => ("rate_limit_tokens", "Requests that may come at once"),
         }
     }
 }
 
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the state machines of traffic feed it")
-)]
 impl Gauge {
     pub(crate) fn set(&self, value: i64) {
         self.0.store(value, Ordering::Relaxed);
-    }
-
-    pub(crate) fn add(&self, difference: i64) {
-        self.0.fetch_add(difference, Ordering::Relaxed);
     }
 }
 
@@ -160,7 +163,7 @@ mod tests {
         let gauge = gauges.gauge(Level::EndpointsEjected, "shop/orders:http");
         gauges
             .gauge(Level::EndpointsEjected, "shop/orders:http")
-            .add(2);
+            .set(2);
         let line = "endpoints_ejected{target=\"shop/orders:http\"} 2";
         assert!(text(&registry).contains(line), "{}", text(&registry));
         drop(gauge);

@@ -41,6 +41,7 @@ impl<B> Backends<B> {
         &self.sums[index.min(self.sums.len() - 1)].1
     }
 
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &B> {
         self.sums.iter().map(|(_, backend)| backend)
     }

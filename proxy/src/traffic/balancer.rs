@@ -65,8 +65,6 @@ pub(crate) struct Pick {
     pub endpoint: Arc<Endpoint>,
     /// This attempt decides whether the endpoint is used again.
     pub probe: bool,
-    /// The call has tried all others already.
-    pub again: bool,
     id: MemberId,
     index: usize,
     began: Instant,
@@ -76,6 +74,15 @@ pub(crate) struct Pick {
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
     ids: Vec<MemberId>,
+}
+
+/// Endpoints of a port, as one balancer sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Neither ejected nor unhealthy.
+    pub available: usize,
+    pub ejected: usize,
+    pub unhealthy: usize,
 }
 
 /// Nobody can be called.
@@ -170,17 +177,13 @@ impl Balancer {
                 .into_iter()
                 .find_map(|tier| choice.among(tier, random))
         };
-        let (index, again) = match among(tried) {
-            Some(index) => (index, false),
-            None => {
-                let anyone = among(&Tried::NOBODY);
-                (
-                    anyone.ok_or_else(|| NoPick::BreakerOpen(self.view.next_probe()))?,
-                    true,
-                )
-            }
+        // Who has tried all others may try one again.
+        let index = match among(tried) {
+            Some(index) => Some(index),
+            None => among(&Tried::NOBODY),
         };
-        Ok(self.begin(index, false, again, now))
+        let index = index.ok_or_else(|| NoPick::BreakerOpen(self.view.next_probe()))?;
+        Ok(self.begin(index, false, now))
     }
 
     /// An attempt ended. `took` is until the head of the answer.
@@ -224,9 +227,14 @@ impl Balancer {
         self.members.iter().any(|member| !tried.has(member))
     }
 
-    /// How many are left alone at present, by breaker or by health.
-    pub(crate) fn missing(&self) -> usize {
-        self.members.iter().filter(|it| it.is_missing()).count()
+    /// How many are in use and left alone at present.
+    pub(crate) fn counts(&self) -> Counts {
+        let count = |what: fn(&Member) -> bool| self.members.iter().filter(|it| what(it)).count();
+        Counts {
+            available: count(|it| !it.is_missing()),
+            ejected: count(|it| it.breaker.is_ejected()),
+            unhealthy: count(|it| !it.healthy),
+        }
     }
 
     /// The first attempt of a call may be the one that tries an ejected endpoint again.
@@ -237,16 +245,15 @@ impl Balancer {
         let index = self.view.take_probe()?;
         let member = self.members.get_mut(index)?;
         let begun = member.breaker.begin_probe(now);
-        begun.then(|| self.begin(index, true, false, now))
+        begun.then(|| self.begin(index, true, now))
     }
 
-    fn begin(&mut self, index: usize, probe: bool, again: bool, now: Instant) -> Pick {
+    fn begin(&mut self, index: usize, probe: bool, now: Instant) -> Pick {
         let member = &mut self.members[index];
         member.load.begin();
         Pick {
             endpoint: Arc::clone(&member.endpoint),
             probe,
-            again,
             id: member.id,
             index,
             began: now,

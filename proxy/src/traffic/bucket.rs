@@ -52,6 +52,15 @@ impl Bucket {
         }
     }
 
+    /// How many tokens there are.
+    pub(crate) fn tokens(&self, rate: Rate, now: Duration) -> u64 {
+        let now = nanoseconds(now);
+        let step = step(rate);
+        let room = step.saturating_mul(u64::from(rate.burst.max(1)));
+        let used = self.full_at.load(Ordering::Relaxed).saturating_sub(now);
+        room.saturating_sub(used) / step
+    }
+
     /// Whether nothing would change if the bucket were a new one.
     pub(crate) fn is_full(&self, now: Duration) -> bool {
         self.full_at.load(Ordering::Relaxed) <= nanoseconds(now)
@@ -105,6 +114,8 @@ mod tests {
     fn a_bucket_left_alone_is_as_good_as_new() {
         let (bucket, rate) = (Bucket::default(), rate(10, 2));
         bucket.take(rate, Duration::ZERO).unwrap();
+        assert_eq!(bucket.tokens(rate, Duration::from_millis(99)), 1);
+        assert_eq!(bucket.tokens(rate, Duration::from_millis(100)), 2);
         assert!(!bucket.is_full(Duration::from_millis(99)));
         assert!(bucket.is_full(Duration::from_millis(100)));
     }

@@ -53,15 +53,16 @@ impl Budget {
     /// Returns whether one more repetition is affordable, and spends it.
     pub(crate) fn spend(&self, settings: &Settings, now: Instant) -> bool {
         self.within(now, |seconds| {
-            let calls: u64 = seconds.slots.iter().map(|it| u64::from(it.calls)).sum();
-            let spent: u64 = seconds.slots.iter().map(|it| u64::from(it.spent)).sum();
-            let reserve = u64::from(settings.min_per_second) * WINDOW as u64;
-            let affordable = settings.ratio.max(0.0) * calls as f64 + reserve as f64;
-            let enough = (spent + 1) as f64 <= affordable;
+            let enough = seconds.left(settings) >= 1.0;
             let slot = seconds.now();
             slot.spent = slot.spent.saturating_add(u32::from(enough));
             enough
         })
+    }
+
+    /// How many repetitions are affordable now.
+    pub(crate) fn left(&self, settings: &Settings, now: Instant) -> u64 {
+        self.within(now, |seconds| seconds.left(settings).max(0.0) as u64)
     }
 
     fn within<T>(&self, now: Instant, act: impl FnOnce(&mut Seconds) -> T) -> T {
@@ -84,6 +85,14 @@ impl Seconds {
             self.slots = [Slot::default(); WINDOW];
         }
         self.newest = self.newest.max(second);
+    }
+
+    fn left(&self, settings: &Settings) -> f64 {
+        let calls: u64 = self.slots.iter().map(|it| u64::from(it.calls)).sum();
+        let spent: u64 = self.slots.iter().map(|it| u64::from(it.spent)).sum();
+        let reserve = u64::from(settings.min_per_second) * WINDOW as u64;
+        let affordable = settings.ratio.max(0.0) * calls as f64 + reserve as f64;
+        affordable - spent as f64
     }
 
     fn now(&mut self) -> &mut Slot {

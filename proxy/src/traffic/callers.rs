@@ -123,6 +123,16 @@ impl PortLimits {
         })
     }
 
+    /// How many are let in now.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.inside()
+    }
+
+    /// How many of all callers' requests would be let in at once.
+    pub(crate) fn tokens(&self, rate: settings::Rate, now: Instant) -> u64 {
+        self.bucket.tokens(rate, self.elapsed(now))
+    }
+
     /// Forgets callers that have nothing in flight, hold no connection and owe nothing.
     pub(crate) fn expire(&self, now: Instant) {
         let elapsed = self.elapsed(now);

@@ -64,13 +64,6 @@ impl Ending {
         }
     }
 
-    pub(crate) fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Answered { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Answered { retry_after, .. } => *retry_after,

@@ -47,14 +47,6 @@ pub(crate) struct SuccessRate {
     pub min_requests: u32,
 }
 
-/// `health`: the caller asks the endpoint's proxy for a path of the application.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct HealthCheck {
-    pub path: String,
-    pub every: Duration,
-    pub timeout: Duration,
-}
-
 /// `bulkhead` of a port. Absent means unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bulkhead {

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::balancer::Counts;
 use super::budget::Budget;
 use super::bulkhead::Bulkhead;
 use super::callers::PortLimits;
@@ -34,6 +35,8 @@ pub(crate) struct Callee {
     pub connections: Arc<Bulkhead>,
     pub pending: Arc<Bulkhead>,
     pub health: HealthBoard,
+    /// What each worker's balancer sees.
+    seen: Mutex<HashMap<usize, Counts>>,
 }
 
 /// The endpoints that active health found unfit.
@@ -75,6 +78,7 @@ impl Shared {
             connections: Arc::default(),
             pending: Arc::default(),
             health: HealthBoard::default(),
+            seen: Mutex::default(),
         });
         called.insert(port.clone(), Arc::clone(&callee));
         self.ports.send_replace(called.len());
@@ -99,6 +103,27 @@ impl Shared {
         for limits in lock(&self.served).values() {
             limits.expire(now);
         }
+    }
+}
+
+impl Callee {
+    /// What the balancer of a worker sees now; none if it calls the port no more.
+    pub(crate) fn note(&self, worker: usize, counts: Option<Counts>) {
+        let mut seen = lock(&self.seen);
+        match counts {
+            Some(counts) => drop(seen.insert(worker, counts)),
+            None => drop(seen.remove(&worker)),
+        }
+    }
+
+    /// What the worker sees that is worst off; none if nobody calls the port.
+    pub(crate) fn worst(&self) -> Option<Counts> {
+        let seen = lock(&self.seen);
+        seen.values().copied().reduce(|one, other| Counts {
+            available: one.available.min(other.available),
+            ejected: one.ejected.max(other.ejected),
+            unhealthy: one.unhealthy.max(other.unhealthy),
+        })
     }
 }
 

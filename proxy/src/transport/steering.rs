@@ -34,6 +34,8 @@ pub(crate) struct Steering {
     states: States,
     discovery: Discovery,
     zone: Option<Zone>,
+    /// Which worker's it is.
+    worker: usize,
     random: RefCell<SeededRandom>,
     ports: RefCell<HashMap<ServicePort, Rc<CalledPort>>>,
     plans: RefCell<HashMap<ServicePort, Compiled>>,
@@ -79,12 +81,14 @@ impl Steering {
         states: States,
         discovery: Discovery,
         zone: Option<Zone>,
+        worker: usize,
     ) -> Self {
         Self {
             shared,
             states,
             discovery,
             zone,
+            worker,
             // Drawn from the system once: what is drawn for each call is no secret.
             random: RefCell::new(SeededRandom::new(u64::from_le_bytes(SystemRandom.bytes()))),
             ports: RefCell::default(),
@@ -210,6 +214,7 @@ impl Steering {
             }
         };
         drop(timeout(most, answered).await);
+        port.places.borrow_mut().outdate();
         port.refresh(target, self, Instant::now());
     }
 
@@ -228,19 +233,20 @@ impl Steering {
         self.shared.called(port)
     }
 
-    /// Lets go of what no configuration names any more.
+    /// Lets go of what no configuration names any more, and tells how the rest is.
     pub(crate) fn sweep(&self) {
         let state = self.states.current();
         self.plans
             .borrow_mut()
             .retain(|port, _| state.routes.contains_key(port));
-        self.ports.borrow_mut().retain(|_, port| {
-            let of = port.of.borrow();
-            let live = |of: &Arc<Target>| {
-                let mut targets = state.targets.values();
-                targets.any(|target| target.name == of.name)
-            };
-            of.as_ref().is_some_and(live)
+        self.ports.borrow_mut().retain(|name, port| {
+            let target = state.target_named(name);
+            if let Some(target) = target {
+                port.refresh(target, self, Instant::now());
+            }
+            let counts = target.map(|_| port.balancer.borrow().counts());
+            port.callee.note(self.worker, counts);
+            target.is_some()
         });
     }
 }

@@ -54,8 +54,8 @@ pub(crate) struct Seed {
     pub(crate) discovery: Discovery,
     /// Where the proxy runs.
     pub(crate) zone: Option<Zone>,
-    /// Whether this worker asks endpoints how they are, for all.
-    pub(crate) probes: bool,
+    /// The first asks endpoints how they are, for all.
+    pub(crate) number: usize,
 }
 
 struct Worker {
@@ -119,7 +119,7 @@ impl Worker {
         let outbound = Outbound {
             router: Router::new(states.clone(), seed.wants, seed.limits.want.duration()),
             peers,
-            steering: Steering::new(seed.shared, states, seed.discovery, seed.zone),
+            steering: Steering::new(seed.shared, states, seed.discovery, seed.zone, seed.number),
             copies: Rc::default(),
             live: seed.live,
             credentials: seed.credentials,
@@ -137,7 +137,7 @@ impl Worker {
             connections,
             tasks,
             clock: seed.clock,
-            probes: seed.probes,
+            probes: seed.number == 0,
         }
     }
 
