@@ -100,3 +100,27 @@ async fn a_caller_with_all_its_places_taken_is_refused_until_one_is_free() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn limits_are_told_by_the_gauges_and_go_with_the_limits() {
+    let shop = Shop::open().await;
+    let limited = "bulkhead: {inFlight: 7}, rateLimit: {requestsPerSecond: 1, burst: 9}";
+    shop.mesh.apply(&service(limited)).await;
+    let told = [
+        ("in_flight", 0),
+        ("in_flight_limit", 7),
+        ("rate_limit_tokens", 9),
+    ]
+    .map(|(level, value)| format!("{level}{{target=\"shop/orders:http\"}} {value}\n"));
+    eventually("the gauges say so", || async {
+        let metrics = shop.orders.metrics().await;
+        told.iter().all(|it| metrics.contains(it)).then_some(())
+    })
+    .await;
+    shop.mesh.apply(&service("")).await;
+    eventually("nothing is told of limits that are gone", || async {
+        let metrics = shop.orders.metrics().await;
+        (!metrics.contains("in_flight_limit{")).then_some(())
+    })
+    .await;
+}

@@ -12,7 +12,7 @@ use mesh_tests::workload::Workload;
 use proxy::config::Tracing;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
@@ -114,7 +114,7 @@ async fn a_failure_has_one_word_in_header_record_metric_tap_and_span() {
         assert_eq!(answer.reason(), Some(word), "{answer:?}");
         assert_eq!(record.reason.map(proxy::Reason::code), Some(word));
         assert_eq!(tap.call().await["error.type"], word);
-        let metrics = metrics(&shop.checkout).await;
+        let metrics = shop.checkout.metrics().await;
         assert!(metrics.contains(&format!("reason=\"{word}\"")), "{metrics}");
         let spans = collector.spans(&(TRACE + at).to_be_bytes(), 1).await;
         for span in spans {
@@ -160,7 +160,7 @@ async fn calls_are_counted_by_who_called_whom() {
     );
     let timed = format!("countersign_proxy_call_duration_seconds_count{{{labels}}} 3\n");
     eventually("both are told", || async {
-        let text = metrics(&shop.orders).await;
+        let text = shop.orders.metrics().await;
         (text.contains(&counted) && text.contains(&timed)).then_some(())
     })
     .await;
@@ -191,19 +191,6 @@ fn traced(mut call: Request<Full<Bytes>>, trace: u128) -> Request<Full<Bytes>> {
     let state = HeaderValue::from_static("vendor=1");
     call.headers_mut().insert("tracestate", state);
     call
-}
-
-async fn metrics(workload: &Workload) -> String {
-    let address = workload
-        .proxy
-        .metrics_address()
-        .expect("metrics are served");
-    let mut stream = TcpStream::connect(address).await.expect("reachable");
-    let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
-    stream.write_all(request).await.expect("sent");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).await.expect("an answer");
-    text
 }
 
 /// An open tap of a proxy's administration socket.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -54,11 +54,13 @@ pub struct Application {
 #[derive(Debug, Default)]
 struct Tally {
     requests: AtomicUsize,
+    checks: AtomicUsize,
+    ill: AtomicBool,
     flooded: AtomicUsize,
 }
 
 impl Application {
-    /// Answers `/stream` with a chunk every 20 ms until the reader goes away, `/v1/echo` with the
+    /// Answers `/healthz` with how it is, `/stream` with a chunk every 20 ms until the reader goes away, `/v1/echo` with the
     /// body as it arrives, `/v1/flood` with [`FLOOD`] bytes, everything else with what it
     /// [`Seen`]. Speaks HTTP/1.1 and HTTP/2 with prior knowledge.
     pub async fn http() -> Self {
@@ -179,6 +181,16 @@ impl Application {
         self.tally.requests.load(Ordering::Relaxed)
     }
 
+    /// How many times it was asked how it is.
+    pub fn checks(&self) -> usize {
+        self.tally.checks.load(Ordering::Relaxed)
+    }
+
+    /// From now on it says that it is ill, or well.
+    pub fn is_ill(&self, ill: bool) {
+        self.tally.ill.store(ill, Ordering::Relaxed);
+    }
+
     /// How many bytes `/v1/flood` has let go of.
     pub fn flooded(&self) -> usize {
         self.tally.flooded.load(Ordering::Relaxed)
@@ -228,6 +240,9 @@ async fn answer(
     request: Request<Incoming>,
     tally: Arc<Tally>,
 ) -> Result<Response<Body>, Infallible> {
+    if request.uri().path() == "/healthz" {
+        return Ok(checkup(&tally));
+    }
     tally.requests.fetch_add(1, Ordering::Relaxed);
     match request.uri().path() {
         "/stream" => return Ok(Response::new(endless())),
@@ -253,6 +268,16 @@ async fn answer(
     };
     let json = serde_json::to_vec(&seen).expect("strings serialize");
     Ok(Response::new(Full::new(json.into()).map_err(never).boxed()))
+}
+
+fn checkup(tally: &Tally) -> Response<Body> {
+    tally.checks.fetch_add(1, Ordering::Relaxed);
+    let secret = Full::new(Bytes::from_static(b"all about me"));
+    let mut response = Response::new(secret.map_err(never).boxed());
+    if tally.ill.load(Ordering::Relaxed) {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }
 
 fn flood(tally: Arc<Tally>) -> Body {

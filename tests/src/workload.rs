@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
-use proxy::config::{AccessLogFormat, External, Gateway, Limits, Outbound, Reach, Tracing};
+use proxy::config::{AccessLogFormat, Dns, External, Gateway, Limits, Outbound, Reach, Tracing};
 use proxy::{FeedSource, Proxy, ProxyStatus};
 use serde_json::json;
 use time::OffsetDateTime;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use workload_agent::config::{Feed, ProxyEntry};
 use workload_agent::{Agent, AgentStatus};
@@ -32,6 +34,8 @@ pub struct WorkloadBuilder<'a> {
     host: Option<String>,
     limits: Limits,
     tracing: Option<Tracing>,
+    section: proxy::config::Mesh,
+    names: Option<Dns>,
     sockets: Option<Sockets>,
 }
 
@@ -66,6 +70,8 @@ impl<'a> WorkloadBuilder<'a> {
             host: None,
             limits: Limits::default(),
             tracing: None,
+            section: proxy::config::Mesh::default(),
+            names: None,
             sockets: None,
         }
     }
@@ -79,6 +85,18 @@ impl<'a> WorkloadBuilder<'a> {
     /// Of the proxy.
     pub fn limited(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Where the proxy is, as `[mesh]` says it.
+    pub fn meshed(mut self, section: proxy::config::Mesh) -> Self {
+        self.section = section;
+        self
+    }
+
+    /// Whom the proxy asks for names.
+    pub fn naming(mut self, names: Option<Dns>) -> Self {
+        self.names = names;
         self
     }
 
@@ -243,6 +261,8 @@ impl<'a> WorkloadBuilder<'a> {
         config.external.clone_from(&self.external);
         config.limits.clone_from(&self.limits);
         config.tracing.clone_from(&self.tracing);
+        config.mesh.clone_from(&self.section);
+        config.dns.clone_from(&self.names);
         config.listen.metrics = Some(loopback());
         let admin = self.mesh.directory().join(self.agent_name());
         config.listen.admin_socket = Some(admin.join("proxy.sock"));
@@ -275,6 +295,18 @@ impl Workload {
             .values()
             .next()
             .expect("a local port was configured")
+    }
+
+    /// What its proxy counts, as a scraper gets it.
+    pub async fn metrics(&self) -> String {
+        let address = self.proxy.metrics_address();
+        let address = address.expect("metrics are served");
+        let mut stream = TcpStream::connect(address).await.expect("reachable");
+        let request = b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+        stream.write_all(request).await.expect("sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("an answer");
+        text
     }
 
     /// Where its proxy takes calls.

@@ -16,7 +16,7 @@ const ENFORCED: [(&str, bool); 18] = [
     ("bulkhead", false),
     ("inFlight", true),
     ("rateLimit", true),
-    ("health", false),
+    ("health", true),
     ("match", true),
     ("weight", true),
     ("timeout", true),
