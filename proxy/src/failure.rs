@@ -154,7 +154,7 @@ impl Reason {
         match self {
             Self::NoRoute => {
                 "call a service of the mesh as <service>.<namespace>.mesh.internal; \
-                 `countersign get services` lists them"
+                 `countersign get services` lists them. A host outside needs an External"
             }
             Self::NoEndpoints => {
                 "no proxy announces this service: start the workload, or see `countersign status`"

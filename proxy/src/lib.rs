@@ -13,6 +13,7 @@ mod balance;
 pub mod config;
 mod discovery;
 pub mod dns;
+mod external;
 mod failure;
 mod feed;
 mod gateway;

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::admit::{Inputs, JudgedRequest};
+use crate::external::WayOut;
 use crate::failure::Reason;
 
 /// The table of live streams, in one shard for each worker. Cheap to clone.
@@ -47,6 +48,8 @@ pub(crate) struct Stream {
     reason: OnceLock<Reason>,
     own: OnceLock<Own>,
     judged: Option<Judged>,
+    /// Of a stream that leaves the mesh: what leads it.
+    way_out: Option<WayOut>,
 }
 
 /// Limits of one stream alone, in place of everybody's.
@@ -107,6 +110,13 @@ impl Live {
         shards.map(|it| it.judge_again(version, &permits)).sum()
     }
 
+    /// Ends what leaves the mesh by a way that is not open any more. Returns how many streams it
+    /// ended.
+    pub(crate) fn close_ways_out(&self, is_open: impl Fn(&WayOut) -> bool) -> usize {
+        let shards = self.shards.iter();
+        shards.map(|it| it.close_ways_out(&is_open)).sum()
+    }
+
     /// Ends what has lived, idled or outlived its certificate for too long.
     pub(crate) fn sweep(&self, sweep: &Sweep) -> usize {
         self.shards.iter().map(|it| it.sweep(sweep)).sum()
@@ -133,12 +143,19 @@ impl Shard {
         if version < table.version {
             return Err(Stale(Box::new(judged.inputs)));
         }
-        Ok(self.insert(&mut table, Some(judged), now))
+        Ok(self.insert(&mut table, Some(judged), None, now))
+    }
+
+    /// Enters a stream that leaves the mesh as configuration `version` lets it; none if a newer
+    /// version is in force.
+    pub(crate) fn enter_outside(&self, version: u64, way: &WayOut, now: Instant) -> Option<Ticket> {
+        let mut table = lock(&self.table);
+        (version >= table.version).then(|| self.insert(&mut table, None, Some(way.clone()), now))
     }
 
     /// Enters a stream that no policy here judges: a call of our own workload.
     pub(crate) fn enter_unjudged(&self, now: Instant) -> Ticket {
-        self.insert(&mut lock(&self.table), None, now)
+        self.insert(&mut lock(&self.table), None, None, now)
     }
 
     fn judge_again(&self, version: u64, permits: &impl Fn(&Inputs) -> bool) -> usize {
@@ -149,6 +166,15 @@ impl Shard {
             !stream.judged.as_ref().is_none_or(permitted)
         });
         denied
+            .map(|stream| stream.end(Reason::PolicyDenied))
+            .count()
+    }
+
+    fn close_ways_out(&self, is_open: &impl Fn(&WayOut) -> bool) -> usize {
+        let table = lock(&self.table);
+        let streams = table.streams.iter().flatten();
+        let closed = streams.filter(|stream| !stream.way_out.as_ref().is_none_or(is_open));
+        closed
             .map(|stream| stream.end(Reason::PolicyDenied))
             .count()
     }
@@ -166,7 +192,13 @@ impl Shard {
         table.streams.len() - table.free.len()
     }
 
-    fn insert(&self, table: &mut Table, judged: Option<Judged>, now: Instant) -> Ticket {
+    fn insert(
+        &self,
+        table: &mut Table,
+        judged: Option<Judged>,
+        way_out: Option<WayOut>,
+        now: Instant,
+    ) -> Ticket {
         let stream = Arc::new(Stream {
             started: now,
             touched_ms: AtomicU64::new(0),
@@ -176,6 +208,7 @@ impl Shard {
             reason: OnceLock::new(),
             own: OnceLock::new(),
             judged,
+            way_out,
         });
         let entry = Some(Arc::clone(&stream));
         let key = match table.free.pop() {

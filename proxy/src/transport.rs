@@ -10,6 +10,8 @@ mod carry;
 mod connect;
 mod deadline;
 mod exchange;
+pub(crate) mod external;
+mod external_http;
 pub(crate) mod failure;
 mod fault;
 pub(crate) mod fronts;

@@ -6,6 +6,7 @@ mod breakers;
 mod crashes;
 mod drain;
 mod endpoint_names;
+mod externals;
 mod floods;
 mod gateways;
 mod h2spec;

@@ -20,6 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 
@@ -70,6 +71,23 @@ impl Application {
             let service = service_fn(move |request| answer(request, Arc::clone(&tally)));
             // A caller that goes away is what several tests are about.
             let _ended = server.serve_connection(io, service).await;
+        })
+        .await
+    }
+
+    /// As [`Application::http`], behind TLS.
+    pub async fn over_tls(acceptor: TlsAcceptor) -> Self {
+        Self::serve(move |socket, tally| {
+            let acceptor = acceptor.clone();
+            async move {
+                // Who refuses the certificate goes away.
+                let Ok(tls) = acceptor.accept(socket).await else {
+                    return;
+                };
+                let server = auto::Builder::new(TokioExecutor::new());
+                let service = service_fn(move |request| answer(request, Arc::clone(&tally)));
+                let _ended = server.serve_connection(TokioIo::new(tls), service).await;
+            }
         })
         .await
     }

@@ -10,7 +10,7 @@ use crate::resource::{Balance, Bulkhead, Resource, Route, RouteRule, Service};
 const ENFORCED: [(&str, bool); 18] = [
     ("Route", true),
     ("Gateway", true),
-    ("External", false),
+    ("External", true),
     ("balance", true),
     ("breaker", true),
     ("bulkhead", false),

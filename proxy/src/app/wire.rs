@@ -20,6 +20,7 @@ use crate::balance::Zone;
 use crate::config::{AccessLogFormat, Config, Limits};
 use crate::discovery::{Discovery, Driver, Resolvers};
 use crate::dns::{self, DnsSockets};
+use crate::external::trust::Trust;
 use crate::feed::announcements::{Announcements, Place};
 use crate::feed::assembly::Assembly;
 use crate::feed::client::{Feed, Freshness};
@@ -183,6 +184,9 @@ impl Parts {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
         let zone = self.zone();
+        let external = &self.config.external;
+        let trust = Trust::new(external.roots.as_deref(), self.clock.clone());
+        let outside: Arc<[_]> = external.allow.clone().into();
         (0..self.config.proxy.workers.get())
             .map(|worker| {
                 let guard = CallerGuard::new(allowed.clone());
@@ -201,6 +205,8 @@ impl Parts {
                     zone: zone.clone(),
                     discovery: self.discovery.clone(),
                     number: worker,
+                    trust: trust.clone(),
+                    allowed: Arc::clone(&outside),
                 })
             })
             .collect()

@@ -216,8 +216,9 @@ impl<'a> Session<'a> {
             .feed
             .live
             .judge_again(state.version, |inputs| still_permits(policy, inputs));
+        let closed = self.feed.live.close_ways_out(|way| way.is_open(&state));
         let revision = state.revision.map(|it| it.to_string());
-        tracing::debug!(?revision, ended, "configuration in force");
+        tracing::debug!(?revision, ended, closed, "configuration in force");
         self.feed.board.update(|status| status.revision = revision);
     }
 

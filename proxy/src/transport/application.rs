@@ -52,8 +52,9 @@ pub(crate) struct Applications {
     limits: Arc<Limits>,
 }
 
+/// Connections that are kept, by where they lead.
 #[derive(Debug, Default)]
-struct Pool {
+pub(super) struct Pool {
     http1: RefCell<HashMap<Arc<str>, Vec<Idle>>>,
     http2: RefCell<HashMap<Arc<str>, Rc<Group>>>,
 }
@@ -161,19 +162,7 @@ impl Applications {
     /// Lets go of connections that were idle for too long, and while draining of each one; what is
     /// in flight on them finishes.
     pub(crate) fn sweep(&self) {
-        let (mut http1, mut http2) = (self.pool.http1.borrow_mut(), self.pool.http2.borrow_mut());
-        if self.tasks.shutdown().is_draining() {
-            http1.clear();
-            http2.clear();
-            return;
-        }
-        http1.retain(|_, idle| {
-            idle.retain(Idle::is_usable);
-            !idle.is_empty()
-        });
-        http2.retain(|_, group| {
-            group.sweep(OffsetDateTime::UNIX_EPOCH) || Rc::strong_count(group) > 1
-        });
+        self.pool.sweep(self.tasks.shutdown().is_draining());
     }
 
     /// A kept connection may have been closed by the application just before the request reached
@@ -221,13 +210,7 @@ impl Applications {
         stream: &Arc<Stream>,
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
-        let group = Rc::clone(
-            self.pool
-                .http2
-                .borrow_mut()
-                .entry(Arc::clone(address))
-                .or_default(),
-        );
+        let group = self.pool.group(address);
         let mut upload = upload;
         loop {
             let found = match self.http2(&group, address).await {
@@ -271,19 +254,11 @@ impl Applications {
     }
 
     fn home(&self, address: &Arc<str>) -> Home {
-        Home {
-            pool: Rc::clone(&self.pool),
-            address: Arc::clone(address),
-            persists: false,
-        }
+        self.pool.home(address)
     }
 
     fn take_idle(&self, address: &str) -> Option<Shared> {
-        let mut pool = self.pool.http1.borrow_mut();
-        let idle = pool.get_mut(address)?;
-        std::iter::from_fn(|| idle.pop())
-            .find(Idle::is_usable)
-            .map(|idle| idle.connection)
+        self.pool.take_idle(address)
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, Failure> {
@@ -300,6 +275,58 @@ impl Applications {
                 format!("connect to the application at {address}: too slow"),
             )),
         }
+    }
+}
+
+impl Pool {
+    /// Where an HTTP/1 connection to `address` goes after a response.
+    pub(super) fn home(self: &Rc<Self>, address: &Arc<str>) -> Home {
+        Home {
+            pool: Rc::clone(self),
+            address: Arc::clone(address),
+            persists: false,
+        }
+    }
+
+    /// Keeps a connection that carried nothing yet.
+    pub(super) fn keep(self: &Rc<Self>, address: &Arc<str>, connection: &Shared) {
+        let mut home = self.home(address);
+        home.persists = true;
+        home.take_back(connection);
+    }
+
+    pub(super) fn take_idle(&self, address: &str) -> Option<Shared> {
+        let mut pool = self.http1.borrow_mut();
+        let idle = pool.get_mut(address)?;
+        std::iter::from_fn(|| idle.pop())
+            .find(Idle::is_usable)
+            .map(|idle| idle.connection)
+    }
+
+    pub(super) fn has_idle(&self, address: &str) -> bool {
+        self.http1.borrow().contains_key(address)
+    }
+
+    pub(super) fn group(&self, address: &Arc<str>) -> Rc<Group> {
+        let mut groups = self.http2.borrow_mut();
+        Rc::clone(groups.entry(Arc::clone(address)).or_default())
+    }
+
+    /// Lets go of connections that were idle for too long, and while draining of each one.
+    pub(super) fn sweep(&self, is_draining: bool) {
+        let (mut http1, mut http2) = (self.http1.borrow_mut(), self.http2.borrow_mut());
+        if is_draining {
+            http1.clear();
+            http2.clear();
+            return;
+        }
+        http1.retain(|_, idle| {
+            idle.retain(Idle::is_usable);
+            !idle.is_empty()
+        });
+        http2.retain(|_, group| {
+            group.sweep(OffsetDateTime::UNIX_EPOCH) || Rc::strong_count(group) > 1
+        });
     }
 }
 

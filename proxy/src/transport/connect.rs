@@ -21,7 +21,7 @@ use super::call::Call;
 use super::failure::Failure;
 use super::http_server::{Answer, Wire};
 use super::io::Io;
-use super::outbound::Outbound;
+use super::outbound::{Outbound, To};
 use super::refusal::{Manner, refuse_for};
 use super::routing::Asked;
 use super::tunnel::{Onward, Tunnel};
@@ -38,10 +38,10 @@ impl Outbound {
         parts: Parts,
         upload: Upload,
         wire: Wire,
-        intent: Option<&Intent>,
+        to: &To,
         mut call: Box<Call>,
     ) -> Answer {
-        let opened = match authority(&parts, &upload, wire, intent) {
+        let opened = match authority(&parts, &upload, wire, to) {
             Ok(authority) => self.open(&authority, &mut call).await,
             Err(failure) => Err(failure),
         };
@@ -89,20 +89,15 @@ impl Outbound {
             call.complete();
             drop(call);
             let (io, received) = tunnel.into_parts();
-            let intent = Some(Intent::tunnel(destination));
-            Box::pin(this.connection(io, received, None, intent))
+            let to = To::Service(Intent::tunnel(destination));
+            Box::pin(this.connection(io, received, None, to))
         })
     }
 }
 
 /// What the tunnel is to lead to, if the request says so in one way.
-fn authority(
-    parts: &Parts,
-    upload: &Upload,
-    wire: Wire,
-    intent: Option<&Intent>,
-) -> Result<Authority, Failure> {
-    if wire != Wire::Http1 || intent.is_some() {
+fn authority(parts: &Parts, upload: &Upload, wire: Wire, to: &To) -> Result<Authority, Failure> {
+    if wire != Wire::Http1 || !matches!(to, To::Anything) {
         let error = HeadError::Connect;
         return Err(Failure::new(error.reason(), error.to_string()));
     }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use mtls::{ClientTls, ServerTls};
+use mtls::{ClientTls, ServerTls, WebTls};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -29,6 +29,8 @@ pub(crate) enum Io {
     Accepted(Box<ServerTls<TcpStream>>),
     /// Mutual TLS that we opened.
     Opened(Box<ClientTls<TcpStream>>),
+    /// TLS that we opened to a host outside the mesh.
+    Outside(Box<WebTls<TcpStream>>),
 }
 
 /// Reads what there is, once, to the end of `received`. Zero bytes are the end of the stream.
@@ -61,6 +63,7 @@ impl AsyncRead for Io {
             Self::Unix(io) => Pin::new(io).poll_read(context, buffer),
             Self::Accepted(io) => Pin::new(io).poll_read(context, buffer),
             Self::Opened(io) => Pin::new(io).poll_read(context, buffer),
+            Self::Outside(io) => Pin::new(io).poll_read(context, buffer),
         }
     }
 }
@@ -76,6 +79,7 @@ impl AsyncWrite for Io {
             Self::Unix(io) => Pin::new(io).poll_write(context, bytes),
             Self::Accepted(io) => Pin::new(io).poll_write(context, bytes),
             Self::Opened(io) => Pin::new(io).poll_write(context, bytes),
+            Self::Outside(io) => Pin::new(io).poll_write(context, bytes),
         }
     }
 
@@ -89,6 +93,7 @@ impl AsyncWrite for Io {
             Self::Unix(io) => Pin::new(io).poll_write_vectored(context, slices),
             Self::Accepted(io) => Pin::new(io).poll_write_vectored(context, slices),
             Self::Opened(io) => Pin::new(io).poll_write_vectored(context, slices),
+            Self::Outside(io) => Pin::new(io).poll_write_vectored(context, slices),
         }
     }
 
@@ -102,6 +107,7 @@ impl AsyncWrite for Io {
             Self::Unix(io) => Pin::new(io).poll_flush(context),
             Self::Accepted(io) => Pin::new(io).poll_flush(context),
             Self::Opened(io) => Pin::new(io).poll_flush(context),
+            Self::Outside(io) => Pin::new(io).poll_flush(context),
         }
     }
 
@@ -111,6 +117,7 @@ impl AsyncWrite for Io {
             Self::Unix(io) => Pin::new(io).poll_shutdown(context),
             Self::Accepted(io) => Pin::new(io).poll_shutdown(context),
             Self::Opened(io) => Pin::new(io).poll_shutdown(context),
+            Self::Outside(io) => Pin::new(io).poll_shutdown(context),
         }
     }
 }

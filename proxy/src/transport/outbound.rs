@@ -16,15 +16,17 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::call::Call;
+use super::external::Externals;
 use super::http_server::{Serving, serve};
 use super::io::Io;
 use super::mesh::{ACCEPT_PAUSE, accept};
-use super::outbound_http::LocalHttp;
+use super::outbound_http::{LocalHttp, UNKNOWN};
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
 use super::steering::Steering;
 use crate::config::Limits;
+use crate::failure::Reason;
 use crate::guard::caller::{CallerGuard, NotLocal};
 use crate::live::Shard;
 use crate::record::{Direction, NetworkProtocol};
@@ -33,11 +35,15 @@ use crate::transparent::Intent;
 use crate::worker::leaving::Connections;
 use crate::worker::tasks::Tasks;
 
+/// What TLS begins with, and HTTP cannot (RFC 8446 section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
 /// Everything that a worker's outgoing calls need.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) router: Router,
     pub(crate) peers: Peers,
+    pub(crate) externals: Externals,
     pub(crate) steering: Steering,
     /// Each mirrored request on its way holds one.
     pub(crate) copies: Rc<()>,
@@ -49,6 +55,16 @@ pub(crate) struct Outbound {
     pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
+}
+
+/// What the kernel said of a connection's end.
+#[derive(Debug)]
+pub(super) enum To {
+    /// Nothing: the Host says it.
+    Anything,
+    Service(Intent),
+    /// An address of no Service.
+    Outside,
 }
 
 impl Outbound {
@@ -65,7 +81,7 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.caller(&stream).err();
-                this.connection(Io::Tcp(stream), BytesMut::new(), refused, None)
+                this.connection(Io::Tcp(stream), BytesMut::new(), refused, To::Anything)
                     .await;
             });
         }
@@ -93,7 +109,7 @@ impl Outbound {
             self.tasks.spawn(async move {
                 let _place = place;
                 let refused = this.unix_caller(&stream).err();
-                this.connection(Io::Unix(stream), BytesMut::new(), refused, None)
+                this.connection(Io::Unix(stream), BytesMut::new(), refused, To::Anything)
                     .await;
             });
         }
@@ -132,7 +148,7 @@ impl Outbound {
         mut io: Io,
         received: BytesMut,
         refused: Option<NotLocal>,
-        intent: Option<Intent>,
+        to: To,
     ) {
         let _open = self.journal.connection(Direction::Outbound);
         let first = timeout(
@@ -143,7 +159,13 @@ impl Outbound {
         let Ok(Ok((wire, received))) = Box::pin(first).await else {
             return;
         };
-        let handler = Rc::new(LocalHttp::new(Rc::clone(&self), wire, refused, intent));
+        if matches!(to, To::Outside) && received.first() == Some(&TLS_HANDSHAKE) {
+            let detail = "the program speaks TLS itself: an External carries plain HTTP, and \
+                          originates TLS";
+            let mut call = self.begin(NetworkProtocol::Tcp, &UNKNOWN);
+            return call.fail(Reason::NoRoute, detail);
+        }
+        let handler = Rc::new(LocalHttp::new(Rc::clone(&self), wire, refused, to));
         let serving = Serving {
             limits: &self.limits,
             tasks: &self.tasks,

@@ -19,17 +19,16 @@ use super::exchange::unless_ended;
 use super::failure::Failure;
 use super::hop::Reply;
 use super::http_server::{Answer, Handler, Interims, Wire};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, To};
 use super::refusal::{Manner, refuse, refuse_for};
 use super::routing::Asked;
 use super::steering::Course;
 use crate::failure::Reason;
 use crate::guard::caller::NotLocal;
 use crate::head::{self, DECISION, REASON, RequestHead};
-use crate::route::Destination;
+use crate::route::{Destination, NotOfTheMesh};
 use crate::state::{Target, is_http};
 use crate::telemetry::Series;
-use crate::transparent::Intent;
 
 /// The target of a call that names no Service.
 pub(super) static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
@@ -42,7 +41,7 @@ pub(super) struct LocalHttp {
     /// Why nobody may call over this connection, if so.
     refused: Option<NotLocal>,
     /// What the connection is for, where the kernel said it.
-    intent: Option<Intent>,
+    to: To,
     last: RefCell<Option<Known>>,
 }
 
@@ -65,6 +64,19 @@ enum Begun {
     Refused(Box<Answer>),
 }
 
+/// Where a request is to go.
+enum Aim {
+    Mesh(Destination),
+    /// To a host that is not of the mesh.
+    Outside,
+}
+
+/// Where a request that goes there is carried.
+enum Found {
+    Course(Course),
+    Outside,
+}
+
 /// A request that was read well, before anybody is asked where it leads.
 struct Request {
     call: Box<Call>,
@@ -78,13 +90,13 @@ impl LocalHttp {
         outbound: Rc<Outbound>,
         wire: Wire,
         refused: Option<NotLocal>,
-        intent: Option<Intent>,
+        to: To,
     ) -> Self {
         Self {
             outbound,
             wire,
             refused,
-            intent,
+            to,
             last: RefCell::default(),
         }
     }
@@ -124,7 +136,11 @@ impl LocalHttp {
             Some(course) => course,
             // On the heap, so that a call that waits for nothing has no room for it.
             None => match Box::pin(self.find(&head, &mut call)).await {
-                Ok(course) => course,
+                Ok(Found::Course(course)) => course,
+                Ok(Found::Outside) => {
+                    let outside = self.outbound.outside(head, upload, call, manner, interims);
+                    return Box::pin(outside).await;
+                }
                 Err(failure) => return refuse_for(call, &failure, manner),
             },
         };
@@ -149,10 +165,14 @@ impl LocalHttp {
         Some(known.course.clone())
     }
 
-    async fn find(&self, head: &RequestHead, call: &mut Call) -> Result<Course, Failure> {
+    async fn find(&self, head: &RequestHead, call: &mut Call) -> Result<Found, Failure> {
         // What comes into force meanwhile is found by the next request.
         let version = self.outbound.router.version();
-        let target = self.target(head).await?;
+        let destination = match self.destination(head.authority())? {
+            Aim::Mesh(destination) => destination,
+            Aim::Outside => return Ok(Found::Outside),
+        };
+        let target = self.target(destination).await?;
         call.leads_to(&target.label);
         let series = call.series();
         call.counts_in(&series);
@@ -164,11 +184,10 @@ impl LocalHttp {
             course: course.clone(),
             series,
         });
-        Ok(course)
+        Ok(Found::Course(course))
     }
 
-    async fn target(&self, head: &RequestHead) -> Result<Arc<Target>, Failure> {
-        let destination = self.destination(head.authority())?;
+    async fn target(&self, destination: Destination) -> Result<Arc<Target>, Failure> {
         let asked = Asked::Number(destination);
         let target = self.outbound.router.resolve(&asked).await?;
         if is_http(target.protocol) {
@@ -185,13 +204,21 @@ impl LocalHttp {
 
     /// What the connection is for, which the Host must not contradict; without that, what the
     /// Host says.
-    fn destination(&self, authority: Option<&Authority>) -> Result<Destination, Failure> {
+    fn destination(&self, authority: Option<&Authority>) -> Result<Aim, Failure> {
         let no_route = |error: String| Failure::new(Reason::NoRoute, error);
-        let Some(intent) = &self.intent else {
-            return Destination::of(authority).map_err(|error| no_route(error.to_string()));
-        };
-        match intent.agrees(authority) {
-            Ok(()) => Ok(intent.destination().clone()),
+        if let To::Service(intent) = &self.to {
+            return match intent.agrees(authority) {
+                Ok(()) => Ok(Aim::Mesh(intent.destination().clone())),
+                Err(error) => Err(no_route(error.to_string())),
+            };
+        }
+        match Destination::of(authority) {
+            Err(NotOfTheMesh::OtherZone(_)) => Ok(Aim::Outside),
+            Ok(_) if matches!(self.to, To::Outside) => Err(no_route(format!(
+                "the connection was made to an address outside the mesh, and the Host names {}",
+                authority.map_or("nothing", |it| it.as_str()),
+            ))),
+            Ok(destination) => Ok(Aim::Mesh(destination)),
             Err(error) => Err(no_route(error.to_string())),
         }
     }
@@ -210,10 +237,9 @@ impl Handler for LocalHttp {
             match begun {
                 Begun::Request(request) => self.go_on(request, upload, interims).await,
                 Begun::Tunnel(parts, call) => {
-                    let intent = self.intent.as_ref();
                     let tunnel = self
                         .outbound
-                        .tunnel(*parts, upload, self.wire, intent, call);
+                        .tunnel(*parts, upload, self.wire, &self.to, call);
                     Box::pin(tunnel).await
                 }
                 Begun::Refused(answer) => *answer,

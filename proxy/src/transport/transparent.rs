@@ -21,7 +21,7 @@ use super::failure::Failure;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
 use super::mesh::{Inbound, accept};
-use super::outbound::Outbound;
+use super::outbound::{Outbound, To};
 use super::outbound_http::UNKNOWN;
 use super::prefix::detect;
 use super::refusal::{Manner, refuse};
@@ -64,15 +64,24 @@ impl Outbound {
 
     async fn redirected(self: Rc<Self>, stream: TcpStream) {
         let state = self.router.state();
-        let intent = original(&stream).and_then(|original| {
-            let intent = Intent::of(&state.addresses, original)
-                .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))?;
-            Ok((intent, original))
-        });
-        let (intent, original) = match intent {
-            Ok(both) => both,
+        let original = match original(&stream) {
+            Ok(original) => original,
             Err(failure) => {
                 return self.begin(NetworkProtocol::Tcp, &UNKNOWN).failed(&failure);
+            }
+        };
+        let intent = match Intent::of(&state.addresses, original) {
+            Ok(intent) => intent,
+            // Nothing is waited for where nothing can lead out.
+            Err(error) if state.externals.is_empty() => {
+                let mut call = self.begin(NetworkProtocol::Tcp, &UNKNOWN);
+                return call.fail(Reason::NoRoute, &error.to_string());
+            }
+            Err(_) => {
+                let refused = self.redirected_caller(&stream, original).err();
+                return self
+                    .connection(Io::Tcp(stream), BytesMut::new(), refused, To::Outside)
+                    .await;
             }
         };
         let caller = self.redirected_caller(&stream, original);
@@ -80,7 +89,12 @@ impl Outbound {
         if target.is_some_and(|target| is_http(target.protocol)) {
             let refused = caller.err();
             return self
-                .connection(Io::Tcp(stream), BytesMut::new(), refused, Some(intent))
+                .connection(
+                    Io::Tcp(stream),
+                    BytesMut::new(),
+                    refused,
+                    To::Service(intent),
+                )
                 .await;
         }
         let asked = Asked::Number(intent.destination().clone());

@@ -19,8 +19,9 @@ use super::leaving::Connections;
 use super::tasks::Tasks;
 use crate::admit::Gate;
 use crate::balance::Zone;
-use crate::config::Limits;
+use crate::config::{Limits, Network};
 use crate::discovery::Discovery;
+use crate::external::trust::Trust;
 use crate::guard::caller::CallerGuard;
 use crate::live::Shard;
 use crate::sockets::Sockets;
@@ -28,6 +29,7 @@ use crate::state::{MeshState, States};
 use crate::telemetry::Journal;
 use crate::traffic::shared::Shared;
 use crate::transport::application::Applications;
+use crate::transport::external::Externals;
 use crate::transport::mesh::Inbound;
 use crate::transport::mesh_http::Checkups;
 use crate::transport::outbound::Outbound;
@@ -52,6 +54,9 @@ pub(crate) struct Seed {
     pub(crate) shutdown: Shutdown,
     pub(crate) shared: Shared,
     pub(crate) discovery: Discovery,
+    /// Who may vouch for hosts outside, and where these may be.
+    pub(crate) trust: Trust,
+    pub(crate) allowed: Arc<[Network]>,
     /// Where the proxy runs.
     pub(crate) zone: Option<Zone>,
     /// The first asks endpoints how they are, for all.
@@ -116,7 +121,16 @@ impl Worker {
             Arc::clone(&seed.limits),
             tasks.clone(),
         );
+        let externals = Externals::new(
+            seed.trust,
+            seed.discovery.clone(),
+            seed.allowed,
+            seed.journal.clone(),
+            Arc::clone(&seed.limits),
+            tasks.clone(),
+        );
         let outbound = Outbound {
+            externals,
             router: Router::new(states.clone(), seed.wants, seed.limits.want.duration()),
             peers,
             steering: Steering::new(seed.shared, states, seed.discovery, seed.zone, seed.number),
@@ -235,6 +249,7 @@ impl Worker {
         self.connections.sweep(self.clock.now());
         self.inbound.applications.sweep();
         self.outbound.peers.sweep();
+        self.outbound.externals.sweep();
         self.outbound.steering.sweep();
     }
 }

@@ -1,0 +1,187 @@
+//! Who may vouch for hosts outside: authorities from files, read again when they change.
+//!
+//! Invariant: an External that names a file gets the authorities of that file and no others, and
+//! the file is one that this host's configuration grants.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mtls::web::{WebCertificateError, WebClientConfig, WebRoots};
+use policy::Roots;
+use runtime::Clock;
+use tokio::time::Instant;
+
+use crate::granted::{Granted, NotGranted, Stamp};
+
+/// Where operating systems keep theirs: Debian and Alpine, Fedora, SUSE, BSD.
+const SYSTEM: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Files are looked at again after this, when a connection is made.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
+
+/// All authorities that were asked for, for every worker. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    granted: Option<Granted>,
+    clock: Clock,
+    kept: Arc<Mutex<HashMap<PathBuf, Kept>>>,
+}
+
+/// How to handshake with hosts that some authorities vouch for.
+#[derive(Debug)]
+pub(crate) struct Trusted {
+    /// Told apart from what was there before: connections never outlive what they were made by.
+    pub(crate) generation: u64,
+    pub(crate) config: WebClientConfig,
+    /// For requests that HTTP/2 does not know.
+    pub(crate) http1: WebClientConfig,
+}
+
+struct Kept {
+    looked: Instant,
+    stamp: Stamp,
+    trusted: Arc<Trusted>,
+}
+
+/// Why nobody is believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoRoots {
+    #[error("`external.roots` of this proxy's configuration grants no folder for {}", path.display())]
+    NotConfigured { path: PathBuf },
+    #[error("this system has no authorities in any of the usual places")]
+    NoSystem,
+    #[error("the authorities cannot be read")]
+    File(#[from] NotGranted),
+    #[error("the authorities in {} cannot be used", path.display())]
+    Certificates {
+        path: PathBuf,
+        source: WebCertificateError,
+    },
+}
+
+impl Trust {
+    /// `folder` holds the files that an External may name.
+    pub(crate) fn new(folder: Option<&Path>, clock: Clock) -> Self {
+        Self {
+            granted: folder.map(|it| Granted::new(it, "external.roots")),
+            clock,
+            kept: Arc::default(),
+        }
+    }
+
+    /// # Errors
+    /// If there are none that could be believed.
+    pub(crate) fn of(&self, roots: &Roots, now: Instant) -> Result<Arc<Trusted>, NoRoots> {
+        match roots {
+            Roots::System => {
+                let mut usual = SYSTEM.into_iter().map(PathBuf::from);
+                let found = usual.find(|it| it.is_file());
+                // The paths are ours, wherever the system's links lead.
+                let everywhere = Granted::new(Path::new("/"), "system");
+                self.read(found.ok_or(NoRoots::NoSystem)?, &everywhere, now)
+            }
+            Roots::File(path) => {
+                let path = PathBuf::from(path);
+                match &self.granted {
+                    Some(granted) => self.read(path, granted, now),
+                    None => Err(NoRoots::NotConfigured { path }),
+                }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        path: PathBuf,
+        granted: &Granted,
+        now: Instant,
+    ) -> Result<Arc<Trusted>, NoRoots> {
+        // A half-made value is never left behind.
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = kept.get(&path)
+            && now < known.looked + LOOK_AGAIN
+        {
+            return Ok(Arc::clone(&known.trusted));
+        }
+        let stamp = granted.stamp(&path)?;
+        let generation = match kept.get_mut(&path) {
+            Some(known) if known.stamp == stamp => {
+                known.looked = now;
+                return Ok(Arc::clone(&known.trusted));
+            }
+            Some(known) => known.trusted.generation + 1,
+            None => 0,
+        };
+        let roots = WebRoots::from_pem(&granted.read(&path)?).map_err(|source| {
+            let path = path.clone();
+            NoRoots::Certificates { path, source }
+        })?;
+        let config = |alpn: &[&[u8]]| {
+            let clock = self.clock.clone();
+            roots.client_config(alpn, move || clock.now())
+        };
+        let trusted = Arc::new(Trusted {
+            generation,
+            config: config(&ALPN),
+            http1: config(&ALPN[1..]),
+        });
+        let known = Kept {
+            looked: now,
+            stamp,
+            trusted: Arc::clone(&trusted),
+        };
+        kept.insert(path, known);
+        Ok(trusted)
+    }
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust")
+            .field("granted", &self.granted)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_refused_where_nothing_is_granted() {
+        let trust = Trust::new(None, Clock::system());
+        let refused = trust.of(&Roots::File("/roots.pem".into()), Instant::now());
+        assert!(matches!(
+            refused.unwrap_err(),
+            NoRoots::NotConfigured { .. }
+        ));
+    }
+
+    #[test]
+    fn a_file_elsewhere_or_without_a_certificate_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let trust = Trust::new(Some(folder.path()), Clock::system());
+        let refused = trust.of(&Roots::File("/etc/hosts".into()), Instant::now());
+        assert!(matches!(
+            refused.unwrap_err(),
+            NoRoots::File(NotGranted::Outside { .. })
+        ));
+        let path = folder.path().join("roots.pem");
+        fs::write(&path, "none").unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let refused = trust.of(&Roots::File(path), Instant::now());
+        assert!(matches!(refused.unwrap_err(), NoRoots::Certificates { .. }));
+    }
+}
