@@ -2,6 +2,7 @@
 //! only where its configuration allows it.
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt;
 use mesh_tests::application::Application;
@@ -12,10 +13,14 @@ use mesh_tests::waiting::DEADLINE;
 use mesh_tests::workload::Workload;
 use proxy::config::External;
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::Message;
 
 const HTTP_1: &[u8] = b"http/1.1";
 const HTTP_2: &[u8] = b"h2";
+const LOOPBACK: [&str; 2] = ["127.0.0.0/8", "::1"];
 
 /// What `shop/checkout` may call, and who vouches for it.
 struct Outside {
@@ -28,11 +33,17 @@ struct Outside {
 impl Outside {
     /// A host that proves to be `shown` and speaks `alpn`; [`Outside::declare`] makes it known.
     async fn open(shown: &str, alpn: &[u8]) -> Self {
-        Self::open_allowing(shown, alpn, &["127.0.0.0/8", "::1"]).await
+        Self::open_allowing(shown, alpn, &LOOPBACK).await
     }
 
     async fn open_allowing(shown: &str, alpn: &[u8], networks: &[&str]) -> Self {
-        let (mesh, authority) = (Mesh::start().await, Authority::new());
+        let authority = Authority::new();
+        let host = Application::over_tls(authority.acceptor(shown, &[alpn])).await;
+        Self::assemble(host, &authority, networks).await
+    }
+
+    async fn assemble(host: Application, authority: &Authority, networks: &[&str]) -> Self {
+        let mesh = Mesh::start().await;
         let folder = tempfile::tempdir().expect("a directory");
         let roots = folder.path().join("roots.pem");
         std::fs::write(roots, authority.root()).expect("writable");
@@ -43,7 +54,7 @@ impl Outside {
         });
         Self {
             checkout: checkout.start().await,
-            host: Application::over_tls(authority.acceptor(shown, &[alpn])).await,
+            host,
             folder,
             mesh,
         }
@@ -204,4 +215,24 @@ async fn a_call_on_its_way_ends_with_the_leave_to_make_it() {
     outside.declare_for("shop/billing").await;
     let rest = timeout(DEADLINE, body.collect()).await;
     assert!(rest.expect("it ends in time").is_err());
+}
+
+#[tokio::test]
+async fn a_websocket_leads_out() {
+    let authority = Authority::new();
+    // It would rather speak HTTP/2, which knows no upgrade.
+    let acceptor = authority.acceptor("localhost", &[HTTP_2, HTTP_1]);
+    let host = Application::websocket_over_tls(acceptor).await;
+    let outside = Outside::assemble(host, &authority, &LOOPBACK).await;
+    outside.declare().await;
+    let proxy = TcpStream::connect(outside.checkout.outbound()).await;
+    let proxy = proxy.expect("the proxy listens");
+    let (mut socket, _) = client_async("ws://localhost/chat", proxy)
+        .await
+        .expect("open");
+    let sent = socket.send(Message::text("ping")).await;
+    sent.expect("writable");
+    let echo = timeout(DEADLINE, socket.next()).await.expect("in time");
+    let echo = echo.expect("open").expect("a message");
+    assert_eq!(echo, Message::text("ping"));
 }

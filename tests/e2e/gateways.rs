@@ -2,16 +2,20 @@
 
 use std::path::Path;
 
+use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use mesh_tests::application::Application;
 use mesh_tests::caller::Answer;
 use mesh_tests::mesh::Mesh;
 use mesh_tests::outside::{Authority, Outsider, expose, h2_request, request};
 use mesh_tests::shop::SERVICE;
-use mesh_tests::waiting::eventually;
+use mesh_tests::waiting::{DEADLINE, eventually};
 use mesh_tests::workload::Workload;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
+use tokio_tungstenite::client_async;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 const SHOP: &str = "shop.example.com";
 const ADMIN: &str = "admin.example.com";
@@ -42,16 +46,23 @@ struct Edge {
 impl Edge {
     /// With a listener for [`SHOP`] on port 443.
     async fn open() -> Self {
-        let edge = Self::without_gateway().await;
+        Self::open_before(Application::http().await).await
+    }
+
+    async fn open_before(application: Application) -> Self {
+        let edge = Self::assemble(application).await;
         edge.authority.write(edge.folder.path(), "shop", SHOP);
         edge.apply(&edge.listener("web", 443, SHOP, "shop")).await;
         edge
     }
 
     async fn without_gateway() -> Self {
+        Self::assemble(Application::http().await).await
+    }
+
+    async fn assemble(application: Application) -> Self {
         let mesh = Mesh::start().await;
         let folder = tempfile::tempdir().expect("a directory");
-        let application = Application::http().await;
         let orders = mesh
             .workload("shop/orders")
             .serving("http", application.address());
@@ -304,4 +315,26 @@ async fn routes_change_on_connections_that_are_open() {
         (answer.status == StatusCode::NOT_FOUND).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_websocket_comes_in_and_is_judged_like_any_request() {
+    let edge = Edge::open_before(Application::websocket().await).await;
+    let at = edge.gateway.gateway(443, 1).await;
+    for (path, admitted) in [("/private", false), ("/v1/chat", true)] {
+        let tls = edge.outsider().handshake(at, SHOP, b"http/1.1").await;
+        let url = format!("ws://{SHOP}{path}");
+        let opened = client_async(url, tls.expect("a handshake")).await;
+        match opened {
+            Ok((mut socket, _)) if admitted => {
+                let sent = socket.send(Message::text("ping")).await;
+                sent.expect("writable");
+                let echo = timeout(DEADLINE, socket.next()).await.expect("in time");
+                let echo = echo.expect("open").expect("a message");
+                assert_eq!(echo, Message::text("ping"));
+            }
+            Err(Error::Http(answer)) if !admitted => assert_eq!(answer.status(), 403),
+            other => panic!("{other:?}"),
+        }
+    }
 }

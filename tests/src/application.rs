@@ -16,7 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -145,15 +145,16 @@ impl Application {
 
     /// Speaks WebSocket (RFC 6455), and gives every message back.
     pub async fn websocket() -> Self {
-        Self::serve(|socket, tally| async move {
-            // A caller that goes away is what some tests are about.
-            let Ok(mut socket) = tokio_tungstenite::accept_async(socket).await else {
-                return;
-            };
-            tally.requests.fetch_add(1, Ordering::Relaxed);
-            while let Some(Ok(message)) = socket.next().await {
-                if !message.is_close() && socket.send(message).await.is_err() {
-                    return;
+        Self::serve(chat).await
+    }
+
+    /// As [`Application::websocket`], behind TLS.
+    pub async fn websocket_over_tls(acceptor: TlsAcceptor) -> Self {
+        Self::serve(move |socket, tally| {
+            let acceptor = acceptor.clone();
+            async move {
+                if let Ok(tls) = acceptor.accept(socket).await {
+                    chat(tls, tally).await;
                 }
             }
         })
@@ -240,6 +241,19 @@ impl Application {
             address,
             tally,
             _tasks: tasks,
+        }
+    }
+}
+
+async fn chat(stream: impl AsyncRead + AsyncWrite + Unpin, tally: Arc<Tally>) {
+    // A caller that goes away is what some tests are about.
+    let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
+        return;
+    };
+    tally.requests.fetch_add(1, Ordering::Relaxed);
+    while let Some(Ok(message)) = socket.next().await {
+        if !message.is_close() && socket.send(message).await.is_err() {
+            return;
         }
     }
 }
