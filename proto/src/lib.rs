@@ -41,6 +41,11 @@ pub mod mesh {
                 self.minor >= 1
             }
 
+            /// Whether a CA that speaks this reads the subscriptions of a `Hello`.
+            pub fn reads_first_subscriptions(self) -> bool {
+                self.minor >= 2
+            }
+
             /// Whether a CA that speaks this takes `Proxies`.
             pub fn takes_proxies(self) -> bool {
                 self.minor >= 2

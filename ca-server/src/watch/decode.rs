@@ -42,6 +42,8 @@ pub(super) struct Hello {
     pub(super) introduction: Introduction,
     /// What the agent has in its cache, if that can be continued.
     pub(super) resume: Option<Resume>,
+    /// What its workloads ask for; an older agent says it later.
+    pub(super) asked: Option<Subscriptions>,
 }
 
 /// A revision, and the objects of it that the agent holds.
@@ -67,7 +69,7 @@ impl Said {
     ) -> Result<Self, Malformed> {
         use wire::agent_message::Message;
         match message.message {
-            Some(Message::Hello(hello)) => decode_hello(hello, now).map(Self::Hello),
+            Some(Message::Hello(hello)) => decode_hello(hello, limits, now).map(Self::Hello),
             Some(Message::Acknowledge(acknowledge)) => {
                 let revision = acknowledge.revision.map(decode_revision);
                 revision
@@ -95,7 +97,11 @@ impl Said {
     }
 }
 
-fn decode_hello(hello: wire::Hello, now: OffsetDateTime) -> Result<Hello, Malformed> {
+fn decode_hello(
+    hello: wire::Hello,
+    limits: &Limits,
+    now: OffsetDateTime,
+) -> Result<Hello, Malformed> {
     let version = hello
         .version
         .ok_or_else(|| malformed("hello.version", "is missing"))?;
@@ -112,6 +118,8 @@ fn decode_hello(hello: wire::Hello, now: OffsetDateTime) -> Result<Hello, Malfor
     let agent_time = i128::from(hello.agent_time_unix_ms) * 1_000_000;
     let agent_time = OffsetDateTime::from_unix_timestamp_nanos(agent_time)
         .map_err(|_| malformed("hello.agent_time_unix_ms", "is no time"))?;
+    let asked = hello.subscriptions;
+    let asked = asked.map(|asked| decode_subscriptions(asked, limits));
     Ok(Hello {
         introduction: Introduction {
             product: hello.product,
@@ -121,6 +129,7 @@ fn decode_hello(hello: wire::Hello, now: OffsetDateTime) -> Result<Hello, Malfor
         resume: hello
             .resume
             .and_then(|revision| decode_resume(revision, hello.held)),
+        asked: asked.transpose()?,
     })
 }
 

@@ -38,7 +38,8 @@ pub(super) struct WatchSession {
 /// What the agent knows, as far as this stream has told it.
 struct Told {
     view: View,
-    asked: Subscriptions,
+    /// `None` until an older agent says it.
+    asked: Option<Subscriptions>,
     endpoints: BTreeMap<QualifiedName, u64>,
     /// What it announced last, until callers are told.
     publication: Option<(u64, oneshot::Receiver<()>)>,
@@ -148,7 +149,8 @@ impl WatchSession {
         endpoints.mark_unchanged();
 
         self.send(Message::Greeting(self.greeting())).await?;
-        let mut told = self.begin(hello).await?;
+        let map = Arc::clone(&endpoints.borrow());
+        let mut told = self.begin(hello, &map).await?;
         let map = Arc::clone(&endpoints.borrow());
         self.send_endpoints(&mut told, &map).await?;
         let expires = self.agent.not_after();
@@ -196,7 +198,7 @@ impl WatchSession {
                 Ok(())
             }
             Said::Subscriptions(asked) => {
-                self.update(told, asked).await?;
+                self.update(told, Some(asked)).await?;
                 let map = Arc::clone(&self.desk.board.subscribe().borrow());
                 self.send_endpoints(told, &map).await
             }
@@ -226,31 +228,33 @@ impl WatchSession {
     }
 
     /// A delta where the agent's cache can be continued, else a snapshot.
-    async fn begin(&self, hello: &Hello) -> Result<Told, End> {
-        let asked = Subscriptions::new();
-        let assignments = self.desk.directory.current();
-        let (agent, lifetimes) = (self.agent.spiffe_id(), &self.desk.lifetimes);
-        let mut view = View::of(&assignments, agent, &asked, lifetimes);
+    async fn begin(&self, hello: &Hello, map: &EndpointMap) -> Result<Told, End> {
+        let asked = hello.asked.clone();
+        let mut view = self.view(asked.as_ref());
+        let mut endpoints = BTreeMap::new();
         let bundle = self.desk.authority.wire_bundle();
         let resume = hello.resume.as_ref();
         let resume = resume.filter(|it| it.revision.epoch == view.revision().epoch);
         let first = match resume {
             Some(resume) if resume.revision.number <= view.revision().number => {
-                view.keep(&assignments, resume);
+                if asked.is_none() {
+                    view.keep(&self.desk.directory.current(), resume);
+                }
                 Message::Delta(view.since_resumed(resume, bundle))
             }
             _ => {
                 if let Some(resume) = resume {
                     self.alarm_behind(resume.revision, view.revision());
                 }
-                Message::Snapshot(view.snapshot(bundle, Vec::new()))
+                let known = self.endpoints_of(&view, &mut endpoints, map);
+                Message::Snapshot(view.snapshot(bundle, known))
             }
         };
         self.send(first).await?;
         Ok(Told {
             view,
             asked,
-            endpoints: BTreeMap::new(),
+            endpoints,
             publication: None,
         })
     }
@@ -265,8 +269,8 @@ impl WatchSession {
         );
     }
 
-    async fn update(&self, told: &mut Told, asked: Subscriptions) -> Result<(), End> {
-        let view = self.view(&asked);
+    async fn update(&self, told: &mut Told, asked: Option<Subscriptions>) -> Result<(), End> {
+        let view = self.view(asked.as_ref());
         let delta = view.since(&told.view);
         let news = view.revision() != told.view.revision() || asked != told.asked;
         let wanted = view.callable();
@@ -279,29 +283,41 @@ impl WatchSession {
         Ok(())
     }
 
-    fn view(&self, asked: &Subscriptions) -> View {
+    fn view(&self, asked: Option<&Subscriptions>) -> View {
         let assignments = self.desk.directory.current();
         View::of(
             &assignments,
             self.agent.spiffe_id(),
-            asked,
+            asked.unwrap_or(&Subscriptions::new()),
             &self.desk.lifetimes,
         )
     }
 
     async fn send_endpoints(&self, told: &mut Told, map: &EndpointMap) -> Result<(), End> {
-        for service in told.view.callable().clone() {
-            let Some(published) = map.get(&service) else {
-                continue;
-            };
-            if told.endpoints.get(&service) == Some(&published.generation) {
-                continue;
-            }
-            let message = self.wire_endpoints(&service, &published);
+        for message in self.endpoints_of(&told.view, &mut told.endpoints, map) {
             self.send(Message::Endpoints(message)).await?;
-            told.endpoints.insert(service, published.generation);
         }
         Ok(())
+    }
+
+    /// Those of the view's Services that are news beside the generations in `known`.
+    fn endpoints_of(
+        &self,
+        view: &View,
+        known: &mut BTreeMap<QualifiedName, u64>,
+        map: &EndpointMap,
+    ) -> Vec<mesh::ServiceEndpoints> {
+        let mut news = Vec::new();
+        for service in view.callable() {
+            let Some(published) = map.get(service) else {
+                continue;
+            };
+            if known.get(service) != Some(&published.generation) {
+                news.push(self.wire_endpoints(service, &published));
+                known.insert(service.clone(), published.generation);
+            }
+        }
+        news
     }
 
     fn wire_endpoints(

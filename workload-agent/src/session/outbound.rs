@@ -13,8 +13,10 @@ use crate::view::wire_revision;
 #[derive(Debug)]
 pub(super) struct Said {
     acknowledged: Option<Revision>,
-    /// `None` while the CA may assume others than none.
+    /// `None` while the CA may assume others than these.
     subscriptions: Option<Vec<String>>,
+    /// What a CA that does not read the first ones assumes.
+    assumed: Option<Vec<String>>,
     /// The number of those said last; none is said before there are any.
     announced: u64,
     /// Whether the CA takes the list of proxies.
@@ -28,6 +30,7 @@ impl Default for Said {
         Self {
             acknowledged: None,
             subscriptions: Some(Vec::new()),
+            assumed: Some(Vec::new()),
             announced: 0,
             tells_proxies: false,
             proxies: None,
@@ -37,16 +40,21 @@ impl Default for Said {
 }
 
 impl Said {
-    /// The CA takes the Services that were held for asked for, until it is told.
-    pub(super) fn after_resuming() -> Self {
+    /// A `Hello` with these subscriptions. With what was held, a CA that does not read them takes
+    /// that for asked for.
+    pub(super) fn hello(subscriptions: Vec<String>, resuming: bool) -> Self {
         Self {
-            subscriptions: None,
+            subscriptions: Some(subscriptions),
+            assumed: (!resuming).then(Vec::new),
             ..Self::default()
         }
     }
 
     /// The CA has said what it speaks.
     pub(super) fn greeted_by(&mut self, version: mesh::ProtocolVersion) {
+        if !version.reads_first_subscriptions() {
+            self.subscriptions.clone_from(&self.assumed);
+        }
         self.tells_proxies = version.takes_proxies();
     }
 
@@ -126,21 +134,36 @@ mod tests {
         assert!(said.acknowledgement(revision(2, 1)).is_some());
     }
 
+    const OLDER: mesh::ProtocolVersion = mesh::ProtocolVersion { major: 1, minor: 1 };
+    const NEWER: mesh::ProtocolVersion = mesh::ProtocolVersion { major: 1, minor: 2 };
+
     #[test]
-    fn who_resumes_says_even_that_nothing_is_asked_for() {
-        let mut said = Said::after_resuming();
+    fn who_resumes_says_to_an_older_ca_even_that_nothing_is_asked_for() {
+        let mut said = Said::hello(Vec::new(), true);
+        said.greeted_by(OLDER);
         let attendance = Attendance::default();
         assert!(said.subscriptions(&attendance).is_some());
         assert!(said.subscriptions(&attendance).is_none());
     }
 
     #[test]
+    fn what_the_first_word_said_is_not_said_again_but_to_an_older_ca() {
+        let wanted = [("orders.shop".to_owned(), time::OffsetDateTime::UNIX_EPOCH)];
+        let attendance = crate::feed::Roster::new(wanted.into()).attendance();
+        let mut said = Said::hello(attendance.subscriptions(), false);
+        said.greeted_by(NEWER);
+        assert!(said.subscriptions(&attendance).is_none());
+        said.greeted_by(OLDER);
+        assert!(said.subscriptions(&attendance).is_some());
+    }
+
+    #[test]
     fn an_older_ca_is_not_told_of_proxies_and_a_newer_one_once() {
         let attendance = Attendance::default();
         let mut said = Said::default();
-        said.greeted_by(mesh::ProtocolVersion { major: 1, minor: 1 });
+        said.greeted_by(OLDER);
         assert!(said.proxies(&attendance).is_none());
-        said.greeted_by(mesh::ProtocolVersion { major: 1, minor: 2 });
+        said.greeted_by(NEWER);
         assert!(said.proxies(&attendance).is_some());
         assert!(said.proxies(&attendance).is_none());
     }

@@ -127,28 +127,20 @@ impl Session {
         let (outbound, messages) = mpsc::channel(OUTBOUND);
         let held = self.resumable();
         let resume = held.as_ref().map(|view| view.revision());
+        let attendance = self.roster.attendance();
+        let services = attendance.subscriptions();
+        let said = Said::hello(services.clone(), held.is_some());
         let now_ms = self.clock.now().unix_timestamp_nanos() / 1_000_000;
         let hello = wire::Hello {
             version: Some(PROTOCOL),
             resume: resume.map(wire_revision),
             product: concat!("countersign-agent/", env!("CARGO_PKG_VERSION")).to_owned(),
-            engine_version: self
-                .roster
-                .attendance()
-                .engine_version(policy::ENGINE_VERSION),
+            engine_version: attendance.engine_version(policy::ENGINE_VERSION),
             agent_time_unix_ms: i64::try_from(now_ms).unwrap_or(i64::MAX),
             held: held.as_ref().map(|view| view.held()).unwrap_or_default(),
+            subscriptions: Some(wire::Subscriptions { services }),
         };
         send(&outbound, agent_message::Message::Hello(hello)).await?;
-        // Before the snapshot is made, so that it holds what the workloads have asked for.
-        let mut said = match held {
-            Some(_) => Said::after_resuming(),
-            None => Said::default(),
-        };
-        let subscriptions = said.subscriptions(&self.roster.attendance());
-        if let Some(message) = subscriptions {
-            send(&outbound, message).await?;
-        }
         let mut client =
             ConfigurationWatchClient::with_origin(connection.channel.clone(), origin());
         let opening = client.watch(ReceiverStream::new(messages));

@@ -54,6 +54,8 @@ struct Shared {
 pub(crate) struct Heard {
     pub(crate) acknowledged: Option<u64>,
     pub(crate) subscriptions: Vec<String>,
+    /// Those of the last `Hello`.
+    pub(crate) first_subscriptions: Vec<String>,
     pub(crate) announced_for: Vec<String>,
     /// Workload and engine of each proxy.
     pub(crate) proxies: Vec<(String, u32)>,
@@ -399,7 +401,11 @@ impl Heard {
                 let proxies = list.proxies.into_iter();
                 self.proxies = proxies.map(|it| (it.workload, it.engine_version)).collect();
             }
-            agent_message::Message::Hello(_) | agent_message::Message::Report(_) => {}
+            agent_message::Message::Hello(hello) => {
+                let asked = hello.subscriptions.unwrap_or_default();
+                self.first_subscriptions = asked.services;
+            }
+            agent_message::Message::Report(_) => {}
         }
     }
 }

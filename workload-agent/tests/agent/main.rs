@@ -267,6 +267,29 @@ async fn wanted_service_is_subscribed_and_foreign_announcement_is_not_passed_on(
 }
 
 #[tokio::test]
+async fn restarted_agent_asks_in_its_first_word_for_what_its_workloads_want() {
+    let (ca, _serving, host) = mesh_of(Clock::system()).await;
+    let agent = host.start().await;
+    ready(&agent).await;
+    let proxy = Proxy::subscribe(&agent, "shop/orders").await.unwrap();
+    let want = mesh::Want {
+        namespace: "shop".to_owned(),
+        service: "stock".to_owned(),
+    };
+    proxy.say(proxy_message::Message::Want(want)).await;
+    until(&mut ca.heard(), "a subscription", |heard| {
+        heard.subscriptions == ["stock.shop"]
+    })
+    .await;
+    agent.kill().await;
+    let _agent = host.start().await;
+    until(&mut ca.heard(), "the first word", |heard| {
+        heard.first_subscriptions == ["stock.shop"]
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_ca_is_told_of_proxies_and_their_engines_as_they_come_and_go() {
     let (ca, _serving, host) = mesh_of(Clock::system()).await;
     let agent = host.start().await;

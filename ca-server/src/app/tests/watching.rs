@@ -35,8 +35,19 @@ fn held_of_shop(revision: mesh::Revision) -> [wire::HeldObject; 2] {
 }
 
 impl TestCa {
-    /// Opens a stream, and takes the greeting.
+    /// Opens a stream as an agent of protocol 1.1 does, and takes the greeting.
     async fn watch(&self, agent: &TestAgent, resume: Option<mesh::Revision>) -> Stream {
+        self.watch_asking(agent, resume, None).await
+    }
+
+    /// Opens a stream that says at once what is asked for, and takes the greeting.
+    async fn watch_asking(
+        &self,
+        agent: &TestAgent,
+        resume: Option<mesh::Revision>,
+        asked: Option<&[&str]>,
+    ) -> Stream {
+        let services = asked.map(|names| names.iter().map(ToString::to_string).collect());
         let mut stream = self.raw_watch(agent).await;
         let agent_time = self.clock.now().unix_timestamp() * 1000;
         let hello = wire::Hello {
@@ -46,6 +57,7 @@ impl TestCa {
             engine_version: 1,
             agent_time_unix_ms: agent_time,
             held: resume.map(held_of_shop).into_iter().flatten().collect(),
+            subscriptions: services.map(|services| wire::Subscriptions { services }),
         };
         stream.say(wire::agent_message::Message::Hello(hello)).await;
         let Message::Greeting(greeting) = stream.next().await else {
@@ -121,7 +133,10 @@ impl Stream {
     }
 
     async fn ask_for(&self, name: &str) {
-        let services = vec![name.to_owned()];
+        self.ask_for_all(vec![name.to_owned()]).await;
+    }
+
+    async fn ask_for_all(&self, services: Vec<String>) {
         let subscriptions = wire::Subscriptions { services };
         self.say(wire::agent_message::Message::Subscriptions(subscriptions))
             .await;
@@ -284,6 +299,46 @@ async fn an_agent_that_was_away_gets_a_delta() {
     let delta = resumed.delta().await;
     assert_eq!(kinds(&delta.upserted), [("Policy", "orders")]);
     assert!(delta.bundle.is_some());
+}
+
+#[tokio::test]
+async fn an_agent_that_asks_for_nothing_when_it_resumes_keeps_nothing() {
+    let ca = TestCa::start().await;
+    let held = Some(ca.wire_revision(ca.apply(&shop()).await));
+    let agent = ca.agent("web-8").await;
+    let mut resumed = ca.watch_asking(&agent, held, Some(&[])).await;
+    let removed = resumed.delta().await.removed;
+    let kinds: Vec<_> = removed.iter().map(|key| key.kind.as_str()).collect();
+    assert_eq!(kinds, ["Service", "Policy"]);
+}
+
+#[tokio::test]
+async fn what_an_older_agent_holds_stays_until_it_says_that_it_asks_for_nothing() {
+    let ca = TestCa::start().await;
+    let held = Some(ca.wire_revision(ca.apply(&shop()).await));
+    let mut resumed = ca.watch(&ca.agent("web-8").await, held).await;
+    let removed = resumed.delta().await.removed;
+    assert_eq!((removed[0].kind.as_str(), removed.len()), ("Policy", 1));
+    resumed.endpoints().await;
+    resumed.ask_for_all(Vec::new()).await;
+    let removed = resumed.delta().await.removed;
+    assert_eq!((removed[0].kind.as_str(), removed.len()), ("Service", 1));
+}
+
+#[tokio::test]
+async fn the_first_snapshot_has_what_is_asked_for_with_its_endpoints() {
+    let ca = TestCa::start().await;
+    ca.apply(&shop()).await;
+    let mut server = ca.watch(&ca.agent("web-7").await, None).await;
+    server.snapshot().await;
+    server.announce("shop/orders", "orders", 31_006).await;
+    server.confirmed(31_006).await;
+    let agent = ca.agent("web-8").await;
+    let mut caller = ca.watch_asking(&agent, None, Some(&["orders.shop"])).await;
+    let snapshot = caller.snapshot().await;
+    let objects = snapshot.configuration.unwrap().objects;
+    assert!(kinds(&objects).contains(&("Service", "orders")));
+    assert_eq!(snapshot.endpoints[0].endpoints[0].ports["http"], 31_006);
 }
 
 #[tokio::test]
