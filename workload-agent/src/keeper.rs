@@ -2,7 +2,9 @@
 //! publishes it and keeps it in the sealed cache.
 //!
 //! Invariants: nothing is published that was not verified against the bundle, matched with its
-//! key and found to be the identity that was asked for; each certificate has a new key.
+//! key and found to be the identity that was asked for; each certificate has a new key; what is new
+//! is on disk before anybody uses it. A CA that has seen a serial takes no older one back once that
+//! has expired, so an own certificate that was used and then lost would need a new token.
 
 mod issuing;
 mod restored;
@@ -76,7 +78,7 @@ impl Keeper {
         let mut requests = JoinSet::new();
         let mut contact = self.contact.subscribe();
         let mut reachable = false;
-        self.publish_own();
+        self.publish_own(&self.current());
         self.reassign(&mut requests);
         loop {
             let wake = self.renewal.wakes_at();
@@ -111,13 +113,17 @@ impl Keeper {
             bundle,
             judged,
         } = admitted;
-        let outcome = self.take_own(chain, key, bundle);
-        if outcome.is_ok() {
-            self.publish_own();
-            self.own_adopted(requests);
-            self.reassign(requests);
-            self.save().await;
-        }
+        let outcome = match self.take_own(chain, key, bundle) {
+            Ok(next) => {
+                self.adopt(next).await;
+                self.own_adopted(requests);
+                if self.reassign(requests) {
+                    self.save(&self.current()).await;
+                }
+                Ok(())
+            }
+            Err(not_taken) => Err(not_taken),
+        };
         // The session may have gone with the process's end.
         drop(judged.send(outcome));
     }
@@ -127,19 +133,18 @@ impl Keeper {
         chain: Vec<Vec<u8>>,
         key: SigningKey,
         bundle: mesh::Bundle,
-    ) -> Result<(), NotTaken> {
+    ) -> Result<Arc<Holdings>, NotTaken> {
         let bundles = BundleSet::from(judge_bundle(&self.trust_domain, &bundle)?);
         let svid = self.judge(chain, key, &bundles)?;
         if AgentId::try_from(svid.spiffe_id().clone()).is_err() {
             return Err(NotTaken::NotAnAgent(svid.spiffe_id().clone()));
         }
-        let held = self.held(svid, self.current().own.as_deref());
-        self.holdings.send_modify(|holdings| {
-            let next = Arc::make_mut(holdings);
-            next.bundle = Some(Arc::new(bundle));
-            next.set_own(held);
-        });
-        Ok(())
+        let mut holdings = self.current();
+        let held = self.held(svid, holdings.own.as_deref());
+        let next = Arc::make_mut(&mut holdings);
+        next.bundle = Some(Arc::new(bundle));
+        next.set_own(held);
+        Ok(holdings)
     }
 
     /// After a new view: other identities, or another bundle.
@@ -161,24 +166,22 @@ impl Keeper {
             self.holdings.send_modify(|holdings| {
                 Arc::make_mut(holdings).bundle = Some(Arc::new(bundle));
             });
-            self.publish_own();
+            self.publish_own(&self.current());
         }
         if self.reassign(requests) || bundle_changed {
-            self.save().await;
+            self.save(&self.current()).await;
         }
     }
 
     async fn answered(&mut self, batch: Batch, requests: &mut JoinSet<Batch>) {
         crate::contact::note_clock(&self.contact, batch.ca_time_unix_ms, self.clock.now());
-        let mut taken = false;
+        let mut next = self.current();
+        let mut events = Vec::new();
         for (id, outcome) in batch.outcomes {
             let draw = SystemRandom.unit();
-            let event = match outcome {
-                Outcome::Issued { chain, key } => match self.take(&id, chain, key) {
-                    Ok(event) => {
-                        taken = true;
-                        event
-                    }
+            events.push(match outcome {
+                Outcome::Issued { chain, key } => match self.take(&mut next, &id, chain, key) {
+                    Ok(event) => event,
                     Err(error) => {
                         tracing::error!(spiffe_id = %id, error = %chain_of(&error), "certificate from the CA not taken");
                         Event::Failed { id, draw }
@@ -192,21 +195,34 @@ impl Keeper {
                     tracing::info!(spiffe_id = %id, reason, "renewal is tried again");
                     Event::Failed { id, draw }
                 }
-            };
-            self.step(event, requests);
+            });
         }
-        if taken {
-            self.save().await;
+        if !Arc::ptr_eq(&next, &self.current()) {
+            self.adopt(next).await;
+        }
+        for event in events {
+            self.step(event, requests);
         }
     }
 
+    /// Keeps what is held next, and only then lets others use it.
+    async fn adopt(&self, next: Arc<Holdings>) {
+        self.save(&next).await;
+        let own = |holdings: &Holdings| holdings.own.as_ref().map(Arc::as_ptr);
+        if own(&next) != own(&self.current()) {
+            self.publish_own(&next);
+        }
+        self.holdings.send_replace(next);
+    }
+
+    /// Puts the certificate into `holdings`, if it is what was asked for.
     fn take(
-        &mut self,
+        &self,
+        holdings: &mut Arc<Holdings>,
         id: &SpiffeId,
         chain: Vec<Vec<u8>>,
         key: SigningKey,
     ) -> Result<Event, NotTaken> {
-        let holdings = self.current();
         let bundle = holdings.bundle.as_deref().ok_or(NotTaken::NoBundle)?;
         let bundles = BundleSet::from(judge_bundle(&self.trust_domain, bundle)?);
         let svid = self.judge(chain, key, &bundles)?;
@@ -228,16 +244,11 @@ impl Keeper {
         if !self.renewal.wants(id) {
             return Ok(event);
         }
-        self.holdings.send_modify(|holdings| {
-            let next = Arc::make_mut(holdings);
-            if is_own {
-                next.set_own(held);
-            } else {
-                next.workloads.insert(id.clone(), Arc::new(held));
-            }
-        });
+        let next = Arc::make_mut(holdings);
         if is_own {
-            self.publish_own();
+            next.set_own(held);
+        } else {
+            next.workloads.insert(id.clone(), Arc::new(held));
         }
         Ok(event)
     }
@@ -315,8 +326,7 @@ impl Keeper {
     }
 
     /// For connections to the CA.
-    fn publish_own(&self) {
-        let holdings = self.current();
+    fn publish_own(&self, holdings: &Holdings) {
         let (Some(own), Some(bundle)) = (holdings.own(self.clock.now()), &holdings.bundle) else {
             return;
         };
@@ -334,8 +344,8 @@ impl Keeper {
     }
 
     /// Certificates are served even when they cannot be kept: a full disk stops no renewal.
-    async fn save(&self) {
-        let stored = self.current().to_stored(&self.trust_domain);
+    async fn save(&self, holdings: &Holdings) {
+        let stored = holdings.to_stored(&self.trust_domain);
         if let Err(error) = self.cache.store::<StoredCredentials>(stored).await {
             tracing::error!(error = %chain_of(&error), "credentials not cached: a restart without the CA will lack them");
         }
