@@ -16,6 +16,7 @@ pub(crate) mod callers;
 pub(crate) mod chance;
 pub(crate) mod changes;
 pub(crate) mod checks;
+pub(crate) mod connections;
 pub(crate) mod fault;
 pub(crate) mod health;
 pub(crate) mod hedge;

@@ -6,6 +6,7 @@ use mesh_tests::caller::request;
 use mesh_tests::fleet::Fleet;
 use mesh_tests::shop::ORDERS;
 use mesh_tests::waiting::eventually;
+use proxy::config::Mesh as MeshSection;
 
 #[tokio::test]
 async fn an_endpoint_that_fails_is_left_alone() {
@@ -42,6 +43,48 @@ async fn when_all_may_be_ejected_and_are_nobody_is_asked() {
     );
     assert!(second.headers.contains_key("retry-after"));
     assert_eq!(fleet.applications[0].requests(), 1);
+}
+
+#[tokio::test]
+async fn a_grpc_failure_that_only_the_trailers_tell_counts() {
+    let failing = Application::grpc_failing_late().await;
+    let breaker = "breaker: {consecutiveFailures: 2, ejectFor: 1h, maxEjected: 1}";
+    let fleet = Fleet::with(breaker).speaking("grpc");
+    let fleet = fleet.host(failing, MeshSection::default()).open().await;
+    let mut caller = fleet.checkout.h2_caller().await;
+    let mut reasons = Vec::new();
+    for _ in 0..3 {
+        let mut call = request(Method::POST, &format!("{ORDERS}/v1/orders"));
+        let grpc = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert("content-type", grpc);
+        let answer = caller.call(call).await;
+        reasons.push(answer.reason().map(str::to_owned));
+    }
+    assert_eq!(reasons, [None, None, Some("breaker-open".to_owned())]);
+    assert_eq!(fleet.applications[0].requests(), 2);
+}
+
+#[tokio::test]
+async fn an_endpoint_is_loaded_until_the_last_byte() {
+    let two = vec![Application::http().await, Application::http().await];
+    let fleet = Fleet::open("balance: {algorithm: least-request}", two).await;
+    fleet.all_are_known().await;
+    let counts = || fleet.applications.iter().map(Application::requests);
+    let mut caller = fleet.checkout.h2_caller().await;
+    let before: Vec<_> = counts().collect();
+    let stream = request(Method::GET, &format!("{ORDERS}/stream"));
+    let held = caller.another().start(stream).await;
+    let during: Vec<_> = counts().collect();
+    for _ in 0..10 {
+        caller.get(&format!("{ORDERS}/v1/orders")).await;
+    }
+    let after = counts().zip(during.iter().zip(&before));
+    let streaming = after.filter(|(_, (during, before))| during > before);
+    let grown: Vec<_> = streaming
+        .map(|(after, (during, _))| after - during)
+        .collect();
+    assert_eq!(grown, [0]);
+    drop(held);
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod bad_frames;
 mod bad_http;
 mod breakers;
+mod bulkheads;
 mod crashes;
 mod drain;
 mod endpoint_names;

@@ -13,7 +13,7 @@ const ENFORCED: [(&str, bool); 18] = [
     ("External", true),
     ("balance", true),
     ("breaker", true),
-    ("bulkhead", false),
+    ("bulkhead", true),
     ("inFlight", true),
     ("rateLimit", true),
     ("health", true),

@@ -303,6 +303,11 @@ impl Tried {
         self.ids.push(pick.id);
     }
 
+    /// How many it has tried.
+    pub(crate) fn count(&self) -> usize {
+        self.ids.len()
+    }
+
     fn has(&self, member: &Member) -> bool {
         self.ids.contains(&member.id)
     }

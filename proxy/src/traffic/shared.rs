@@ -15,6 +15,7 @@ use super::balancer::Counts;
 use super::budget::Budget;
 use super::bulkhead::Bulkhead;
 use super::callers::PortLimits;
+use super::connections::PortConnections;
 use crate::balance::Endpoint;
 use crate::service_port::ServicePort;
 
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Callee {
     pub budget: Budget,
-    pub connections: Arc<Bulkhead>,
+    pub connections: Arc<PortConnections>,
     pub pending: Arc<Bulkhead>,
     pub health: HealthBoard,
     /// What each worker's balancer sees.

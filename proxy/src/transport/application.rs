@@ -241,7 +241,7 @@ impl Applications {
         match group.free(now) {
             Some(found) => Ok(found),
             // On the heap, so that a call that finds a connection has no room for it.
-            None => Box::pin(group.find(now, async || self.open_http2(address).await)).await,
+            None => Box::pin(group.find(now, None, async |_| self.open_http2(address).await)).await,
         }
     }
 

@@ -14,6 +14,7 @@ use futures_util::stream::FuturesUnordered;
 use policy::Balance;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::admission::Admission;
 use super::body::{Frame, Incoming, Source, Upload};
 use super::failure::Failure;
 use super::hop::{Attempt, Reply, Seen};
@@ -29,6 +30,9 @@ use crate::traffic::outcome::{self, Ending, Health};
 
 /// Of a request's body, so much is kept for another attempt.
 const MOST_KEPT: usize = 64 * 1024;
+
+/// As many attempts as are made without asking: the last of them waits.
+const PATIENT_AFTER: usize = 3;
 
 /// A request's body, and how often it can be sent.
 #[derive(Debug)]
@@ -165,6 +169,16 @@ impl<'a> Effort<'a> {
         }
     }
 
+    /// A call that may yet try elsewhere does not wait where it cannot be carried at once.
+    fn admission(&self) -> Admission<'_> {
+        let bulkhead = self.course.target.traffic.bulkhead.as_ref();
+        let limited = bulkhead.is_some_and(|it| it.connections.is_some());
+        let patient =
+            limited && (self.tried.borrow().count() >= PATIENT_AFTER || !self.has_others());
+        let wait = self.outbound.limits.connect.duration();
+        Admission::new(&self.course.port.callee, &self.course.target, patient, wait)
+    }
+
     fn pick(&self, now: Instant) -> Result<Picked, Failure> {
         let mut tried = self.tried.borrow_mut();
         let steering = &self.outbound.steering;
@@ -175,9 +189,10 @@ impl<'a> Effort<'a> {
 
     async fn attempt(&self, picked: Picked, upload: Upload) -> Outcome {
         let sent = {
+            let admission = self.admission();
             let sent = pin!(self.outbound.peers.send(
-                &self.course.target,
                 picked.endpoint(),
+                &admission,
                 self.head,
                 upload,
                 self.stream,

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use super::admission::Counted;
 use super::application::Pool;
 use super::body::Upload;
 use super::failure::Failure;
@@ -176,7 +177,9 @@ impl Externals {
         let mut upload = upload;
         loop {
             let found = group
-                .find(OffsetDateTime::UNIX_EPOCH, async || self.open(going).await)
+                .find(OffsetDateTime::UNIX_EPOCH, None, async |_| {
+                    self.open(going).await
+                })
                 .await;
             let found = match found {
                 Ok(found) => found,
@@ -251,7 +254,7 @@ impl Externals {
         let line = going.line();
         let sent = http1_client::send(fresh, None, false, line, upload, stream, interims).await;
         sent.map(|reply| Reply {
-            lease: Some(Lease::Alone(open)),
+            lease: Some(Lease::Alone(Counted::new(open, None))),
             ..reply
         })
     }
@@ -263,7 +266,8 @@ impl Externals {
         if tls.alpn() == Some(b"h2") {
             let open = self.journal.connection(Direction::Outbound);
             let io = Io::Outside(Box::new(tls));
-            let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, Some(open)).await;
+            let counted = Some(Counted::new(open, None));
+            let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted).await;
             return opened
                 .map(|connection| (connection, None))
                 .map_err(Fault::into_failure);

@@ -1,6 +1,6 @@
 //! The client's side of an HTTP/2 connection, shared by many requests.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -9,8 +9,10 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Bytes, BytesMut};
 use h2::client::{self, Builder, ResponseFuture, SendRequest};
 use http::Request;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::admission::Counted;
 use super::body::{Incoming, Upload};
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, source_fault};
@@ -21,7 +23,6 @@ use super::pipe::{Broken, Pipe, Sink, Way};
 use super::turn::{Gathering, Turn};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::live::Stream;
-use crate::telemetry::OpenConnection;
 use crate::worker::tasks::Tasks;
 
 /// Another connection is opened when this many streams are open on each: half of what our own
@@ -32,8 +33,28 @@ const STREAMS_PER_CONNECTION: usize = 128;
 #[derive(Clone, Debug)]
 pub(crate) struct Http2 {
     sender: SendRequest<Bytes>,
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
     ended: Rc<Cell<bool>>,
+}
+
+/// The streams that are open on a connection.
+#[derive(Debug, Default)]
+struct Streams {
+    open: Cell<usize>,
+    freed: OnceCell<Rc<Freed>>,
+}
+
+/// Where calls wait for a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Freed {
+    waiting: Cell<usize>,
+    notify: Notify,
+}
+
+/// A call that waits for a stream, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct WaitsForStream<'a> {
+    freed: &'a Freed,
 }
 
 /// What a call holds of the connection to its upstream, until it ends.
@@ -43,13 +64,13 @@ pub(crate) enum Lease {
     /// A stream among others.
     Stream(StreamPlace),
     /// All of it.
-    Alone(OpenConnection),
+    Alone(Counted),
 }
 
 /// Keeps a stream counted on its connection.
 #[derive(Debug)]
 pub(crate) struct StreamPlace {
-    streams: Rc<Cell<usize>>,
+    streams: Rc<Streams>,
 }
 
 impl Http2 {
@@ -61,7 +82,7 @@ impl Http2 {
         io: Io,
         header_bytes: u32,
         tasks: &Tasks,
-        open: Option<OpenConnection>,
+        counted: Option<Counted>,
     ) -> Result<Self, Fault> {
         let (gathering, turn) = Gathering::new(io, BytesMut::new());
         let mut builder = Builder::new();
@@ -78,7 +99,7 @@ impl Http2 {
             connection,
             turn,
             ended: Ended(Rc::clone(&ended)),
-            _open: open,
+            _counted: counted,
         };
         tasks.spawn(driver.run());
         Ok(Self {
@@ -96,13 +117,28 @@ impl Http2 {
 
     /// Whether it has room for another stream.
     pub(crate) fn is_free(&self) -> bool {
-        let most = self.sender.current_max_send_streams();
-        self.streams.get() < STREAMS_PER_CONNECTION.min(most)
+        self.streams.open.get() < STREAMS_PER_CONNECTION && self.takes_more()
+    }
+
+    /// Whether its peer takes another stream.
+    pub(crate) fn takes_more(&self) -> bool {
+        self.streams.open.get() < self.sender.current_max_send_streams()
+    }
+
+    /// Whether no stream is open on it.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.streams.open.get() == 0
+    }
+
+    /// Each stream that ends wakes one that waits here.
+    pub(crate) fn frees(&self, freed: &Rc<Freed>) {
+        // A connection belongs to one group.
+        let _first = self.streams.freed.get_or_init(|| Rc::clone(freed));
     }
 
     /// A place for one more stream.
     pub(crate) fn lease(&self) -> Lease {
-        self.streams.set(self.streams.get() + 1);
+        self.streams.open.set(self.streams.open.get() + 1);
         Lease::Stream(StreamPlace {
             streams: Rc::clone(&self.streams),
         })
@@ -229,7 +265,7 @@ struct Driver {
     turn: Turn,
     keep_alive: Option<KeepAlive>,
     ended: Ended,
-    _open: Option<OpenConnection>,
+    _counted: Option<Counted>,
 }
 
 /// Says that the connection has ended, however it does.
@@ -271,6 +307,32 @@ impl Drop for Ended {
 
 impl Drop for StreamPlace {
     fn drop(&mut self) {
-        self.streams.set(self.streams.get() - 1);
+        self.streams.open.set(self.streams.open.get() - 1);
+        if let Some(freed) = self.streams.freed.get()
+            && freed.waiting.get() > 0
+        {
+            freed.notify.notify_one();
+        }
+    }
+}
+
+impl Freed {
+    /// To be called before the look that may fail, so that no stream is missed.
+    pub(crate) fn wait(&self) -> WaitsForStream<'_> {
+        self.waiting.set(self.waiting.get() + 1);
+        WaitsForStream { freed: self }
+    }
+}
+
+impl WaitsForStream<'_> {
+    /// Resolves when a stream may be free.
+    pub(crate) async fn freed(&self) {
+        self.freed.notify.notified().await;
+    }
+}
+
+impl Drop for WaitsForStream<'_> {
+    fn drop(&mut self) {
+        self.freed.waiting.set(self.freed.waiting.get() - 1);
     }
 }

@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
+use super::admission::{Admission, Counted};
 use super::application::ONE_PROTOCOL;
 use super::body::Upload;
 use super::failure::Failure;
@@ -40,6 +41,7 @@ use crate::live::Stream;
 use crate::record::Direction;
 use crate::state::Target;
 use crate::telemetry::Journal;
+use crate::traffic::connections::OpenPlace;
 use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP2: [&[u8]; 1] = [b"h2"];
@@ -93,20 +95,20 @@ impl Peers {
     /// An [`Attempt`] that says whether the request may be sent again.
     pub(crate) async fn send(
         &self,
-        target: &Target,
         endpoint: &Endpoint,
+        admission: &Admission<'_>,
         head: &RequestHead,
         upload: Upload,
         stream: &Arc<Stream>,
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
         if head.upgrade().is_some() {
-            let sent = self.send_upgrade(target, endpoint, head, upload, stream, interims);
+            let sent = self.send_upgrade(endpoint, admission, head, upload, stream, interims);
             return Box::pin(sent).await;
         }
         let mut upload = upload;
         loop {
-            let found = match self.connection(target, endpoint).await {
+            let found = match self.connection(endpoint, admission).await {
                 Ok(found) => found,
                 Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
@@ -132,20 +134,24 @@ impl Peers {
     /// others share cannot go on with it.
     async fn send_upgrade(
         &self,
-        target: &Target,
         endpoint: &Endpoint,
+        admission: &Admission<'_>,
         head: &RequestHead,
         upload: Upload,
         stream: &Stream,
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
+        let target = admission.target();
         let opened = match target.protocol {
-            Protocol::Http => self.tls(&target.servers, endpoint, &ALPN_HTTP1).await,
+            Protocol::Http => {
+                self.alone(&target.servers, endpoint, admission, &ALPN_HTTP1)
+                    .await
+            }
             _ => Err(Failure::new(Reason::UpgradeRefused, ONE_PROTOCOL)),
         };
-        let line = opened.and_then(|tls| Ok((tls, line(head)?)));
-        let (tls, line) = match line {
-            Ok(both) => both,
+        let line = opened.and_then(|(tls, counted)| Ok((tls, counted, line(head)?)));
+        let (tls, counted, line) = match line {
+            Ok(all) => all,
             Err(failure) => return Err(Attempt::unsent(failure, upload)),
         };
         if tls.alpn() != Some(b"http/1.1") {
@@ -153,13 +159,12 @@ impl Peers {
             let failure = Failure::new(Reason::TlsHandshake, detail);
             return Err(Attempt::unsent(failure, upload));
         }
-        let open = self.journal.connection(Direction::Outbound);
         let io = Io::Opened(Box::new(tls));
         let connection = Connection::new(io, BytesMut::new(), codec_limits(&self.limits));
         let sent =
             http1_client::send(connection, None, false, line, upload, stream, interims).await;
         sent.map(|reply| Reply {
-            lease: Some(Lease::Alone(open)),
+            lease: Some(Lease::Alone(counted)),
             ..reply
         })
     }
@@ -167,13 +172,15 @@ impl Peers {
     /// A connection of its own for a TCP call.
     ///
     /// # Errors
-    /// If nobody there is a workload of the target's Service.
+    /// If nobody there is a workload of the target's Service, or no connection may be opened.
     pub(crate) async fn connect_tcp(
         &self,
-        target: &Target,
         endpoint: &Endpoint,
-    ) -> Result<ClientTls<TcpStream>, Failure> {
-        self.tls(&target.servers, endpoint, &[]).await
+        admission: &Admission<'_>,
+    ) -> Result<(ClientTls<TcpStream>, Lease), Failure> {
+        let servers = &admission.target().servers;
+        let opened = self.alone(servers, endpoint, admission, &[]).await;
+        opened.map(|(tls, counted)| (tls, Lease::Alone(counted)))
     }
 
     /// Lets go of connections that no new call may use, which while draining is each one; what is
@@ -198,19 +205,44 @@ impl Peers {
         });
     }
 
-    async fn connection(&self, target: &Target, endpoint: &Endpoint) -> Result<Found, Failure> {
+    /// A connection that no other call uses. It waits for no place.
+    async fn alone(
+        &self,
+        servers: &Arc<BTreeSet<SpiffeId>>,
+        endpoint: &Endpoint,
+        admission: &Admission<'_>,
+        alpn: &[&[u8]],
+    ) -> Result<(ClientTls<TcpStream>, Counted), Failure> {
+        let place = admission.open().map_err(|full| admission.refusal(full))?;
+        let tls = self.tls(servers, endpoint, alpn).await?;
+        let open = self.journal.connection(Direction::Outbound);
+        Ok((tls, Counted::new(open, Some(place))))
+    }
+
+    async fn connection(
+        &self,
+        endpoint: &Endpoint,
+        admission: &Admission<'_>,
+    ) -> Result<Found, Failure> {
+        let target = admission.target();
         let current = self.credentials.current().ok_or_else(not_ready)?;
-        let group = self.group(&current, target, endpoint);
+        let group = self.group(&current, target, endpoint, admission);
         let now = self.clock.now();
         if let Some(found) = group.free(now) {
             return Ok(found);
         }
-        let dial = async || self.dial(&current, target, endpoint).await;
+        let dial = async |place| self.dial(&current, target, endpoint, place).await;
         // On the heap, so that a call that finds a connection has no room for it.
-        Box::pin(group.find(now, dial)).await
+        Box::pin(group.find(now, Some(admission), dial)).await
     }
 
-    fn group(&self, current: &Current, target: &Target, endpoint: &Endpoint) -> Rc<Group> {
+    fn group(
+        &self,
+        current: &Current,
+        target: &Target,
+        endpoint: &Endpoint,
+        admission: &Admission<'_>,
+    ) -> Rc<Group> {
         let mut groups = self.groups.borrow_mut();
         let own = current.svid().spiffe_id();
         let known = groups.get(endpoint).and_then(|kept| {
@@ -225,7 +257,7 @@ impl Peers {
             generation: current.generation(),
             servers: Arc::clone(&target.servers),
         };
-        let group = Rc::<Group>::default();
+        let group = Rc::new(Group::to(admission.callee()));
         let kept = groups.entry(endpoint.clone()).or_default();
         kept.push((key, Rc::clone(&group)));
         group
@@ -236,6 +268,7 @@ impl Peers {
         current: &Current,
         target: &Target,
         endpoint: &Endpoint,
+        place: Option<OpenPlace>,
     ) -> Result<(Http2, Option<OffsetDateTime>), Failure> {
         let tls = self.tls(&target.servers, endpoint, &ALPN_HTTP2).await?;
         if tls.alpn() != Some(b"h2") {
@@ -244,8 +277,9 @@ impl Peers {
         }
         let retire_at = retire_at(current, tls.peer().not_after(), self.clock.now());
         let open = self.journal.connection(Direction::Outbound);
+        let counted = Some(Counted::new(open, place));
         let io = Io::Opened(Box::new(tls));
-        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, Some(open)).await;
+        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted).await;
         opened
             .map(|connection| (connection, Some(retire_at)))
             .map_err(Fault::into_failure)

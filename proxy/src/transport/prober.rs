@@ -6,6 +6,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -13,6 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use policy::HealthCheck;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::admission::Admission;
 use super::body::{Incoming, Upload};
 use super::failure::Failure;
 use super::hop::{Attempt, Reply};
@@ -135,10 +137,13 @@ impl Outbound {
         };
         let ticket = self.live.enter_unjudged(Instant::now());
         let interims = Interims::default();
+        let callee = self.steering.callee(&subject.port);
+        // Without a place nothing is learnt, and calls come first.
+        let admission = Admission::new(&callee, target, false, Duration::ZERO);
         self.peers
             .send(
-                target,
                 &subject.endpoint,
+                &admission,
                 &head,
                 nothing,
                 ticket.stream(),

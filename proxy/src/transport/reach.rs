@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mtls::ClientTls;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::admission::Admission;
 use super::call::Call;
 use super::failure::Failure;
 use super::mesh::accept;
@@ -89,12 +91,16 @@ impl Outbound {
         loop {
             let picked = self.steering.pick(&port, &tried, None, Instant::now())?;
             picked.remember(&mut tried);
-            let connected = self.peers.connect_tcp(target, picked.endpoint()).await;
+            let admission = Admission::new(&port.callee, target, false, Duration::ZERO);
+            let connected = self.peers.connect_tcp(picked.endpoint(), &admission).await;
             let ending = connected.as_ref().err().map(|it| Ending::Unsent(it.reason));
             let health = ending.map_or(Health::Good, |it| it.health());
             picked.end(health, Instant::now());
             match connected {
-                Ok(upstream) => return Ok(upstream),
+                Ok((upstream, lease)) => {
+                    call.hold(Some(lease));
+                    return Ok(upstream);
+                }
                 Err(failure) if !port.has_untried(&tried) => return Err(failure),
                 Err(_) => call.retried(),
             }
