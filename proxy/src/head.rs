@@ -196,6 +196,11 @@ pub(crate) fn is_grpc(fields: &HeaderMap) -> bool {
         .is_some_and(|rest| rest.is_empty() || matches!(rest[0], b'+' | b';' | b' '))
 }
 
+/// The status of a gRPC call, in the head or the trailers of its response (PROTOCOL-HTTP2.md).
+pub(crate) fn grpc_status(fields: &HeaderMap) -> Option<u8> {
+    fields.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
 /// Takes out of a response what ends at this hop, and what only a proxy may set.
 /// Returns what the other proxy said, if the response came from one.
 pub(crate) fn clean_response(fields: &mut HeaderMap) -> PeerWords {

@@ -279,6 +279,23 @@ impl Stream {
         self.reason().map_or(Poll::Pending, Poll::Ready)
     }
 
+    /// When the first of its own limits ends it, unless another byte moves: never, if it has none.
+    pub(crate) fn own_end(&self) -> Option<Instant> {
+        let own = self.own.get()?;
+        let total = own.total.map(|total| self.started + total);
+        let touched = Duration::from_millis(self.touched_ms.load(Ordering::Relaxed));
+        let idle = own.idle.map(|idle| self.started + touched + idle);
+        match (total, idle) {
+            (Some(total), Some(idle)) => Some(total.min(idle)),
+            (total, idle) => total.or(idle),
+        }
+    }
+
+    /// A limit of its own has passed.
+    pub(crate) fn exceed(&self) {
+        self.end(Reason::Deadline);
+    }
+
     fn end(&self, reason: Reason) {
         // The first reason stays: it is the one that ended the stream.
         let _first = self.reason.get_or_init(|| reason);

@@ -34,6 +34,7 @@ pub(crate) mod mesh_http;
 mod mirror;
 pub(crate) mod outbound;
 mod outbound_http;
+mod own_limits;
 pub(crate) mod peers;
 mod pipe;
 mod port_guard;

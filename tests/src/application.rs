@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::SinkExt;
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -99,6 +99,29 @@ impl Application {
                 tally.requests.fetch_add(1, Ordering::Relaxed);
                 let mut response = Response::new(Full::<Bytes>::default());
                 *response.status_mut() = status;
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let server = auto::Builder::new(TokioExecutor::new());
+            let _ended = server.serve_connection(TokioIo::new(socket), service).await;
+        })
+        .await
+    }
+
+    /// Answers every gRPC call with a message, and says in the trailers that it is UNAVAILABLE.
+    pub async fn grpc_failing_late() -> Self {
+        Self::serve(move |socket, tally| async move {
+            let service = service_fn(move |_request: Request<Incoming>| {
+                tally.requests.fetch_add(1, Ordering::Relaxed);
+                let mut trailers = HeaderMap::new();
+                trailers.insert("grpc-status", HeaderValue::from_static("14"));
+                let frames = [
+                    Frame::data(Bytes::from_static(&[0; 5])),
+                    Frame::trailers(trailers),
+                ];
+                let body = tokio_stream::iter(frames.map(Ok::<_, Infallible>));
+                let mut response = Response::new(StreamBody::new(body));
+                let grpc = HeaderValue::from_static("application/grpc");
+                response.headers_mut().insert("content-type", grpc);
                 async move { Ok::<_, Infallible>(response) }
             });
             let server = auto::Builder::new(TokioExecutor::new());

@@ -25,6 +25,7 @@ pub struct Fleet {
 /// A fleet in the making.
 #[derive(Debug)]
 pub struct FleetBuilder {
+    protocol: &'static str,
     fields: String,
     endpoints: String,
     hosts: Vec<(Application, MeshSection)>,
@@ -36,6 +37,7 @@ impl Fleet {
     /// `fields`: what the port says of traffic.
     pub fn with(fields: &str) -> FleetBuilder {
         FleetBuilder {
+            protocol: "http",
             fields: fields.to_owned(),
             endpoints: String::new(),
             hosts: Vec::new(),
@@ -112,6 +114,13 @@ impl FleetBuilder {
         self.host(application, in_zone(zone))
     }
 
+    /// The protocol of the port, in place of `http`.
+    #[must_use]
+    pub fn speaking(mut self, protocol: &'static str) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
     /// An endpoint besides the announced ones.
     #[must_use]
     pub fn endpoint(mut self, address: SocketAddr) -> Self {
@@ -146,7 +155,7 @@ impl FleetBuilder {
             host.register().await;
             if number == 0 {
                 let service = mesh
-                    .try_apply(&service(&self.fields, &self.endpoints))
+                    .try_apply(&service(self.protocol, &self.fields, &self.endpoints))
                     .await;
                 service.expect("a valid service");
                 let policy = mesh.try_apply(CHECKOUT_MAY_CALL).await;
@@ -174,7 +183,7 @@ pub fn in_zone(zone: &str) -> MeshSection {
     }
 }
 
-fn service(fields: &str, endpoints: &str) -> String {
+fn service(protocol: &str, fields: &str, endpoints: &str) -> String {
     format!(
         r#"
 apiVersion: countersign.dev/v1
@@ -182,7 +191,7 @@ kind: Service
 metadata: {{namespace: shop, name: orders}}
 spec:
   workloads: [shop/orders]
-  ports: [{{name: http, port: 80, protocol: http, app: 8080, {fields}}}]
+  ports: [{{name: http, port: 80, protocol: {protocol}, app: 8080, {fields}}}]
   endpoints: [{endpoints}]
 "#
     )

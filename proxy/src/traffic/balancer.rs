@@ -70,6 +70,13 @@ pub(crate) struct Pick {
     began: Instant,
 }
 
+/// A call in flight at an endpoint. Give it back to [`Balancer::leave`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seat {
+    id: MemberId,
+    index: usize,
+}
+
 /// The endpoints that one call has tried.
 #[derive(Debug, Default)]
 pub(crate) struct Tried {
@@ -186,38 +193,85 @@ impl Balancer {
         Ok(self.begin(index, false, now))
     }
 
-    /// An attempt ended. `took` is until the head of the answer.
-    #[expect(clippy::needless_pass_by_value, reason = "a pick is finished once")]
+    /// An attempt ended without an answer that is still to come.
     pub(crate) fn finish(&mut self, pick: Pick, health: Health, took: Duration, now: Instant) {
-        let hint = self.members.get(pick.index).filter(|it| it.id == pick.id);
-        let index = match hint {
-            Some(_) => Some(pick.index),
-            None => self.members.iter().position(|it| it.id == pick.id),
+        let seat = self.answered(pick, Some(health), took, now);
+        self.leave(seat);
+    }
+
+    /// The head of an answer came, after `took`; `None` if only its end tells what it is worth.
+    /// Until it [leaves](Self::leave), the call is in flight.
+    #[expect(clippy::needless_pass_by_value, reason = "a pick is answered once")]
+    pub(crate) fn answered(
+        &mut self,
+        pick: Pick,
+        health: Option<Health>,
+        took: Duration,
+        now: Instant,
+    ) -> Seat {
+        let seat = Seat {
+            id: pick.id,
+            index: pick.index,
         };
-        let Some(member) = index.and_then(|index| self.members.get_mut(index)) else {
-            return;
-        };
-        match health {
-            Health::Good => member.load.answered(took, now),
-            Health::Bad => member.load.failed(took, None, now),
-            Health::Busy(wish) => member.load.failed(took, wish, now),
-            Health::Unknown => member.load.leave(),
+        if let Some(index) = self.index(seat) {
+            // An end may be long in coming: a probe that got so far is a good one.
+            let head = health.unwrap_or(Health::Good);
+            self.observe(index, head, took, now);
+            if pick.probe {
+                let breaker = &self.settings.breaker;
+                let breaks = &mut self.members[index].breaker;
+                breaks.end_probe(success(head), breaker, now);
+                self.view.invalidate();
+            } else if let Some(health) = health {
+                self.judge(index, health, now);
+            }
         }
-        let success = match health {
-            Health::Good => Some(true),
-            Health::Bad => Some(false),
-            Health::Busy(_) | Health::Unknown => None,
-        };
+        seat
+    }
+
+    /// What only the end of an answer told.
+    pub(crate) fn judge_late(&mut self, seat: Seat, health: Health, now: Instant) {
+        if let Some(index) = self.index(seat) {
+            // The time to its head was observed when that came.
+            if health != Health::Good {
+                self.observe(index, health, Duration::ZERO, now);
+            }
+            self.judge(index, health, now);
+        }
+    }
+
+    /// The last byte of an answer came, or it was given up.
+    pub(crate) fn leave(&mut self, seat: Seat) {
+        if let Some(index) = self.index(seat) {
+            self.members[index].load.leave();
+        }
+    }
+
+    fn index(&self, seat: Seat) -> Option<usize> {
+        let is = |member: &Member| member.id == seat.id;
+        match self.members.get(seat.index) {
+            Some(member) if is(member) => Some(seat.index),
+            _ => self.members.iter().position(is),
+        }
+    }
+
+    fn observe(&mut self, index: usize, health: Health, took: Duration, now: Instant) {
+        let load = &mut self.members[index].load;
+        match health {
+            Health::Good => load.answered(took, now),
+            Health::Bad => load.failed(took, None, now),
+            Health::Busy(wish) => load.failed(took, wish, now),
+            Health::Unknown => {}
+        }
+    }
+
+    fn judge(&mut self, index: usize, health: Health, now: Instant) {
         let breaker = &self.settings.breaker;
-        if pick.probe {
-            member.breaker.end_probe(success, breaker, now);
-            self.view.invalidate();
-        } else if let Some(success) = success
-            && member.breaker.record(success, breaker, now) == Verdict::Eject
+        if let Some(success) = success(health)
+            && self.members[index].breaker.record(success, breaker, now) == Verdict::Eject
             && self.view.may_lose_one(&self.members, breaker)
-            && let Some(member) = index.and_then(|index| self.members.get_mut(index))
         {
-            member.breaker.eject(breaker, now);
+            self.members[index].breaker.eject(breaker, now);
             self.view.invalidate();
         }
     }
@@ -310,6 +364,15 @@ impl Tried {
 
     fn has(&self, member: &Member) -> bool {
         self.ids.contains(&member.id)
+    }
+}
+
+/// What the breaker counts it as, if it does.
+fn success(health: Health) -> Option<bool> {
+    match health {
+        Health::Good => Some(true),
+        Health::Bad => Some(false),
+        Health::Busy(_) | Health::Unknown => None,
     }
 }
 

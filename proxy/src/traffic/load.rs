@@ -57,20 +57,18 @@ impl Load {
         self.in_flight = self.in_flight.saturating_add(1);
     }
 
-    /// A call ended of which nothing is learnt.
+    /// A call's last byte has come, or it was given up.
     pub(crate) fn leave(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// A call was answered.
+    /// The head of an answer came. The call is still in flight.
     pub(crate) fn answered(&mut self, took: Duration, now: Instant) {
-        self.leave();
         self.observe(took.as_secs_f64(), now);
     }
 
-    /// A call failed, or was turned away for `wish`.
+    /// A call failed, or was turned away for `wish`. It is still in flight.
     pub(crate) fn failed(&mut self, took: Duration, wish: Option<Duration>, now: Instant) {
-        self.leave();
         let wish = wish.unwrap_or_default().min(LONGEST_WISH);
         self.observe(took.max(FAILURE).max(wish).as_secs_f64(), now);
     }
@@ -103,6 +101,7 @@ mod tests {
         let mut load = Load::new(now);
         load.begin();
         load.answered(FAST, now + 20 * DECAY);
+        load.leave();
         load
     }
 

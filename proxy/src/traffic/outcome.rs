@@ -64,12 +64,41 @@ impl Ending {
         }
     }
 
+    /// Of a gRPC response: whether its trailers are to tell how it ended.
+    pub(crate) fn is_undecided(&self) -> bool {
+        matches!(
+            self,
+            Self::Answered {
+                status: StatusCode::OK,
+                grpc_status: None,
+                reason: None,
+                ..
+            }
+        )
+    }
+
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Answered { retry_after, .. } => *retry_after,
             _ => None,
         }
     }
+}
+
+/// What the trailers of a gRPC response say of the endpoint (PROTOCOL-HTTP2.md): one without a
+/// status was broken off.
+pub(crate) fn of_trailers(grpc_status: Option<u8>) -> Health {
+    match grpc_status {
+        None => Health::Bad,
+        Some(code) if is_grpc_failure(code) => Health::Bad,
+        Some(GRPC_EXHAUSTED) => Health::Busy(None),
+        Some(_) => Health::Good,
+    }
+}
+
+/// What it says of the endpoint that a response was broken off for this reason.
+pub(crate) fn of_broken(reason: Reason) -> Health {
+    broken(reason)
 }
 
 fn answered(
@@ -211,6 +240,21 @@ mod tests {
         for ending in [Ending::Abandoned, Ending::Unsent(Reason::NotReady)] {
             assert_eq!(ending.health(), Health::Unknown, "{ending:?}");
         }
+    }
+
+    #[test]
+    fn trailers_say_what_the_head_left_open() {
+        for (status, health) in [
+            (None, Health::Bad),
+            (Some(14), Health::Bad),
+            (Some(8), Health::Busy(None)),
+            (Some(5), Health::Good),
+            (Some(0), Health::Good),
+        ] {
+            assert_eq!(of_trailers(status), health, "{status:?}");
+        }
+        assert!(answer(200).is_undecided());
+        assert!(!answer(503).is_undecided() && !grpc(0).is_undecided());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use crypto::random::Random;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use policy::Balance;
+use policy::{Balance, Protocol};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::admission::Admission;
@@ -22,7 +22,7 @@ use super::http_server::Interims;
 use super::outbound::Outbound;
 use super::steering::{CalledPort, Course, Picked};
 use crate::failure::Reason;
-use crate::head::{REASON, RequestHead};
+use crate::head::{self, REASON, RequestHead};
 use crate::live::Stream;
 use crate::traffic::balancer::{Tried, hash_of};
 use crate::traffic::hedge::Hedges;
@@ -205,11 +205,22 @@ impl<'a> Effort<'a> {
         };
         let ended = Instant::now();
         let outcome = match sent {
-            Ok(Ok(reply)) => Outcome::answered(reply, ended),
+            Ok(Ok(reply)) => return self.answered(picked, reply, ended),
             Ok(Err(attempt)) => Outcome::failed(attempt, ended),
             Err(limit) => Outcome::timed_out(limit, ended),
         };
         picked.end(outcome.ending.health(), ended);
+        outcome
+    }
+
+    fn answered(&self, picked: Picked, reply: Reply, ended: Instant) -> Outcome {
+        let mut outcome = Outcome::answered(reply, ended);
+        let grpc = self.course.target.protocol == Protocol::Grpc;
+        let undecided = grpc && outcome.ending.is_undecided();
+        let health = (!undecided).then(|| outcome.ending.health());
+        if let Ok(reply) = &mut outcome.result {
+            reply.carried = picked.answered(health, ended);
+        }
         outcome
     }
 }
@@ -219,7 +230,7 @@ impl Outcome {
         let text = |name: &str| reply.fields.get(name)?.to_str().ok();
         let ending = Ending::Answered {
             status: reply.status,
-            grpc_status: text("grpc-status").and_then(|it| it.parse().ok()),
+            grpc_status: head::grpc_status(&reply.fields),
             reason: text(REASON.as_str()).and_then(|it| it.parse().ok()),
             retry_after: outcome::retry_after(&reply.fields),
         };

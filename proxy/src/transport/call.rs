@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::failure::Failure;
 use super::http2_client::Lease;
+use super::steering::Carried;
 use crate::admit::{Denied, Permit};
 use crate::failure::Reason;
 use crate::head::PeerWords;
@@ -33,6 +34,7 @@ pub(crate) struct Call {
     series: Option<Series>,
     ticket: Option<Ticket>,
     lease: Option<Lease>,
+    carried: Option<Carried>,
     /// Its place within the limits of the port that it is for.
     entry: Option<Entry>,
     method: Option<Method>,
@@ -74,6 +76,7 @@ impl Call {
             series: None,
             ticket: None,
             lease: None,
+            carried: None,
             entry: None,
             method: None,
             path: None,
@@ -182,6 +185,11 @@ impl Call {
         self.lease = lease;
     }
 
+    /// Is part of the load of an endpoint until the call ends.
+    pub(crate) fn loads(&mut self, carried: Option<Carried>) {
+        self.carried = carried;
+    }
+
     /// The first attempt to reach the upstream begins.
     pub(crate) fn attempts(&mut self, now: Instant) {
         self.upstream.get_or_insert((now, None));
@@ -211,6 +219,22 @@ impl Call {
     /// The last byte was passed on.
     pub(crate) fn complete(&mut self) {
         self.finished = true;
+    }
+
+    /// The last byte was passed on; its trailers had this gRPC status.
+    pub(crate) fn delivered(&mut self, grpc_status: Option<u8>) {
+        self.complete();
+        if let Some(carried) = self.carried.take() {
+            carried.delivered(grpc_status);
+        }
+    }
+
+    /// The other side broke its answer off.
+    pub(crate) fn broken(&mut self, reason: Reason, detail: &str) {
+        self.fail(reason, detail);
+        if let Some(carried) = self.carried.take() {
+            carried.broken(reason);
+        }
     }
 
     /// Whether nothing more of it can be ended: what is left is to tell the caller.

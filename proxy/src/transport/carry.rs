@@ -73,11 +73,14 @@ impl Outbound {
         let mut head = way.head.clone();
         head.change(&rule.headers);
         let timeout = rule.timeout;
-        // A tunnel is no request that could be answered late.
-        let whole = timeout.request.filter(|_| head.upgrade().is_none());
+        // What goes on after a 101 is no request that could be answered late.
+        let (whole, head_only) = match head.upgrade() {
+            None => (timeout.request, None),
+            Some(_) => (None, timeout.request),
+        };
         stream.limit(whole, timeout.idle);
         let sent = self.try_rule(rule, &way.course, &head, upload, stream, call, interims);
-        let Some(limit) = timeout.request else {
+        let Some(limit) = head_only else {
             return sent.await;
         };
         let until = Instant::now() + limit;

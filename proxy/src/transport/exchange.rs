@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use super::body::{Incoming, Upload};
 use super::call::Call;
 use super::http_server::Answer;
+use super::own_limits::OwnLimits;
 use super::pipe::{Broken, Pipe, Sink, Way, code_of};
 use crate::failure::Reason;
 use crate::live::Stream;
@@ -20,6 +21,7 @@ pub(crate) struct Exchange {
     upload: Option<Box<Pipe<Upload>>>,
     download: Pipe<Incoming>,
     stream: Option<Arc<Stream>>,
+    limits: OwnLimits,
     call: Box<Call>,
 }
 
@@ -31,6 +33,7 @@ impl Exchange {
             upload: answer.upload,
             download: Pipe::new(answer.body, sink, Way::Down),
             stream: stream.cloned(),
+            limits: OwnLimits::default(),
             call: answer.call,
         }
     }
@@ -49,16 +52,21 @@ impl Exchange {
         }
         poll_upload(&mut self.upload, context, stream);
         let Poll::Ready(downloaded) = self.download.poll(context, stream) else {
+            let limits = &mut self.limits;
+            if stream.is_some_and(|it| limits.poll(it, context).is_ready()) {
+                self.call.fail(Reason::Deadline, "ended by the proxy");
+                return Poll::Ready(self.break_off(code_of(Reason::Deadline)));
+            }
             return Poll::Pending;
         };
         match downloaded {
             Ok(()) => {
-                self.call.complete();
+                self.call.delivered(self.download.grpc_status());
                 return Poll::Ready(true);
             }
             Err(Broken::Source(fault)) => {
                 let detail = format!("the upstream broke the response off: {fault}");
-                self.call.fail(fault.reason(), &detail);
+                self.call.broken(fault.reason(), &detail);
                 self.break_off(fault.code());
             }
             // The call's record says that the caller went away.
@@ -105,11 +113,15 @@ pub(crate) async fn unless_ended<T>(
     stream: &Stream,
     mut answered: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Reason> {
+    let mut limits = OwnLimits::default();
     std::future::poll_fn(|context| {
         if let Poll::Ready(reason) = stream.poll_ended(context) {
             return Poll::Ready(Err(reason));
         }
-        answered.as_mut().poll(context).map(Ok)
+        if let Poll::Ready(answer) = answered.as_mut().poll(context) {
+            return Poll::Ready(Ok(answer));
+        }
+        limits.poll(stream, context).map(|()| Err(Reason::Deadline))
     })
     .await
 }

@@ -11,6 +11,7 @@ use super::failure::Failure;
 use super::fault::Fault;
 use super::http2_client::Lease;
 use super::pipe::{Broken, Pipe};
+use super::steering::Carried;
 use crate::failure::Reason;
 
 /// A response's head, its body to come, and what is left of the upload.
@@ -23,6 +24,8 @@ pub(crate) struct Reply {
     pub(crate) upload: Option<Box<Pipe<Upload>>>,
     /// Counts the stream on its connection, where connections carry many.
     pub(crate) lease: Option<Lease>,
+    /// Keeps it part of the load of its endpoint, where endpoints are balanced.
+    pub(crate) carried: Option<Carried>,
 }
 
 /// An attempt that did not yield a response.

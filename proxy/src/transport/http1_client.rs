@@ -144,6 +144,7 @@ impl Sending {
             body: Incoming::Onward(Box::new(Onward::to(tunnel, protocol))),
             upload: None,
             lease: None,
+            carried: None,
         })
     }
 
@@ -167,6 +168,7 @@ impl Sending {
             body,
             upload,
             lease: None,
+            carried: None,
         }
     }
 

@@ -246,6 +246,7 @@ impl Sending {
             body: Incoming::http2(body),
             upload: (!self.upload.is_done()).then(|| Box::new(self.upload)),
             lease: Some(lease),
+            carried: None,
         }
     }
 

@@ -10,11 +10,11 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::attempt::{Body, Effort};
-use super::body::Source;
+use super::body::{Frame, Source};
 use super::http_server::Interims;
 use super::outbound::Outbound;
 use super::routing::Asked;
-use crate::head::RequestHead;
+use crate::head::{self, RequestHead};
 use crate::service_port::ServicePort;
 use crate::traffic::hedge::Hedges;
 
@@ -60,10 +60,19 @@ impl Outbound {
             return;
         };
         // Read to its end, so that the mirror is judged by whole answers.
-        while let Some(Ok(frame)) = poll_fn(|context| reply.body.poll_frame(context)).await {
-            if let super::body::Frame::Data(data) = frame {
-                reply.body.release(data.len());
+        let mut grpc_status = None;
+        let broken = loop {
+            match poll_fn(|context| reply.body.poll_frame(context)).await {
+                Some(Ok(Frame::Data(data))) => reply.body.release(data.len()),
+                Some(Ok(Frame::Trailers(trailers))) => grpc_status = head::grpc_status(&trailers),
+                Some(Err(fault)) => break Some(fault.reason()),
+                None => break None,
             }
+        };
+        match (reply.carried, broken) {
+            (Some(carried), None) => carried.delivered(grpc_status),
+            (Some(carried), Some(reason)) => carried.broken(reason),
+            (None, _) => {}
         }
     }
 }

@@ -275,6 +275,7 @@ impl Outbound {
 
 fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
     call.hold(reply.lease);
+    call.loads(reply.carried);
     let mut fields = reply.fields;
     let words = head::clean_response(&mut fields);
     if let Some(reason) = words.reason {

@@ -15,7 +15,7 @@ use super::failure::POLICY_DENIED;
 use super::fault::Fault;
 use super::http1_connection::Shared;
 use crate::failure::Reason;
-use crate::head::fields;
+use crate::head::{self, fields};
 use crate::live::Stream;
 
 /// The side that a body goes to.
@@ -35,6 +35,8 @@ pub(crate) struct Pipe<S> {
     way: Way,
     held: Bytes,
     step: Step,
+    /// What trailers said.
+    grpc_status: Option<u8>,
 }
 
 /// As the caller sees it.
@@ -72,11 +74,17 @@ impl<S: Source> Pipe<S> {
             way,
             held: Bytes::new(),
             step,
+            grpc_status: None,
         }
     }
 
     pub(crate) fn is_done(&self) -> bool {
         matches!(self.step, Step::Done)
+    }
+
+    /// What the trailers said, if there were any.
+    pub(crate) fn grpc_status(&self) -> Option<u8> {
+        self.grpc_status
     }
 
     /// What it was to carry.
@@ -131,6 +139,7 @@ impl<S: Source> Pipe<S> {
             Some(Frame::Data(data)) => self.held = data,
             Some(Frame::Trailers(mut trailers)) => {
                 fields::clean_trailers(&mut trailers);
+                self.grpc_status = head::grpc_status(&trailers);
                 self.step = Step::Trailers(Box::new(trailers));
             }
             None => {

@@ -93,17 +93,20 @@ impl Outbound {
             picked.remember(&mut tried);
             let admission = Admission::new(&port.callee, target, false, Duration::ZERO);
             let connected = self.peers.connect_tcp(picked.endpoint(), &admission).await;
-            let ending = connected.as_ref().err().map(|it| Ending::Unsent(it.reason));
-            let health = ending.map_or(Health::Good, |it| it.health());
-            picked.end(health, Instant::now());
-            match connected {
+            let now = Instant::now();
+            let failure = match connected {
                 Ok((upstream, lease)) => {
                     call.hold(Some(lease));
+                    call.loads(picked.answered(Some(Health::Good), now));
                     return Ok(upstream);
                 }
-                Err(failure) if !port.has_untried(&tried) => return Err(failure),
-                Err(_) => call.retried(),
+                Err(failure) => failure,
+            };
+            picked.end(Ending::Unsent(failure.reason).health(), now);
+            if !port.has_untried(&tried) {
+                return Err(failure);
             }
+            call.retried();
         }
     }
 }

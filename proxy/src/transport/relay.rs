@@ -12,6 +12,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Call;
+use super::own_limits::OwnLimits;
 use super::pipe::Way;
 use crate::failure::Reason;
 use crate::live::Stream;
@@ -31,6 +32,7 @@ where
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let (mut up, mut down) = (OneWay::new(Way::Up), OneWay::new(Way::Down));
+    let mut limits = OwnLimits::default();
     let carried = poll_fn(|context| {
         if let Poll::Ready(reason) = stream.poll_ended(context) {
             return Poll::Ready(Err(Broken::Ended(reason)));
@@ -39,7 +41,9 @@ where
         let received = down.poll(&mut upstream, &mut caller, stream, context)?;
         match (sent, received) {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
-            _ => Poll::Pending,
+            _ => limits
+                .poll(stream, context)
+                .map(|()| Err(Broken::Ended(Reason::Deadline))),
         }
     })
     .await;

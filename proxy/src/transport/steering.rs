@@ -21,8 +21,8 @@ use crate::discovery::{Discovery, Places, Resolved};
 use crate::failure::Reason;
 use crate::service_port::ServicePort;
 use crate::state::{States, Target};
-use crate::traffic::balancer::{Balancer, NoPick, Pick, Settings, Tried};
-use crate::traffic::outcome::Health;
+use crate::traffic::balancer::{Balancer, NoPick, Pick, Seat, Settings, Tried};
+use crate::traffic::outcome::{self, Health};
 use crate::traffic::plan::{Plan, Unusable};
 use crate::traffic::settings::{Balance, Breaker};
 use crate::traffic::shared::{Callee, Shared};
@@ -73,6 +73,15 @@ pub(crate) struct Picked {
     pick: Option<Pick>,
     endpoint: Arc<Endpoint>,
     began: Instant,
+}
+
+/// An answer that is still on its way: part of the load of its endpoint until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    port: Rc<CalledPort>,
+    seat: Seat,
+    /// Whether only its end tells what it is worth.
+    undecided: bool,
 }
 
 impl Steering {
@@ -311,7 +320,23 @@ impl Picked {
         }
     }
 
-    /// The attempt ended.
+    /// The head of an answer came; `None` if only its end tells what it is worth.
+    pub(crate) fn answered(mut self, health: Option<Health>, now: Instant) -> Option<Carried> {
+        let took = now.saturating_duration_since(self.began);
+        let pick = self.pick.take()?;
+        let seat = self
+            .port
+            .balancer
+            .borrow_mut()
+            .answered(pick, health, took, now);
+        Some(Carried {
+            port: Rc::clone(&self.port),
+            seat,
+            undecided: health.is_none(),
+        })
+    }
+
+    /// The attempt ended without an answer.
     pub(crate) fn end(mut self, health: Health, now: Instant) {
         self.finish(health, now);
     }
@@ -329,6 +354,31 @@ impl Picked {
 impl Drop for Picked {
     fn drop(&mut self) {
         self.finish(Health::Unknown, Instant::now());
+    }
+}
+
+impl Carried {
+    /// The last byte came, with this gRPC status in the trailers.
+    pub(crate) fn delivered(mut self, grpc_status: Option<u8>) {
+        self.tell(outcome::of_trailers(grpc_status));
+    }
+
+    /// The other side broke it off.
+    pub(crate) fn broken(mut self, reason: Reason) {
+        self.tell(outcome::of_broken(reason));
+    }
+
+    fn tell(&mut self, health: Health) {
+        if std::mem::take(&mut self.undecided) {
+            let mut balancer = self.port.balancer.borrow_mut();
+            balancer.judge_late(self.seat, health, Instant::now());
+        }
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.port.balancer.borrow_mut().leave(self.seat);
     }
 }
 

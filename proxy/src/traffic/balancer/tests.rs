@@ -112,6 +112,32 @@ fn algorithms() -> impl Strategy<Value = Balance> {
 }
 
 #[test]
+fn a_call_is_in_flight_until_its_last_byte() {
+    let mut bench = Bench::new(Balance::LeastRequest, BreakerSettings::default(), 2);
+    let pick = bench.pick(&Tried::default());
+    let busy = pick.endpoint.port;
+    let health = Some(Health::Good);
+    let seat = bench.balancer.answered(pick, health, FAST, bench.now);
+    assert_eq!(bench.spread(20).get(&busy), None);
+    bench.balancer.leave(seat);
+    assert!(bench.spread(20).contains_key(&busy));
+}
+
+#[test]
+fn what_only_the_end_tells_is_counted_when_it_comes() {
+    let mut bench = Bench::new(Balance::RoundRobin, breaking(1.0), 1);
+    let pick = bench.pick(&Tried::default());
+    let seat = bench.balancer.answered(pick, None, FAST, bench.now);
+    assert!(bench.try_pick(&Tried::default()).is_ok());
+    bench.balancer.judge_late(seat, Health::Bad, bench.now);
+    bench.balancer.leave(seat);
+    assert!(matches!(
+        bench.try_pick(&Tried::default()),
+        Err(NoPick::BreakerOpen(_))
+    ));
+}
+
+#[test]
 fn without_endpoints_nobody_is_picked() {
     let mut bench = Bench::new(Balance::Ewma, breaking(1.0), 0);
     assert_eq!(
