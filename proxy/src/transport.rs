@@ -44,6 +44,7 @@ mod reach;
 mod refusal;
 mod relay;
 pub(crate) mod routing;
+mod silence;
 pub(crate) mod steering;
 mod transparent;
 mod tunnel;

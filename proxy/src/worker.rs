@@ -108,6 +108,17 @@ impl Workers {
         }
     }
 
+    /// Gives all workers the same listener, of which each takes what it can.
+    ///
+    /// # Errors
+    /// If the system has no descriptors left.
+    pub(crate) fn share(&self, listener: &UnixListener) -> io::Result<()> {
+        for worker in 0..self.commands.len() {
+            self.open(worker, Open::OutboundUnix(listener.try_clone()?));
+        }
+        Ok(())
+    }
+
     /// Hands one worker a way in. A worker that has ended accepts nothing.
     pub(crate) fn open(&self, worker: usize, open: Open) {
         if let Some(commands) = self.commands.get(worker % self.commands.len().max(1)) {

@@ -1,6 +1,7 @@
 //! The parts, made and started in order.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::Arc;
 
 use mtls::{Credentials, Publisher};
@@ -114,7 +115,7 @@ impl Parts {
             &workers,
             std::mem::take(&mut listening.dns),
         )?;
-        open(&workers, &mut listening);
+        open(&workers, &mut listening).map_err(StartError::Worker)?;
         supervisor.spawn("mesh listeners", listeners.run(self.states.subscribe()));
         let fronts = self.fronts(&workers, &listening.sockets);
         supervisor.spawn("gateway listeners", fronts.run(self.states.subscribe()));
@@ -285,7 +286,7 @@ impl Parts {
 }
 
 /// The ways in that do not depend on what the agent says.
-fn open(workers: &Workers, listening: &mut Listening) {
+fn open(workers: &Workers, listening: &mut Listening) -> io::Result<()> {
     workers.distribute(std::mem::take(&mut listening.outbound), Open::Outbound);
     for listeners in std::mem::take(&mut listening.redirected_out) {
         workers.distribute(listeners, Open::RedirectedOut);
@@ -294,8 +295,7 @@ fn open(workers: &Workers, listening: &mut Listening) {
         workers.distribute(listeners, Open::RedirectedIn);
     }
     if let Some(listener) = listening.outbound_unix.take() {
-        // One worker takes all of its connections.
-        workers.open(0, Open::OutboundUnix(listener));
+        workers.share(&listener)?;
     }
     for (name, listeners) in std::mem::take(&mut listening.reach) {
         workers.distribute(listeners, |listener| Open::Reach {
@@ -303,4 +303,5 @@ fn open(workers: &Workers, listening: &mut Listening) {
             name: name.clone(),
         });
     }
+    Ok(())
 }

@@ -23,15 +23,13 @@ use super::http_server::{Answer, Handler, Interims, Serving};
 use super::http1_connection::{Connection, Http1Body, Shared};
 use super::io::Io;
 use super::pipe::Sink;
+use super::silence::Silence;
 use super::tunnel::Onward;
 use crate::config::Limits;
 use crate::failure::Reason;
 use crate::head::REASON;
 use crate::http1::{self, Connection as Persistence, Framing, Request};
 use crate::worker::leaving::Leave;
-
-/// A request may be on its way to a connection that leaves: it is waited for, and answered.
-const LAST_REQUEST: Duration = Duration::from_secs(1);
 
 /// How long, and for how many bytes, a connection that ends is read on, so that what was sent is
 /// not destroyed by a reset.
@@ -47,7 +45,7 @@ pub(super) async fn serve<H: Handler>(
 ) {
     let connection = Connection::new(io, received, codec_limits(serving.limits));
     let mut deadline = Deadline::new(serving.limits.header_read.duration());
-    let mut last = None;
+    let mut silence = Silence::default();
     loop {
         deadline.start();
         let request = poll_fn(|context| {
@@ -55,7 +53,7 @@ pub(super) async fn serve<H: Handler>(
                 &connection,
                 &serving.leave,
                 &mut deadline,
-                &mut last,
+                &mut silence,
                 context,
             )
         });
@@ -106,7 +104,7 @@ fn poll_next(
     connection: &Shared,
     leave: &Leave,
     deadline: &mut Deadline,
-    last: &mut Option<Deadline>,
+    silence: &mut Silence,
     context: &mut Context<'_>,
 ) -> Poll<Next> {
     let mut connection = connection.borrow_mut();
@@ -117,11 +115,8 @@ fn poll_next(
             Ok(None) | Err(_) => Next::End,
         });
     }
-    if connection.is_untouched() && leave.poll(context).is_ready() {
-        let last = last.get_or_insert_with(|| Deadline::new(LAST_REQUEST));
-        if last.poll(context).is_ready() {
-            return Poll::Ready(Next::End);
-        }
+    if connection.is_untouched() && silence.poll(leave, context).is_ready() {
+        return Poll::Ready(Next::End);
     }
     ready!(deadline.poll(context));
     Poll::Ready(if connection.is_untouched() {

@@ -17,6 +17,7 @@ use super::http_server::{Answer, Handler, Interims, Serving, content_length};
 use super::io::Io;
 use super::keep_alive::KeepAlive;
 use super::pipe::Sink;
+use super::silence::Silence;
 use super::turn::{Gathering, Turn};
 use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
 use crate::config::Limits;
@@ -46,6 +47,7 @@ pub(super) async fn serve<H: Handler>(
         turn,
         keep_alive,
         leaving: false,
+        silence: Silence::default(),
         handler,
         tasks: serving.tasks.clone(),
     };
@@ -57,6 +59,7 @@ struct Driver<H> {
     turn: Turn,
     keep_alive: Option<KeepAlive>,
     leaving: bool,
+    silence: Silence,
     handler: Rc<H>,
     tasks: Tasks,
 }
@@ -101,6 +104,9 @@ impl<H: Handler> Driver<H> {
             }
             let ended = self.poll(context);
             self.turn.end(context);
+            if ended.is_pending() && self.leaving {
+                return self.poll_silent(leave, context);
+            }
             ended
         })
         .await;
@@ -132,6 +138,20 @@ impl<H: Handler> Driver<H> {
         };
         ready!(keep_alive.poll_vanished(context));
         Poll::Ready(())
+    }
+}
+
+impl<H> Driver<H> {
+    /// Ready when a client that was told to go has nothing in flight, and does not go.
+    fn poll_silent(&mut self, leave: &Leave, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.silence.poll(leave, context));
+            // Each request in flight holds the handler.
+            if Rc::strong_count(&self.handler) == 1 {
+                return Poll::Ready(());
+            }
+            self.silence.breaks();
+        }
     }
 }
 

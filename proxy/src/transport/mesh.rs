@@ -23,6 +23,7 @@ use super::io::Io;
 use super::mesh_http::{Checkups, MeshHttp};
 use super::port_guard::PortGuard;
 use super::relay::relay;
+use super::silence::unless_silent;
 use crate::admit::{Gate, Peer};
 use crate::config::Limits;
 use crate::failure::Reason;
@@ -95,9 +96,12 @@ impl Inbound {
             &[]
         };
         // On the heap, or a connection's task would have room for it as long as it lives.
-        let Some((tls, peer)) = Box::pin(self.handshake(stream, alpn)).await else {
+        let leave = self.connections.enter(None, Some(closed.clone()));
+        let shaken = unless_silent(&leave, self.handshake(stream, alpn));
+        let Some(Some((tls, peer))) = Box::pin(shaken).await else {
             return;
         };
+        drop(leave);
         if is_http(served.protocol) {
             self.http(tls, peer, target, closed).await;
         } else {

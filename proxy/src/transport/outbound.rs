@@ -24,6 +24,7 @@ use super::outbound_http::{LocalHttp, UNKNOWN};
 use super::peers::Peers;
 use super::prefix::detect;
 use super::routing::Router;
+use super::silence::unless_silent;
 use super::steering::Steering;
 use crate::config::Limits;
 use crate::failure::Reason;
@@ -151,12 +152,14 @@ impl Outbound {
         to: To,
     ) {
         let _open = self.journal.connection(Direction::Outbound);
+        let leave = self.connections.enter(None, None);
         let first = timeout(
             self.limits.header_read.duration(),
             detect(&mut io, received),
         );
         // On the heap, or a connection's task would have room for it as long as it lives.
-        let Ok(Ok((wire, received))) = Box::pin(first).await else {
+        let first = Box::pin(unless_silent(&leave, first)).await;
+        let Some(Ok(Ok((wire, received)))) = first else {
             return;
         };
         if matches!(to, To::Outside) && received.first() == Some(&TLS_HANDSHAKE) {
@@ -169,7 +172,7 @@ impl Outbound {
         let serving = Serving {
             limits: &self.limits,
             tasks: &self.tasks,
-            leave: self.connections.enter(None, None),
+            leave,
         };
         serve(io, received, wire, handler, serving).await;
     }

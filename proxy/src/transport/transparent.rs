@@ -26,6 +26,7 @@ use super::outbound_http::UNKNOWN;
 use super::prefix::detect;
 use super::refusal::{Manner, refuse};
 use super::routing::Asked;
+use super::silence::unless_silent;
 use crate::failure::Reason;
 use crate::guard::caller::NotLocal;
 use crate::head;
@@ -152,11 +153,13 @@ impl Inbound {
 
     async fn refuse_http(self: Rc<Self>, mut io: Io, target: ServicePort) {
         let _open = self.journal.connection(Direction::Inbound);
+        let leave = self.connections.enter(None, None);
         let first = timeout(
             self.limits.header_read.duration(),
             detect(&mut io, BytesMut::new()),
         );
-        let Ok(Ok((wire, received))) = Box::pin(first).await else {
+        let first = Box::pin(unless_silent(&leave, first)).await;
+        let Some(Ok(Ok((wire, received)))) = first else {
             return;
         };
         let handler = Rc::new(Plaintext {
@@ -167,7 +170,7 @@ impl Inbound {
         let serving = Serving {
             limits: &self.limits,
             tasks: &self.tasks,
-            leave: self.connections.enter(None, None),
+            leave,
         };
         serve(io, received, wire, handler, serving).await;
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use countersign_proxy::{Config, Reason, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::application::Application;
@@ -145,6 +146,23 @@ async fn draining_without_calls_ends_before_its_deadline() {
     let hour = Duration::from_secs(3600);
     let drained = timeout(DEADLINE, orders.proxy.drain(hour)).await;
     drained.expect("ended in time").unwrap();
+}
+
+#[tokio::test]
+async fn who_says_nothing_does_not_hold_up_a_drain() {
+    let (_mesh, _application, orders, checkout) = pair().await;
+    let _silent = TcpStream::connect(checkout.outbound()).await.unwrap();
+    let _unproven = TcpStream::connect(orders.mesh("shop/orders:http")).await;
+    let mut ungoing = Wire::connect(checkout.outbound()).await;
+    // The preface, empty settings, and never another word (RFC 9113 section 3.4).
+    ungoing
+        .send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        .await;
+    ungoing.at_least(1).await;
+    let hour = Duration::from_secs(3600);
+    let both = async { tokio::join!(checkout.proxy.drain(hour), orders.proxy.drain(hour)) };
+    let (one, other) = timeout(DEADLINE, both).await.expect("ended in time");
+    one.and(other).unwrap();
 }
 
 fn with_workers(mesh: &Mesh, workload: &str) -> Config {
