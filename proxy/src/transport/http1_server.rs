@@ -72,7 +72,9 @@ pub(super) async fn serve<H: Handler>(
         match after {
             After::Request => {}
             After::End => return close(&connection).await,
-            After::Onward(onward, call) => return go_on(connection, *onward, *call).await,
+            After::Onward(onward, call) => {
+                return Box::pin(go_on(connection, *onward, *call)).await;
+            }
         }
     }
 }
