@@ -1,21 +1,27 @@
 //! Callers outside the mesh, and what a Gateway lets them reach.
 
+use std::net::SocketAddr;
 use std::path::Path;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use mesh_tests::application::Application;
 use mesh_tests::caller::Answer;
+use mesh_tests::host::Host;
 use mesh_tests::mesh::Mesh;
+use mesh_tests::operator::CaProcess;
 use mesh_tests::outside::{Authority, Outsider, expose, h2_request, request};
+use mesh_tests::processes::free_address;
 use mesh_tests::shop::SERVICE;
 use mesh_tests::waiting::{DEADLINE, eventually};
 use mesh_tests::workload::Workload;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 const SHOP: &str = "shop.example.com";
 const ADMIN: &str = "admin.example.com";
@@ -270,6 +276,11 @@ async fn a_port_that_is_taken_is_told_and_tried_again_and_stops_nothing_else() {
     edge.apply(&format!("{web}, {other}")).await;
     let problem = edge.gateway.problem(&format!("port {port}")).await;
     assert!(problem.contains("cannot listen"), "{problem}");
+    eventually("the CA is told", || async {
+        let agents = edge.mesh.admin().get("/v1/agents").await.ok()?;
+        agents.to_string().contains("cannot listen").then_some(())
+    })
+    .await;
     let answer = edge.get(SHOP, "/v1/orders").await;
     assert_eq!(answer.status, StatusCode::OK);
     drop(taken);
@@ -336,5 +347,70 @@ async fn a_websocket_comes_in_and_is_judged_like_any_request() {
             Err(Error::Http(answer)) if !admitted => assert_eq!(answer.status(), 403),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+/// One call on a connection of its own.
+async fn call(outsider: &Outsider, at: SocketAddr) -> StatusCode {
+    let mut caller = outsider.h2_caller(at, SHOP).await;
+    let call = h2_request(Method::GET, SHOP, "/v1/orders");
+    caller.call(call).await.status
+}
+
+async fn calls(outsider: Outsider, at: SocketAddr, end: CancellationToken) -> usize {
+    let mut count = 0;
+    while !end.is_cancelled() {
+        assert_eq!(call(&outsider, at).await, StatusCode::OK);
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test]
+async fn takeovers_of_a_restricted_gateway_under_load_lose_no_call() {
+    let ca = CaProcess::start().await;
+    ca.register("shop", "orders").await;
+    ca.register("edge", "gateway").await;
+    let (folder, authority) = (tempfile::tempdir().expect("ours"), Authority::new());
+    authority.write(folder.path(), "shop", SHOP);
+    let listener = listener(folder.path(), "web", 443, SHOP, "shop");
+    for objects in [SERVICE, GATEWAY_MAY_CALL, &gateway(&listener)] {
+        ca.try_apply(objects).await.expect("valid objects");
+    }
+    let application = Application::http().await;
+    let at = Some(application.address());
+    let _orders = Host::start(&ca, "orders-1", "shop/orders", at).await;
+    let granted = folder.path().display();
+    let at = free_address();
+    let section = format!(
+        "[gateway]\ncertificates = \"{granted}\"\naddress = \"127.0.0.1\"\nports = {{ 443 = {} }}\n",
+        at.port()
+    );
+    let mut edge = Host::start_with(&ca, "edge-1", "edge/gateway", None, &section).await;
+    assert_eq!(edge.ready().await["sandbox"]["seccomp"], "enforced");
+    let outsider = authority.outsider();
+    eventually("a call comes in", || async {
+        (call(&outsider, at).await == StatusCode::OK).then_some(())
+    })
+    .await;
+
+    let end = CancellationToken::new();
+    let mut callers = JoinSet::new();
+    for _ in 0..3 {
+        callers.spawn(calls(outsider.clone(), at, end.clone()));
+    }
+    for _ in 0..3 {
+        let before = application.requests();
+        let mut old = edge.take_over().await;
+        assert!(old.ended().await.success(), "{}", old.said());
+        eventually("calls go on", || async {
+            (application.requests() > before + 10).then_some(())
+        })
+        .await;
+    }
+
+    end.cancel();
+    while let Some(caller) = callers.join_next().await {
+        assert!(caller.expect("no call failed") > 0);
     }
 }

@@ -62,6 +62,7 @@ transparent_calls() {
     claim "a call that policy does not permit is refused with the reason" forbidden
     claim "a Host that names another service than the address is refused" other_host
     claim "an address of no service is refused" not_of_the_mesh
+    claim "a host outside is reached by plain HTTP, wherever it is said to be" leads_out
     claim "a user who may not call is refused" other_user
     claim "a tcp service is reached by its name and by its address" tcp_service
     claim "plaintext to the application's port is refused with the reason" plaintext "10.77.0.2"
@@ -129,6 +130,9 @@ format = "text"
 [limits]
 connect = "1s"
 idle = "4s"
+[external]
+roots = "$net/outside"
+allow = ["127.0.0.0/8", "::1"]
 [mesh]
 address = "::"
 advertise = "$([ "$name" = orders ] && echo 10.77.0.2 || echo 10.77.0.1)"
@@ -137,8 +141,26 @@ TOML
     printf 'ports = { "shop/orders:http" = 31006, "shop/ledger:lines" = 31007 }\n' >>"$net/proxy-orders.toml"
     mkdir "$net/run"
     install -d -o "$proxy_uid" "$net/run/orders" "$net/run/checkout"
+    prepare_outside
     transparent_objects >"$net/mesh.yaml"
     net_admin="$net/ca/admin.toml"
+}
+
+# A host outside, vouched for by itself. It is the caller's own loopback, which is never redirected.
+prepare_outside() {
+    mkdir "$net/outside"
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=outside \
+        -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout "$net/outside.key" -out "$net/outside/roots.pem" 2>/dev/null
+    cat >"$net/external.yaml" <<YAML
+apiVersion: countersign.dev/v1
+kind: External
+metadata: {namespace: shop, name: outside}
+spec:
+  hosts: [localhost]
+  port: 8443
+  tls: {mode: originate, roots: {file: $net/outside/roots.pem}}
+  from: [{workload: shop/checkout}]
+YAML
 }
 
 transparent_objects() {
@@ -187,6 +209,8 @@ start_transparent_mesh() {
     (in_net countersign join-token create --agent web-1 --workload shop/orders \
         --workload shop/checkout --out join-token --admin "$net_admin") >/dev/null
     start net-app ip netns exec "$server" python3 -m http.server 8080 --bind :: --directory "$net/site"
+    start net-outside ip netns exec "$caller" python3 tests/interop/https.py 8443 \
+        "$net/outside/roots.pem" "$net/outside.key" "$net/site"
     start net-lines ip netns exec "$server" python3 tests/interop/lines.py 5433
     start net-agent in_net countersign-agent --config agent.toml
     eventually test -S "$net/feed.sock"
@@ -322,6 +346,29 @@ proxy_logged() { grep -Eq -- "$2" "$work/net-$1.log"; }
 not_of_the_mesh() {
     ! mesh_call http://10.77.0.2:8080/
     eventually proxy_logged checkout 'no-route'
+}
+
+leads_out() {
+    countersign apply -f "$net/external.yaml" --admin "$net_admin"
+    eventually outside_answers
+    grep -q 'hello from orders' "$work/answer"
+    # Another Host leads nowhere, and TLS of the program's own is closed at once.
+    mesh_call -H 'Host: example.com' http://10.77.0.2/
+    grep -q '^HTTP/1.1 502' "$work/answer"
+    closed -k https://10.77.0.2/
+    countersign delete external shop/outside --admin "$net_admin"
+    eventually outside_answers_no_more
+}
+
+outside_answers() { mesh_call -H 'Host: localhost' http://10.77.0.2/ && grep -q '^HTTP/1.1 200' "$work/answer"; }
+
+outside_answers_no_more() { closed -H 'Host: localhost' http://10.77.0.2/; }
+
+# closed ARGUMENTS...: whether curl gets no answer at all.
+closed() {
+    if in_caller curl -sS --noproxy '*' --max-time 10 -o /dev/null "$@"; then
+        return 1
+    fi
 }
 
 other_user() {

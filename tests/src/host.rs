@@ -35,6 +35,17 @@ impl Host {
         workload: &str,
         application: Option<SocketAddr>,
     ) -> Self {
+        Self::start_with(ca, name, workload, application, "").await
+    }
+
+    /// As [`Host::start`], with more sections in the proxy's configuration.
+    pub async fn start_with(
+        ca: &CaProcess,
+        name: &str,
+        workload: &str,
+        application: Option<SocketAddr>,
+        sections: &str,
+    ) -> Self {
         let directory = ca.directory().join(name);
         private_directory(&directory).expect("a directory");
         let token = ca.join_token(name, &[workload]).await;
@@ -42,7 +53,7 @@ impl Host {
             .expect("writable");
         let outbound = free_address();
         let agent_config = agent_config(&directory, workload, application);
-        let proxy_config = proxy_config(&directory, workload, outbound);
+        let proxy_config = proxy_config(&directory, workload, outbound) + sections;
         let host = Self {
             agent: Process::start("countersign-agent", &directory, "agent", &agent_config),
             proxy: Process::start("countersign-proxy", &directory, "proxy-0", &proxy_config),

@@ -27,7 +27,7 @@ use super::routing::Asked;
 use super::tunnel::{Onward, Tunnel};
 use crate::failure::Reason;
 use crate::head::{self, HeadError};
-use crate::route::Destination;
+use crate::route::{Destination, NotOfTheMesh};
 use crate::state::{Target, is_http};
 use crate::transparent::Intent;
 
@@ -64,8 +64,15 @@ impl Outbound {
         authority: &Authority,
         call: &mut Call,
     ) -> Result<Onward, Failure> {
-        let destination = Destination::of(Some(authority))
-            .map_err(|error| Failure::new(Reason::NoRoute, error.to_string()))?;
+        let destination = Destination::of(Some(authority)).map_err(|error| {
+            let hint = match error {
+                NotOfTheMesh::OtherZone(_) => {
+                    "; a host outside is called in plain HTTP, and an External originates TLS"
+                }
+                _ => "",
+            };
+            Failure::new(Reason::NoRoute, format!("{error}{hint}"))
+        })?;
         let asked = Asked::Number(destination.clone());
         let target = self.router.resolve(&asked).await?;
         call.leads_to(&target.label);

@@ -110,3 +110,22 @@ fn judge(mesh: &MeshNames, snapshot: &PolicySnapshot, row: [&str; 3]) -> String 
         Verdict::Deny(reason) => format!("deny {}", reason.code()),
     }
 }
+
+/// What `deploy/examples` applies, all of it together.
+#[test]
+fn the_examples_for_operators_are_valid_together() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/examples");
+    let files = std::fs::read_dir(folder).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    let objects: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|it| it == "yaml"))
+        .flat_map(|path| policy::parse_documents(&std::fs::read_to_string(path).unwrap()).unwrap())
+        .collect();
+    let kinds: std::collections::BTreeSet<_> =
+        objects.iter().map(|it| it.key().kind.as_str()).collect();
+    for kind in ["Service", "Policy", "Route", "Gateway", "External"] {
+        assert!(kinds.contains(kind), "{kind}");
+    }
+    let set: ObjectSet = objects.into_iter().collect();
+    assert_eq!(set.validate(&example().0), Ok(()));
+}

@@ -1,0 +1,14 @@
+"""A web server behind TLS: https.py PORT CERTIFICATE KEY DIRECTORY, on loopback."""
+
+import functools
+import http.server
+import ssl
+import sys
+
+port, certificate, key, directory = sys.argv[1:]
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=directory)
+server = http.server.HTTPServer(("127.0.0.1", int(port)), handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(certificate, key)
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
