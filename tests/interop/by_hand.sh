@@ -38,6 +38,7 @@ by_hand() {
     operator apply -f policy.yaml >/dev/null 2>&1
     claim "curl is answered by Python's server once policy permits it" eventually answered 200 hello
     claim "curl speaks HTTP/2 with prior knowledge through the outbound listener" answered_over_http2
+    claim "curl is answered through a tunnel, and out of the mesh none is opened" answered_in_tunnel
     claim "a method that no rule names is denied to the same caller" denied_method
     claim "the mesh listener refuses TLS 1.2 from openssl" refuses_tls12
     claim "the mesh listener refuses openssl without a certificate" refuses_strangers
@@ -72,6 +73,16 @@ answered_over_http2() {
     cat "$work/answer"
     grep -q '^HTTP/2 200' "$work/answer"
     grep -q 'hello from orders' "$work/answer"
+}
+
+answered_in_tunnel() {
+    local tunnel=(--proxytunnel --proxy "http://127.0.0.1:$outbound_port")
+    fetch -i "${tunnel[@]}" http://orders.shop.mesh.internal/ >"$work/answer"
+    cat "$work/answer"
+    [ "$(grep -c '^HTTP/1.1 200' "$work/answer")" = 2 ]
+    grep -q 'hello from orders' "$work/answer"
+    ! fetch -i "${tunnel[@]}" http://example.com/ >"$work/answer"
+    grep -qi '^countersign-reason: no-route' "$work/answer"
 }
 
 denied_method() {
