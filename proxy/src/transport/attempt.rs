@@ -336,13 +336,13 @@ impl Body {
     /// For one attempt.
     pub(super) fn take(&mut self) -> Upload {
         match self {
-            Self::Nothing => Upload::new(Incoming::Empty, None),
+            Self::Nothing => Upload::nothing(),
             Self::Whole(bytes) => {
                 Upload::new(Incoming::words(bytes.clone()), Some(bytes.len() as u64))
             }
             Self::Once(_) | Self::Gone => match std::mem::replace(self, Self::Gone) {
                 Self::Once(upload) => upload,
-                _ => Upload::new(Incoming::Empty, None),
+                _ => Upload::nothing(),
             },
         }
     }

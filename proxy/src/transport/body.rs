@@ -46,11 +46,15 @@ pub(crate) trait Source {
 }
 
 /// A request's body towards an upstream, which says whether another attempt may begin it again.
+/// None where there is no body, which is most often so: a call then has no room for one.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(crate) struct Upload(Option<Box<Content>>);
+
+#[derive(Debug)]
+struct Content {
     body: Incoming,
     /// All that was given, while all of it is kept.
-    kept: Option<Box<Kept>>,
+    kept: Option<Kept>,
     touched: bool,
     length: Option<u64>,
 }
@@ -109,47 +113,53 @@ impl Source for Incoming {
 
 impl Upload {
     pub(crate) fn new(body: Incoming, length: Option<u64>) -> Self {
-        Self {
+        if matches!(body, Incoming::Empty) {
+            return Self::nothing();
+        }
+        Self(Some(Box::new(Content {
             body,
             kept: None,
             touched: false,
             length,
-        }
+        })))
+    }
+
+    /// That of a request without a body.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
     }
 
     /// Its declared length, if it has one.
     pub(crate) fn length(&self) -> Option<u64> {
-        match self.body {
-            Incoming::Empty => Some(0),
-            _ => self.length,
-        }
+        self.0.as_ref().map_or(Some(0), |content| content.length)
     }
 
     /// From here on keeps what is given, up to `most` bytes, so that it can be given again.
     pub(crate) fn keep(&mut self, most: usize) {
-        if !self.touched {
-            self.kept = Some(Box::new(Kept {
+        if let Some(content) = self.0.as_mut().filter(|content| !content.touched) {
+            content.kept = Some(Kept {
                 pieces: Vec::new(),
                 room: most,
                 next: 0,
-            }));
+            });
         }
     }
 
     /// Whether an attempt can begin it from its start.
     pub(crate) fn can_begin(&self) -> bool {
-        !self.touched || self.kept.is_some() || self.is_nothing()
+        let content = self.0.as_ref();
+        content.is_none_or(|content| !content.touched || content.kept.is_some())
     }
 
     /// Whether the request has no body at all.
     pub(crate) fn is_nothing(&self) -> bool {
-        matches!(self.body, Incoming::Empty)
+        self.0.is_none()
     }
 
     /// Back to its start, for another attempt; of one that cannot begin again ([`Self::can_begin`])
     /// only what is left is given.
     pub(crate) fn rewind(mut self) -> Self {
-        if let Some(kept) = &mut self.kept {
+        if let Some(kept) = self.0.as_mut().and_then(|content| content.kept.as_mut()) {
             kept.next = 0;
         }
         self
@@ -158,7 +168,26 @@ impl Upload {
 
 impl Source for Upload {
     fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
-        if let Some(piece) = self.kept.as_mut().and_then(|kept| kept.again()) {
+        let Some(content) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        content.poll_frame(context)
+    }
+
+    fn is_end(&self) -> bool {
+        self.0.as_ref().is_none_or(|content| content.is_end())
+    }
+
+    fn release(&mut self, bytes: usize) {
+        if let Some(content) = &mut self.0 {
+            content.body.release(bytes);
+        }
+    }
+}
+
+impl Content {
+    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        if let Some(piece) = self.kept.as_mut().and_then(Kept::again) {
             return Poll::Ready(Some(Ok(Frame::Data(piece))));
         }
         let frame = ready!(self.body.poll_frame(context));
@@ -166,7 +195,7 @@ impl Source for Upload {
             return Poll::Ready(None);
         };
         self.touched = true;
-        let keeps = |kept: &mut Box<Kept>| kept.takes(given);
+        let keeps = |kept: &mut Kept| kept.takes(given);
         if !self.kept.as_mut().is_some_and(keeps) {
             self.kept = None;
         }
@@ -174,11 +203,7 @@ impl Source for Upload {
     }
 
     fn is_end(&self) -> bool {
-        self.kept.as_ref().is_none_or(|kept| kept.is_given()) && self.body.is_end()
-    }
-
-    fn release(&mut self, bytes: usize) {
-        self.body.release(bytes);
+        self.kept.as_ref().is_none_or(Kept::is_given) && self.body.is_end()
     }
 }
 

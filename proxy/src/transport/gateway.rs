@@ -148,7 +148,7 @@ impl Outbound {
 impl Outsider {
     async fn answer(
         &self,
-        mut parts: Parts,
+        mut parts: Box<Parts>,
         upload: Upload,
         interims: &Interims,
         manner: Manner,
@@ -157,8 +157,9 @@ impl Outsider {
         let mut call = outbound.begin(self.wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
         if parts.version < Version::HTTP_2 {
-            parts.uri = over_tls(parts.uri);
+            parts.uri = over_tls(std::mem::take(&mut parts.uri));
         }
+        let parts = *parts;
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let mut head = match checked {
             Ok(head) => Box::new(head),
@@ -226,7 +227,13 @@ impl Outsider {
 }
 
 impl Handler for Outsider {
-    async fn handle(&self, parts: Parts, upload: Upload, interims: &Interims) -> Answer {
+    type Begun = Box<Parts>;
+
+    fn begin(&self, parts: Parts) -> Box<Parts> {
+        Box::new(parts)
+    }
+
+    async fn finish(&self, parts: Box<Parts>, upload: Upload, interims: &Interims) -> Answer {
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let answer = self.answer(parts, upload, interims, manner).await;
         for_outside(answer, manner)

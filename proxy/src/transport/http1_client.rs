@@ -70,7 +70,7 @@ pub(crate) async fn send(
     let polled = poll_fn(|context| sending.poll(context, &line, stream, interims)).await;
     match polled {
         Ok(response) if response.framing == Framing::Tunnel => {
-            let nothing = || Upload::new(Incoming::Empty, None);
+            let nothing = || Upload::nothing();
             let reply = sending.switched(response);
             reply.ok_or_else(|| Attempt::broken(Fault::NotAsked, nothing()))
         }

@@ -5,10 +5,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
 use h2::server::{self, Builder, SendResponse};
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, Version};
+use http::{Response, Version};
 use tokio::time::timeout;
 
 use super::body::{Incoming, Source, Upload};
@@ -121,7 +120,11 @@ impl<H: Handler> Driver<H> {
                 Poll::Ready(Some(Ok((request, respond)))) => {
                     let handler = Rc::clone(&self.handler);
                     // Boxed where it is made: a task is moved several times before it runs.
-                    let exchange = Box::pin(exchange(handler, request, respond));
+                    let (head, body) = request.into_parts();
+                    let length = content_length(&head.headers);
+                    let upload = Upload::new(Incoming::http2(body), length);
+                    let begun = handler.begin(head);
+                    let exchange = Box::pin(exchange(handler, begun, upload, respond));
                     self.tasks.spawn(exchange);
                 }
                 Poll::Ready(Some(Err(error))) => {
@@ -158,45 +161,49 @@ impl<H> Driver<H> {
 /// One request and its response.
 async fn exchange<H: Handler>(
     handler: Rc<H>,
-    request: Request<RecvStream>,
+    begun: H::Begun,
+    upload: Upload,
     mut respond: SendResponse<Bytes>,
 ) {
-    let Some(answer) = answer(&*handler, request, &mut respond).await else {
+    let Some(answer) = answer(&*handler, begun, upload, &mut respond).await else {
         return;
     };
+    let Some(mut exchange) = respond_with(answer, &mut respond) else {
+        return;
+    };
+    poll_fn(|context| exchange.poll(context)).await;
+}
+
+/// Begins the response; nothing if the caller has gone away.
+fn respond_with(mut answer: Answer, respond: &mut SendResponse<Bytes>) -> Option<Exchange> {
     let is_end = answer.body.is_end();
     let mut response = Response::new(());
     *response.status_mut() = answer.status;
     *response.version_mut() = Version::HTTP_2;
-    let mut answer = answer;
     *response.headers_mut() = std::mem::take(&mut answer.fields);
     if let Incoming::Words(words) = &answer.body {
         // The next hop may speak HTTP/1, where a known length is better than chunks.
-        response
-            .headers_mut()
-            .insert(CONTENT_LENGTH, words.len().into());
+        let length = words.len().into();
+        response.headers_mut().insert(CONTENT_LENGTH, length);
     }
-    let sink = match respond.send_response(response, is_end) {
-        Ok(_) if is_end => Sink::Done,
-        Ok(stream) => Sink::Http2(stream),
-        // The caller has gone away.
-        Err(_) => return,
+    let stream = respond.send_response(response, is_end).ok()?;
+    let sink = if is_end {
+        Sink::Done
+    } else {
+        Sink::Http2(stream)
     };
-    let mut exchange = Exchange::new(answer, sink);
-    poll_fn(|context| exchange.poll(context)).await;
+    Some(Exchange::new(answer, sink))
 }
 
 /// What the handler says; nothing if the caller has gone away before.
 async fn answer<H: Handler>(
     handler: &H,
-    request: Request<RecvStream>,
+    begun: H::Begun,
+    upload: Upload,
     respond: &mut SendResponse<Bytes>,
 ) -> Option<Answer> {
-    let (parts, body) = request.into_parts();
-    let length = content_length(&parts.headers);
-    let upload = Upload::new(Incoming::http2(body), length);
     let interims = Interims::default();
-    let mut handling = std::pin::pin!(handler.handle(parts, upload, &interims));
+    let mut handling = std::pin::pin!(handler.finish(begun, upload, &interims));
     poll_fn(|context| {
         if let Poll::Ready(answer) = handling.as_mut().poll(context) {
             return Poll::Ready(Some(answer));
@@ -221,7 +228,7 @@ mod tests {
 
     /// What a request in flight takes, beside its head and what the socket gave.
     fn room<H: Handler, F: Future>(
-        _: fn(Rc<H>, Request<RecvStream>, SendResponse<Bytes>) -> F,
+        _: fn(Rc<H>, H::Begun, Upload, SendResponse<Bytes>) -> F,
     ) -> usize {
         size_of::<F>()
     }
@@ -230,6 +237,6 @@ mod tests {
     fn a_request_in_flight_takes_little_room() {
         let outbound = room::<LocalHttp, _>(exchange);
         let inbound = room::<MeshHttp, _>(exchange);
-        assert!(outbound <= 4096 && inbound <= 3072, "{outbound}, {inbound}");
+        assert!(outbound <= 3072 && inbound <= 2304, "{outbound}, {inbound}");
     }
 }

@@ -35,15 +35,16 @@ impl Wire {
     }
 }
 
-/// Answers the requests of a connection.
+/// Answers the requests of a connection, in two steps: what is asked is read at once, so that a
+/// request on its way has no room for the head as it came.
 pub(crate) trait Handler: 'static {
+    /// What a head came to.
+    type Begun;
+
+    fn begin(&self, head: Parts) -> Self::Begun;
+
     /// Whoever drops the future has lost the caller.
-    fn handle(
-        &self,
-        head: Parts,
-        upload: Upload,
-        interims: &Interims,
-    ) -> impl Future<Output = Answer>;
+    async fn finish(&self, begun: Self::Begun, upload: Upload, interims: &Interims) -> Answer;
 }
 
 /// What a caller is answered. Its call ends when the last byte has been passed on.

@@ -49,7 +49,7 @@ pub(crate) struct MeshHttp {
 }
 
 /// A request that may be passed on.
-struct Judged {
+pub(crate) struct Judged {
     call: Box<Call>,
     head: Arc<RequestHead>,
     permit: Permit,
@@ -57,7 +57,7 @@ struct Judged {
 }
 
 /// What a request came to.
-enum Begun {
+pub(crate) enum Begun {
     Call(Judged),
     /// It asks only whether the application works.
     Check(Box<Parts>),
@@ -91,7 +91,7 @@ impl MeshHttp {
         }
     }
 
-    fn begin(&self) -> Box<Call> {
+    fn call(&self) -> Box<Call> {
         let inbound = &self.inbound;
         let mut call = Call::begin(
             &inbound.journal,
@@ -107,7 +107,7 @@ impl MeshHttp {
     /// Reads a request and judges it.
     fn judge(&self, parts: Parts) -> Result<Judged, Box<Answer>> {
         let manner = Manner::of(head::is_grpc(&parts.headers));
-        let mut call = self.begin();
+        let mut call = self.call();
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
         let checked = RequestHead::check(parts.method, &parts.uri, parts.version, parts.headers);
         let mut head = match checked {
@@ -194,24 +194,20 @@ impl MeshHttp {
 }
 
 impl Handler for MeshHttp {
-    fn handle(
-        &self,
-        parts: Parts,
-        upload: Upload,
-        interims: &Interims,
-    ) -> impl Future<Output = Answer> {
-        // At once, or the future would have room for the head as it came.
-        let begun = if parts.headers.contains_key(HEALTH) {
-            Begun::Check(Box::new(parts))
-        } else {
-            self.judge(parts).map_or_else(Begun::Refused, Begun::Call)
-        };
-        async move {
-            match begun {
-                Begun::Call(judged) => self.pass_on(judged, upload, interims).await,
-                Begun::Check(parts) => Box::pin(self.check(*parts, upload)).await,
-                Begun::Refused(answer) => *answer,
-            }
+    type Begun = Begun;
+
+    fn begin(&self, parts: Parts) -> Begun {
+        if parts.headers.contains_key(HEALTH) {
+            return Begun::Check(Box::new(parts));
+        }
+        self.judge(parts).map_or_else(Begun::Refused, Begun::Call)
+    }
+
+    async fn finish(&self, begun: Begun, upload: Upload, interims: &Interims) -> Answer {
+        match begun {
+            Begun::Call(judged) => self.pass_on(judged, upload, interims).await,
+            Begun::Check(parts) => Box::pin(self.check(*parts, upload)).await,
+            Begun::Refused(answer) => *answer,
         }
     }
 }

@@ -58,7 +58,7 @@ struct Known {
 }
 
 /// What a request came to.
-enum Begun {
+pub(super) enum Begun {
     Request(Request),
     Tunnel(Box<Parts>, Box<Call>),
     Refused(Box<Answer>),
@@ -78,7 +78,7 @@ enum Found {
 }
 
 /// A request that was read well, before anybody is asked where it leads.
-struct Request {
+pub(super) struct Request {
     call: Box<Call>,
     head: Box<RequestHead>,
     course: Option<Course>,
@@ -101,7 +101,7 @@ impl LocalHttp {
         }
     }
 
-    fn begin(&self, parts: Parts) -> Begun {
+    fn read(&self, parts: Parts) -> Begun {
         let manner = Manner::of(head::is_grpc(&parts.headers));
         let mut call = self.outbound.begin(self.wire.protocol(), &UNKNOWN);
         call.asks(&parts.method, parts.uri.path(), &parts.headers);
@@ -225,25 +225,22 @@ impl LocalHttp {
 }
 
 impl Handler for LocalHttp {
-    fn handle(
-        &self,
-        parts: Parts,
-        upload: Upload,
-        interims: &Interims,
-    ) -> impl Future<Output = Answer> {
-        // At once, or the future would have room for the head as it came.
-        let begun = self.begin(parts);
-        async move {
-            match begun {
-                Begun::Request(request) => self.go_on(request, upload, interims).await,
-                Begun::Tunnel(parts, call) => {
-                    let tunnel = self
-                        .outbound
-                        .tunnel(*parts, upload, self.wire, &self.to, call);
-                    Box::pin(tunnel).await
-                }
-                Begun::Refused(answer) => *answer,
+    type Begun = Begun;
+
+    fn begin(&self, parts: Parts) -> Begun {
+        self.read(parts)
+    }
+
+    async fn finish(&self, begun: Begun, upload: Upload, interims: &Interims) -> Answer {
+        match begun {
+            Begun::Request(request) => self.go_on(request, upload, interims).await,
+            Begun::Tunnel(parts, call) => {
+                let tunnel = self
+                    .outbound
+                    .tunnel(*parts, upload, self.wire, &self.to, call);
+                Box::pin(tunnel).await
             }
+            Begun::Refused(answer) => *answer,
         }
     }
 }

@@ -15,7 +15,7 @@ use policy::HealthCheck;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::admission::Admission;
-use super::body::{Incoming, Upload};
+use super::body::Upload;
 use super::failure::Failure;
 use super::hop::{Attempt, Reply};
 use super::http_server::Interims;
@@ -130,7 +130,7 @@ impl Outbound {
         subject: &Subject,
         health: &HealthCheck,
     ) -> Result<Reply, Attempt> {
-        let nothing = Upload::new(Incoming::Empty, None);
+        let nothing = Upload::nothing();
         let head = match check_head(target, health) {
             Ok(head) => head,
             Err(failure) => return Err(Attempt::unsent(failure, nothing)),

@@ -184,12 +184,18 @@ impl Inbound {
 }
 
 impl Handler for Plaintext {
-    async fn handle(&self, head: Parts, _upload: Upload, _interims: &Interims) -> Answer {
+    type Begun = Box<Answer>;
+
+    fn begin(&self, head: Parts) -> Box<Answer> {
         let target = self.target.to_string();
         let mut call = self.inbound.past_the_mesh(&target, self.wire.protocol());
         call.asks(&head.method, head.uri.path(), &head.headers);
         let manner = Manner::of(head::is_grpc(&head.headers));
-        refuse(call, Reason::PlaintextRefused, PLAINTEXT, manner)
+        Box::new(refuse(call, Reason::PlaintextRefused, PLAINTEXT, manner))
+    }
+
+    async fn finish(&self, refused: Box<Answer>, _: Upload, _: &Interims) -> Answer {
+        *refused
     }
 }
 

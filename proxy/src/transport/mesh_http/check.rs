@@ -56,7 +56,7 @@ impl MeshHttp {
     /// Answers a health check. One that is refused is counted as a call; one that is let through
     /// is none.
     pub(super) async fn check(&self, head: Parts, upload: Upload) -> Answer {
-        let mut call = self.begin();
+        let mut call = self.call();
         let manner = Manner::Http;
         let checked = RequestHead::check(head.method, &head.uri, head.version, head.headers);
         let head = match checked {
@@ -125,7 +125,7 @@ async fn ask(
     let mut fields = HeaderMap::new();
     fields.insert(header::USER_AGENT, USER_AGENT);
     let request = Permitted::check(permit, &Method::GET, authority, &fields);
-    let nothing = Upload::new(Incoming::Empty, None);
+    let nothing = Upload::nothing();
     let stream = permit.ticket().stream();
     let interims = Interims::default();
     let sent = applications.send(permit.served(), &request, nothing, stream, &interims);
