@@ -5,12 +5,15 @@
 //! a failure that resolvers do not keep. Other names are refused, or handed on unread to the
 //! resolvers that the configuration lists.
 
+mod claims;
 mod forward;
 pub(crate) mod message;
 mod names;
 mod server;
 mod zone;
 
+#[doc(hidden)]
+pub use claims::read_as_all;
 pub(crate) use forward::{Forwarder, over_tcp, over_udp, system_resolvers};
 pub use forward::{NoResolvers, Resolver};
 pub(crate) use names::Names;
