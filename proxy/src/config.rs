@@ -161,6 +161,9 @@ pub struct Limits {
     pub headers: usize,
     /// Open at once, for each listener.
     pub connections: usize,
+    /// Open at once at all mesh listeners from one address (of IPv6, the first 64 bits), and as
+    /// one identity.
+    pub connections_per_source: usize,
     /// At once on one HTTP/2 connection.
     pub streams: u32,
 }
@@ -382,6 +385,7 @@ impl Limits {
             ("header_bytes", self.header_bytes as usize),
             ("headers", self.headers),
             ("connections", self.connections),
+            ("connections_per_source", self.connections_per_source),
             ("streams", self.streams as usize),
         ];
         let zero = spans
@@ -432,6 +436,7 @@ impl Default for Limits {
             header_bytes: 64 * 1024,
             headers: 100,
             connections: 4096,
+            connections_per_source: 1024,
             streams: 256,
         }
     }

@@ -8,11 +8,14 @@ use identity::JoinToken;
 use identity::x509::X509Svid;
 use mesh_tests::mesh::Mesh;
 use mesh_tests::raw::{Client, Verdict};
-use mesh_tests::shop::Shop;
+use mesh_tests::shop::{SERVICE, Shop};
 use mesh_tests::stranger::{Joined, Line, join, key_and_csr, verified};
+use mesh_tests::waiting::eventually;
 use proto::agent::v1::issue_result::Result as Issued;
+use proxy::config::Limits;
 use rustls::AlertDescription;
 use rustls::version::{TLS12, TLS13};
+use tokio::net::TcpStream;
 
 const LATER: Duration = Duration::from_secs(2 * 60 * 60);
 
@@ -153,4 +156,33 @@ async fn workload(mesh: &Mesh) -> X509Svid {
         Some(Issued::Svid(svid)) => verified(svid, key, &agent.bundles, &mesh.time()),
         other => panic!("not issued: {other:?}"),
     }
+}
+
+#[tokio::test]
+async fn a_source_that_holds_all_its_places_gets_no_further() {
+    let mesh = Mesh::start().await;
+    let orders = mesh.workload("shop/orders").limited(Limits {
+        connections_per_source: 1,
+        ..Limits::default()
+    });
+    orders.register().await;
+    mesh.try_apply(SERVICE).await.expect("valid");
+    mesh.workload("shop/checkout").register().await;
+    let orders = orders.start().await;
+    let workload = workload(&mesh).await;
+    let listener = orders.mesh_listener();
+    let held = TcpStream::connect(listener).await.expect("it listens");
+    eventually("its place is taken", || async {
+        let verdict = showing(&workload).try_on(listener).await;
+        (verdict == Verdict::Cut).then_some(())
+    })
+    .await;
+    let metrics = orders.metrics().await;
+    assert!(metrics.contains(r#"handshakes_total{direction="inbound",reason="bulkhead-full"}"#));
+    drop(held);
+    eventually("its place is free again", || async {
+        let verdict = showing(&workload).try_on(listener).await;
+        (verdict == Verdict::Admitted).then_some(())
+    })
+    .await;
 }

@@ -24,6 +24,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
 
+use crate::echo::Echo;
+
 /// What an application saw of a request, and sends back as its body.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Seen {
@@ -49,6 +51,7 @@ const FLOOD_CHUNK: Bytes = Bytes::from_static(&[7; 64 * 1024]);
 pub struct Application {
     address: SocketAddr,
     tally: Arc<Tally>,
+    echo: Option<Echo>,
     _tasks: JoinSet<()>,
 }
 
@@ -143,12 +146,23 @@ impl Application {
 
     /// [`crate::echo`] over gRPC.
     pub async fn grpc() -> Self {
+        Self::echo(Echo::default()).await
+    }
+
+    /// The same, which answers unary calls with UNAVAILABLE.
+    pub async fn grpc_ill() -> Self {
+        Self::echo(Echo::ill()).await
+    }
+
+    async fn echo(echo: Echo) -> Self {
         let (listener, address) = bind().await;
         let mut tasks = JoinSet::new();
-        tasks.spawn(crate::echo::serve(TcpListenerStream::new(listener)));
+        let incoming = TcpListenerStream::new(listener);
+        tasks.spawn(crate::echo::serve(echo.clone(), incoming));
         Self {
             address,
             tally: Arc::default(),
+            echo: Some(echo),
             _tasks: tasks,
         }
     }
@@ -218,9 +232,10 @@ impl Application {
         .await
     }
 
-    /// How many HTTP requests reached it.
+    /// How many HTTP requests or unary gRPC calls reached it.
     pub fn requests(&self) -> usize {
-        self.tally.requests.load(Ordering::Relaxed)
+        let echoed = self.echo.as_ref().map_or(0, Echo::calls);
+        self.tally.requests.load(Ordering::Relaxed) + echoed
     }
 
     /// How many times it was asked how it is.
@@ -263,6 +278,7 @@ impl Application {
         Self {
             address,
             tally,
+            echo: None,
             _tasks: tasks,
         }
     }

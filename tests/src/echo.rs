@@ -2,6 +2,8 @@
 //! since those are at hand; what they mean there does not matter here.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proto::agent::v1::agent_message::Message;
 use proto::agent::v1::ca_message;
@@ -18,15 +20,34 @@ pub const UNARY: &str = "/countersign.agent.v1.Issuance";
 /// Path prefix of the streaming method's service.
 pub const STREAMING: &str = "/countersign.agent.v1.ConfigurationWatch";
 
-#[derive(Debug, Clone, Copy)]
-struct Echo;
+/// Counts its unary calls.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Echo {
+    calls: Arc<AtomicUsize>,
+    /// It answers every unary call with UNAVAILABLE.
+    is_ill: bool,
+}
+
+impl Echo {
+    pub(crate) fn ill() -> Self {
+        Self {
+            is_ill: true,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+}
 
 pub(crate) async fn serve(
+    echo: Echo,
     incoming: impl Stream<Item = io::Result<TcpStream>> + Send + Unpin + 'static,
 ) {
     let served = Server::builder()
-        .add_service(IssuanceServer::new(Echo))
-        .add_service(ConfigurationWatchServer::new(Echo))
+        .add_service(IssuanceServer::new(echo.clone()))
+        .add_service(ConfigurationWatchServer::new(echo))
         .serve_with_incoming(incoming)
         .await;
     served.expect("it serves until it is dropped");
@@ -39,6 +60,10 @@ impl Issuance for Echo {
         &self,
         request: Request<IssueRequest>,
     ) -> Result<Response<IssueResponse>, Status> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        if self.is_ill {
+            return Err(Status::unavailable("ill"));
+        }
         let count = request.into_inner().requests.len();
         let count = i64::try_from(count).map_err(|_| Status::out_of_range("too many"))?;
         Ok(Response::new(IssueResponse {

@@ -258,6 +258,7 @@ format = "off"
 
 [limits]
 connections = 15000
+connections_per_source = 15000
 
 [log]
 level = "warn"

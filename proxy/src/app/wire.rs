@@ -27,6 +27,7 @@ use crate::feed::assembly::Assembly;
 use crate::feed::client::{Feed, Freshness};
 use crate::feed::connect::Connector;
 use crate::guard::caller::CallerGuard;
+use crate::guard::sources::Sources;
 use crate::live::Live;
 use crate::sockets::Sockets;
 use crate::state::MeshState;
@@ -184,6 +185,7 @@ impl Parts {
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
+        let sources = Sources::new(self.limits.connections_per_source);
         let zone = self.zone();
         let external = &self.config.external;
         let trust = Trust::new(external.roots.as_deref(), self.clock.clone());
@@ -205,6 +207,7 @@ impl Parts {
                     shared: self.shared.clone(),
                     zone: zone.clone(),
                     discovery: self.discovery.clone(),
+                    sources: sources.clone(),
                     number: worker,
                     trust: trust.clone(),
                     allowed: Arc::clone(&outside),

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use crypto::random::Random;
-use http::Method;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use super::budget::Budget;
@@ -143,9 +143,27 @@ impl Conditions {
             Ending::Unsent(_) => self.connect_failure,
             Ending::Unprocessed(_) => self.connect_failure || self.reset,
             Ending::Broken(_) | Ending::TimedOut => self.reset,
-            Ending::Answered { status, .. } => self.statuses.contains(status),
+            Ending::Answered {
+                status,
+                grpc_status,
+                ..
+            } => {
+                let said = grpc_status.and_then(http_status_of);
+                self.statuses.contains(&said.unwrap_or(*status))
+            }
             Ending::Abandoned => false,
         }
+    }
+}
+
+/// What a gRPC status is over HTTP, where it is a failure of the server (google/rpc/code.proto).
+fn http_status_of(grpc_status: u8) -> Option<StatusCode> {
+    match grpc_status {
+        2 | 13 | 15 => Some(StatusCode::INTERNAL_SERVER_ERROR),
+        4 => Some(StatusCode::GATEWAY_TIMEOUT),
+        8 => Some(StatusCode::TOO_MANY_REQUESTS),
+        14 => Some(StatusCode::SERVICE_UNAVAILABLE),
+        _ => None,
     }
 }
 

@@ -20,6 +20,7 @@ use super::failure::Failure;
 use super::hop::{Attempt, Reply, Seen};
 use super::http_server::Interims;
 use super::outbound::Outbound;
+use super::pipe::Pipe;
 use super::steering::{CalledPort, Course, Picked};
 use crate::failure::Reason;
 use crate::head::{self, REASON, RequestHead};
@@ -273,6 +274,26 @@ impl Outcome {
         }
     }
 
+    /// Whether the request can be sent again whole.
+    pub(super) fn is_replayable(&self) -> bool {
+        self.body.is_replayable() || self.sent().is_some_and(|it| it.source().can_begin())
+    }
+
+    /// The request's body, for another attempt in the place of this one.
+    pub(super) fn into_body(self) -> Body {
+        match self.result {
+            Ok(Reply {
+                upload: Some(sent), ..
+            }) if !self.body.is_replayable() => Body::Once(sent.into_source().rewind()),
+            _ => self.body,
+        }
+    }
+
+    /// What the answer has come before, or what was kept until it came.
+    fn sent(&self) -> Option<&Pipe<Upload>> {
+        self.result.as_ref().ok()?.upload.as_deref()
+    }
+
     /// A body that can be sent as often as need be is there whatever became of the attempt.
     fn or_body(mut self, body: Body) -> Self {
         if matches!(body, Body::Nothing | Body::Whole(_)) {
@@ -299,7 +320,11 @@ impl Body {
     pub(super) async fn whole(mut upload: Upload) -> Result<Self, Failure> {
         let short = |length| length <= MOST_KEPT as u64;
         if upload.is_nothing() || !upload.length().is_some_and(short) {
-            return Ok(Self::of(upload));
+            let mut body = Self::of(upload);
+            if let Self::Once(upload) = &mut body {
+                upload.keep_until_answered();
+            }
+            return Ok(body);
         }
         let mut whole = BytesMut::new();
         while let Some(frame) = poll_fn(|context| upload.poll_frame(context)).await {

@@ -67,6 +67,8 @@ struct Kept {
     room: usize,
     /// The first of the pieces that the present attempt has not been given.
     next: usize,
+    /// Until the answer is known, and not only while it is sent.
+    outlasts: bool,
 }
 
 impl Incoming {
@@ -141,8 +143,24 @@ impl Upload {
                 pieces: Vec::new(),
                 room: most,
                 next: 0,
+                outlasts: false,
             });
         }
+    }
+
+    /// What is kept is there until the answer is known, so that an answer can be a reason to send
+    /// it again.
+    pub(crate) fn keep_until_answered(&mut self) {
+        let kept = self.0.as_mut().and_then(|content| content.kept.as_mut());
+        if let Some(kept) = kept {
+            kept.outlasts = true;
+        }
+    }
+
+    /// Whether it is to be kept although it was sent.
+    pub(crate) fn outlasts(&self) -> bool {
+        let kept = self.0.as_ref().and_then(|content| content.kept.as_ref());
+        kept.is_some_and(|kept| kept.outlasts)
     }
 
     /// Whether an attempt can begin it from its start.

@@ -180,7 +180,7 @@ async fn attempts(
             call.answered(reply.status, outcome.ended);
         }
         let left = Left {
-            body: outcome.body.is_replayable(),
+            body: outcome.is_replayable(),
             others: effort.has_others(),
         };
         now = outcome.ended;
@@ -189,7 +189,7 @@ async fn attempts(
             Next::Finish(_) => return outcome.result,
             Next::Again(pause) => {
                 call.retried();
-                body = outcome.body;
+                body = outcome.into_body();
                 if pause > Duration::ZERO {
                     sleep(pause).await;
                     now = Instant::now();

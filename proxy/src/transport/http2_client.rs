@@ -238,13 +238,18 @@ impl Sending {
         response.map_err(|error| Broken::Sink(error.into()))
     }
 
+    /// Whether it goes on, or may be sent again.
+    fn is_upload_wanted(&self) -> bool {
+        !self.upload.is_done() || self.upload.source().outlasts()
+    }
+
     fn reply(self, response: http::Response<h2::RecvStream>, lease: Lease) -> Reply {
         let (head, body) = response.into_parts();
         Reply {
             status: head.status,
             fields: head.headers,
             body: Incoming::http2(body),
-            upload: (!self.upload.is_done()).then(|| Box::new(self.upload)),
+            upload: self.is_upload_wanted().then(|| Box::new(self.upload)),
             lease: Some(lease),
             carried: None,
         }

@@ -27,6 +27,7 @@ use super::silence::unless_silent;
 use crate::admit::{Gate, Peer};
 use crate::config::Limits;
 use crate::failure::Reason;
+use crate::guard::sources::{Source, SourcePlace, Sources};
 use crate::record::{Direction, NetworkProtocol};
 use crate::service_port::ServicePort;
 use crate::state::is_http;
@@ -53,6 +54,7 @@ pub(crate) struct Inbound {
     pub(crate) clock: Clock,
     pub(crate) shared: Shared,
     pub(crate) checkups: Checkups,
+    pub(crate) sources: Sources,
 }
 
 impl Inbound {
@@ -89,6 +91,9 @@ impl Inbound {
         let Some(served) = self.gate.state().served.get(&*target).cloned() else {
             return;
         };
+        let Some(_place) = self.place(&stream) else {
+            return;
+        };
         let _open = self.journal.connection(Direction::Inbound);
         let alpn: &[&[u8]] = if is_http(served.protocol) {
             &ALPN_HTTP
@@ -98,7 +103,7 @@ impl Inbound {
         // On the heap, or a connection's task would have room for it as long as it lives.
         let leave = self.connections.enter(None, Some(closed.clone()));
         let shaken = unless_silent(&leave, self.handshake(stream, alpn));
-        let Some(Some((tls, peer))) = Box::pin(shaken).await else {
+        let Some(Some((tls, peer, _place))) = Box::pin(shaken).await else {
             return;
         };
         drop(leave);
@@ -109,11 +114,22 @@ impl Inbound {
         }
     }
 
+    /// A place for a connection from this address; one that gets none costs no handshake.
+    fn place(&self, stream: &TcpStream) -> Option<SourcePlace> {
+        let place = self.sources.enter(stream.peer_addr().ok()?.ip().into());
+        if place.is_none() {
+            let full = Some(Reason::BulkheadFull);
+            self.journal
+                .handshake(Direction::Inbound, full, Duration::ZERO);
+        }
+        place
+    }
+
     async fn handshake(
         &self,
         stream: TcpStream,
         alpn: &[&[u8]],
-    ) -> Option<(Box<ServerTls<TcpStream>>, Peer)> {
+    ) -> Option<(Box<ServerTls<TcpStream>>, Peer, SourcePlace)> {
         let began = Instant::now();
         let ended = |reason| {
             let took = began.elapsed();
@@ -137,9 +153,12 @@ impl Inbound {
                 return None;
             }
         };
-        ended(None);
         let peer = Peer::of(tls.peer()?);
-        Some((tls, peer))
+        let place = self
+            .sources
+            .enter(Source::Identity(peer.spiffe_id().clone()));
+        ended(place.is_none().then_some(Reason::BulkheadFull));
+        Some((tls, peer, place?))
     }
 
     async fn http(

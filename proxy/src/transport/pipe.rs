@@ -87,6 +87,11 @@ impl<S: Source> Pipe<S> {
         self.grpc_status
     }
 
+    /// What it carries.
+    pub(crate) fn source(&self) -> &S {
+        &self.source
+    }
+
     /// What it was to carry.
     pub(crate) fn into_source(self) -> S {
         self.source

@@ -23,6 +23,7 @@ use crate::config::{Limits, Network};
 use crate::discovery::Discovery;
 use crate::external::trust::Trust;
 use crate::guard::caller::CallerGuard;
+use crate::guard::sources::Sources;
 use crate::live::Shard;
 use crate::sockets::Sockets;
 use crate::state::{MeshState, States};
@@ -54,6 +55,7 @@ pub(crate) struct Seed {
     pub(crate) shutdown: Shutdown,
     pub(crate) shared: Shared,
     pub(crate) discovery: Discovery,
+    pub(crate) sources: Sources,
     /// Who may vouch for hosts outside, and where these may be.
     pub(crate) trust: Trust,
     pub(crate) allowed: Arc<[Network]>,
@@ -113,6 +115,7 @@ impl Worker {
             clock: seed.clock.clone(),
             shared: seed.shared.clone(),
             checkups: Checkups::default(),
+            sources: seed.sources,
         };
         let peers = Peers::new(
             seed.credentials.clone(),

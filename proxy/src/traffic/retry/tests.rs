@@ -157,6 +157,26 @@ fn a_listed_grpc_method_is_repeated_and_no_other() {
 }
 
 #[test]
+fn a_grpc_status_counts_as_the_http_status_that_it_is() {
+    let ending = |grpc_status| Ending::Answered {
+        status: StatusCode::OK,
+        grpc_status: Some(grpc_status),
+        reason: None,
+        retry_after: None,
+    };
+    let on = Conditions {
+        statuses: vec![StatusCode::SERVICE_UNAVAILABLE],
+        ..Conditions::default()
+    };
+    assert!(
+        [0, 1, 3, 5, 7, 12, 13]
+            .iter()
+            .all(|it| !on.mean(&ending(*it)))
+    );
+    assert!(on.mean(&ending(14)));
+}
+
+#[test]
 fn an_empty_budget_ends_it() {
     let now = Instant::now();
     let (budget, mut random) = (Budget::new(now), SeededRandom::new(1));
