@@ -146,6 +146,21 @@ async fn an_injected_abort_says_so_and_reaches_nobody() {
 }
 
 #[tokio::test]
+async fn an_injected_delay_holds_the_call_up_before_anybody_is_reached() {
+    let orders = Application::http().await;
+    let routed = Routed::open(&[("orders", &orders)]).await;
+    let delayed = "backends: [{service: orders}], timeout: {request: 200ms}, \
+                   fault: {delay: {percent: 100, by: 5m}}";
+    routed.rule(delayed).await;
+    let answer = routed.get().await;
+    let told = (answer.status, answer.reason());
+    assert_eq!(told, (StatusCode::GATEWAY_TIMEOUT, Some("deadline")));
+    assert_eq!(orders.requests(), 0);
+    routed.rule(&delayed.replace("5m", "1ms")).await;
+    assert_eq!(routed.get().await.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_call_that_takes_longer_than_the_route_gives_is_ended() {
     let silent = Application::silent().await;
     let routed = Routed::open(&[("orders", &silent)]).await;
