@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,7 +38,15 @@ pub(crate) struct Tally {
     /// Of those, the ones that the acknowledged revision judges otherwise.
     pub(crate) misjudged: AtomicU64,
     pub(crate) events: Mutex<BTreeMap<&'static str, u64>>,
-    killed: Mutex<Vec<Instant>>,
+    kills: Mutex<Vec<Kill>>,
+}
+
+/// From before a receiving proxy is killed until it is gone. The kernel may take its time, so a
+/// call that begins in between may still reach it.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    from: Instant,
+    until: Option<Instant>,
 }
 
 impl Tally {
@@ -70,15 +78,29 @@ impl Tally {
         *events.entry(name).or_default() += 1;
     }
 
-    /// A receiving proxy is killed now: what is in flight on it fails.
-    pub(crate) fn killed(&self) {
-        let mut killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
-        killed.push(Instant::now());
+    /// Kills a receiving proxy: what is in flight on it fails.
+    pub(crate) async fn killing(&self, kill: impl Future<Output = ()>) {
+        self.kills().push(Kill {
+            from: Instant::now(),
+            until: None,
+        });
+        kill.await;
+        if let Some(kill) = self.kills().last_mut() {
+            kill.until = Some(Instant::now());
+        }
     }
 
-    fn was_in_flight(&self, from: Instant, to: Instant) -> bool {
-        let killed = self.killed.lock().unwrap_or_else(PoisonError::into_inner);
-        killed.iter().any(|at| (from..=to).contains(at))
+    fn was_in_flight(&self, begun: Instant, ended: Instant) -> bool {
+        let meets = |kill: &Kill| kill.from <= ended && kill.until.is_none_or(|it| begun <= it);
+        self.kills().iter().any(meets)
+    }
+
+    fn since_last_kill(&self) -> Option<Duration> {
+        Some(self.kills().last()?.from.elapsed())
+    }
+
+    fn kills(&self) -> MutexGuard<'_, Vec<Kill>> {
+        self.kills.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, begun: Instant, outcome: Result<StatusCode, String>) {
@@ -94,7 +116,10 @@ impl Tally {
             self.excused.fetch_add(1, Ordering::Relaxed);
         } else {
             self.failed.fetch_add(1, Ordering::Relaxed);
-            say(&format!("a permitted call failed: {why}"));
+            let (took, kill) = (begun.elapsed(), self.since_last_kill());
+            say(&format!(
+                "a permitted call failed after {took:?}, last kill {kill:?} ago: {why}"
+            ));
         }
     }
 }
@@ -159,11 +184,11 @@ impl Line {
         let answer = line.send_request(request).await;
         let (head, body) = answer.map_err(|it| format!("{it:?}"))?.into_parts();
         let body = body.collect().await.map_err(|it| format!("{it:?}"))?;
-        drop(body);
         let reason = head.headers.get("countersign-reason");
         let reason = reason.and_then(|it| it.to_str().ok()).unwrap_or_default();
         if head.status.is_server_error() {
-            return Err(format!("{} {reason}", head.status));
+            let said = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+            return Err(format!("{} {reason}: {}", head.status, said.trim_end()));
         }
         Ok((head.status, reason.to_owned()))
     }

@@ -76,8 +76,7 @@ async fn happen(world: &mut World, tally: &Tally, event: Event) {
         }
         Event::ProxyKilled => {
             tally.event("proxies_killed");
-            tally.killed();
-            world.comes.crash_proxy().await;
+            tally.killing(world.comes.crash_proxy()).await;
             world.comes.ready().await;
         }
         Event::OrdersAgentKilled => {
