@@ -6,13 +6,11 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use mesh_tests::application::Application;
 use mesh_tests::caller::{Caller, request};
-use mesh_tests::database::Database;
+use mesh_tests::database::{Database, Echo};
 use mesh_tests::mesh::Mesh;
 use mesh_tests::shop::{CHECKOUT_MAY_CALL, NOBODY_MAY_CALL, ORDERS, Shop};
 use mesh_tests::waiting::{DEADLINE, eventually};
 use proxy::{FeedSource, Proxy};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use workload_agent::Agent;
 
@@ -172,14 +170,11 @@ async fn what_is_in_flight_ends_when_the_ca_was_silent_for_longer_than_a_leaf_li
     let mut caller = shop.checkout.caller().await;
     let stream = request(Method::GET, &format!("{ORDERS}/stream"));
     let mut body = caller.start(stream).await.into_body();
-    let socket = TcpStream::connect(database.cashier.reach()).await;
-    let mut socket = socket.expect("the proxy listens");
-    socket.write_all(b"ping").await.expect("writable");
-    let mut echoed = [0; 4];
-    socket.read_exact(&mut echoed).await.expect("it is carried");
+    let mut echo = Echo::connect(&database).await;
+    echo.check().await;
     let _down = shop.mesh.crash_ca();
     let stream_ended = async { while let Some(Ok(_)) = body.frame().await {} };
-    let both = async { tokio::join!(stream_ended, socket.read(&mut echoed)) };
+    let both = async { tokio::join!(stream_ended, echo.read()) };
     let ((), read) = timeout(DEADLINE, both).await.expect("both end");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }

@@ -6,10 +6,8 @@ use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use mesh_tests::application::Application;
 use mesh_tests::caller::{Caller, request};
-use mesh_tests::database::Database;
+use mesh_tests::database::{Database, Echo};
 use mesh_tests::shop::{ORDERS, Shop};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -93,21 +91,4 @@ async fn calls(mut caller: Caller, enough: CancellationToken) -> usize {
         made += 1;
     }
     made
-}
-
-/// A connection to the database.
-struct Echo(TcpStream);
-
-impl Echo {
-    async fn connect(database: &Database) -> Self {
-        let socket = TcpStream::connect(database.cashier.reach()).await;
-        Self(socket.expect("the proxy listens"))
-    }
-
-    async fn check(&mut self) {
-        let mut echoed = [0; 4];
-        self.0.write_all(b"ping").await.expect("writable");
-        self.0.read_exact(&mut echoed).await.expect("it is carried");
-        assert_eq!(&echoed, b"ping");
-    }
 }

@@ -1,5 +1,15 @@
 //! A TCP service: `shop/database` serves, `shop/cashier` may connect.
 
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy::CallRecord;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast::Receiver;
+use tokio::time::timeout;
+
 use crate::application::Application;
 use crate::mesh::Mesh;
 use crate::workload::Workload;
@@ -61,5 +71,57 @@ impl Database {
     pub async fn client(mesh: &Mesh, name: &str) -> Workload {
         let client = mesh.workload(name).reaching("shop/database", "pg");
         client.start().await
+    }
+}
+
+/// A connection of the cashier to a database that echoes, and what both proxies say of it.
+#[derive(Debug)]
+pub struct Echo {
+    socket: TcpStream,
+    told: [Receiver<Arc<CallRecord>>; 2],
+}
+
+impl Echo {
+    pub async fn connect(database: &Database) -> Self {
+        let Database {
+            cashier, database, ..
+        } = database;
+        let told = [cashier.proxy.calls(), database.proxy.calls()];
+        let socket = TcpStream::connect(cashier.reach()).await;
+        Self {
+            socket: socket.expect("the proxy listens"),
+            told,
+        }
+    }
+
+    /// # Panics
+    /// If what is sent does not come back; with the records of calls that ended meanwhile.
+    pub async fn check(&mut self) {
+        if let Err(error) = self.ping().await {
+            panic!("not carried: {error}: {:#?}", self.records().await);
+        }
+    }
+
+    /// Ends when the other side does.
+    pub async fn read(&mut self) -> io::Result<usize> {
+        self.socket.read(&mut [0; 4]).await
+    }
+
+    async fn ping(&mut self) -> io::Result<()> {
+        let mut echoed = [0; 4];
+        self.socket.write_all(b"ping").await?;
+        self.socket.read_exact(&mut echoed).await?;
+        assert_eq!(&echoed, b"ping");
+        Ok(())
+    }
+
+    async fn records(&mut self) -> Vec<Arc<CallRecord>> {
+        let mut records = Vec::new();
+        for told in &mut self.told {
+            while let Ok(Ok(record)) = timeout(Duration::from_secs(1), told.recv()).await {
+                records.push(record);
+            }
+        }
+        records
     }
 }
