@@ -238,25 +238,25 @@ impl Attendance {
     }
 
     pub(crate) fn announcements(&self) -> wire::Announcements {
-        let of_proxy = |proxy: &Attendant| {
-            let workload = proxy.workload.to_string();
-            let announced = proxy.announced.clone();
-            announced
-                .into_iter()
-                .map(move |announcement| wire::AgentAnnouncement {
-                    workload: workload.clone(),
-                    announcement: Some(announcement),
-                })
-        };
-        let mut announcements: Vec<wire::AgentAnnouncement> = Vec::new();
-        for announcement in self.proxies().flat_map(of_proxy) {
-            // During a takeover both proxies announce the same sockets.
-            if !announcements.contains(&announcement) {
-                announcements.push(announcement);
+        let mut by_workload: BTreeMap<_, Vec<&mesh::Announcement>> = BTreeMap::new();
+        for proxy in self.proxies() {
+            let announced = by_workload.entry(&proxy.workload).or_default();
+            for announcement in &proxy.announced {
+                // During a takeover both proxies announce the same sockets.
+                if !announced.contains(&announcement) {
+                    announced.push(announcement);
+                }
             }
         }
+        let announcements = by_workload.into_iter().flat_map(|(workload, announced)| {
+            let announced = announced.into_iter();
+            announced.map(|announcement| wire::AgentAnnouncement {
+                workload: workload.to_string(),
+                announcement: Some(announcement.clone()),
+            })
+        });
         wire::Announcements {
-            announcements,
+            announcements: announcements.collect(),
             sequence: self.announced,
         }
     }
