@@ -4,13 +4,14 @@
 //! with it.
 
 mod orphans;
+mod place;
 mod registration;
 mod relay;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use crate::output;
 use crate::port_spec::{PortSpec, ReachSpec};
 use crate::program::{Launch, Program};
 use crate::sidecar::{Plan, Sidecar};
+use place::Place;
 use registration::Registration;
 use relay::Signals;
 
@@ -40,7 +42,8 @@ const GRACE: Duration = Duration::from_secs(5);
 The program finds the mesh in its environment: http_proxy for HTTP services by name, such as
 http://orders.shop.mesh.internal/, and SPIFFE_ENDPOINT_SOCKET for its own certificates.
 Without --token, run uses the administrator's credential: it creates what is missing of the
-Workload and the Service, and removes at the end what it created. That is for development.
+Workload and the Service, and removes at the end what it created; what a run created that was
+killed, the next one for that workload removes. That is for development.
 
 Examples:
   countersign run --as shop/orders --port http=8080 -- python3 -m http.server 8080 --bind 127.0.0.1
@@ -102,19 +105,39 @@ impl Run {
 
     async fn in_development(&self, signals: Signals) -> anyhow::Result<ExitCode> {
         let client = self.admin.client()?;
-        let registration = Registration::create(client, &self.workload, &self.ports).await?;
-        let directory = self.state()?.join(registration.agent_name());
-        let outcome = match runtime::files::private_directory(&directory) {
-            Ok(()) => {
-                let plan = self.plan(directory.clone(), Some(registration.token()));
-                self.carry(&plan, signals).await
+        let state = self.state()?;
+        runtime::files::private_directory(&state)?;
+        self.withdraw_abandoned(&state).await?;
+        let agent = Registration::agent_name(&self.workload);
+        let place = Place::open(&state, &agent)?;
+        let created = (agent.as_str(), &place);
+        let registration = Registration::create(client, &self.workload, &self.ports, created).await;
+        let registration = match registration {
+            Ok(registration) => registration,
+            Err(error) => {
+                place.remove();
+                return Err(error);
             }
-            Err(error) => Err(error.into()),
         };
+        let plan = self.plan(place.directory().to_owned(), Some(registration.token()));
+        let outcome = self.carry(&plan, signals).await;
         registration.withdraw().await;
-        // What is left of it is of no use, and does no harm.
-        drop(std::fs::remove_dir_all(&directory));
+        place.remove();
         outcome
+    }
+
+    /// Ends what runs of this workload on this host could not end themselves, for they were killed.
+    async fn withdraw_abandoned(&self, state: &Path) -> anyhow::Result<()> {
+        for (place, record) in Place::abandoned(state, &self.workload) {
+            output::remark(&format!(
+                "development: {} was killed; removing what it had created",
+                record.agent
+            ));
+            let left = Registration::of(self.admin.client()?, record)?;
+            left.withdraw().await;
+            place.remove();
+        }
+        Ok(())
     }
 
     fn state(&self) -> Result<PathBuf, Usage> {
@@ -237,8 +260,8 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-fn read_token(path: &std::path::Path) -> anyhow::Result<Zeroizing<String>> {
-    let text = if path == std::path::Path::new("-") {
+fn read_token(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let text = if path == Path::new("-") {
         Zeroizing::new(io::read_to_string(io::stdin()).context("cannot read the join token")?)
     } else {
         let bytes = runtime::files::read_private(path).context("the join token is not used")?;

@@ -13,6 +13,7 @@ development() {
     claim "apply takes effect, and run's curl is answered" apply_and_call
     claim "explain names the rule" explain_names_rule
     claim "run ends with its program's exit status" run_exit_status
+    claim "what a killed run created goes with the next run" run_killed
     claim "run ends on SIGTERM, its program with it, and nothing stays registered" run_ends
     claim "a second up in the same place is refused" \
         refused any 'another|in use|locked|held' "$binaries/countersign" up --state "$dev"
@@ -49,6 +50,16 @@ run_exit_status() {
     countersign run --admin "$dev/admin.toml" --as shop/checkout -- sh -c 'exit 42' || status=$?
     [ "$status" = 42 ]
 }
+
+run_killed() {
+    start run-late "$binaries/countersign" run --admin "$dev/admin.toml" --as shop/late -- sleep 60
+    eventually registered late
+    stop run-late KILL || true
+    countersign run --admin "$dev/admin.toml" --as shop/late -- true
+    ! registered late
+}
+
+registered() { countersign get workloads --admin "$dev/admin.toml" -o json | grep -q "\"$1\""; }
 
 run_ends() {
     countersign delete --admin "$dev/admin.toml" policy shop/orders

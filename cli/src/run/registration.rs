@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::place::{Place, Record};
 use crate::admin::{Client, ClientError};
 use crate::objects;
 use crate::output::{self, cell};
@@ -26,28 +27,36 @@ pub(super) struct Registration {
     workload: QualifiedName,
     agent: AgentId,
     token: Zeroizing<String>,
-    created: Vec<&'static str>,
+    created: Vec<String>,
 }
 
 impl Registration {
+    /// A name that no other run has.
+    pub(super) fn agent_name(workload: &QualifiedName) -> String {
+        let suffix: [u8; 4] = SystemRandom.bytes();
+        format!("run-{}-{}", workload.name, HEXLOWER.encode(&suffix))
+    }
+
     /// Creates what is missing of Workload and Service, and a token for an agent of this run.
     pub(super) async fn create(
         client: Client,
         workload: &QualifiedName,
         ports: &[PortSpec],
+        (agent, place): (&str, &Place),
     ) -> anyhow::Result<Self> {
-        let suffix: [u8; 4] = SystemRandom.bytes();
-        let name = format!("run-{}-{}", workload.name, HEXLOWER.encode(&suffix));
-        let agent = AgentId::new(client.trust_domain(), ATTESTOR, &name)?;
         let created = create_missing(&client, workload, ports).await?;
-        let mut registration = Self {
-            client,
+        let record = Record {
             workload: workload.clone(),
-            agent,
-            token: Zeroizing::default(),
+            agent: agent.to_owned(),
             created,
         };
-        match registration.create_token().await {
+        let recorded = place.record(&record);
+        let mut registration = Self::of(client, record)?;
+        let token = match recorded {
+            Ok(()) => registration.create_token().await,
+            Err(error) => Err(error),
+        };
+        match token {
             Ok(token) => registration.token = token,
             Err(error) => {
                 registration.withdraw().await;
@@ -57,8 +66,15 @@ impl Registration {
         Ok(registration)
     }
 
-    pub(super) fn agent_name(&self) -> &str {
-        self.agent.name()
+    /// What a run has left, so that it can be withdrawn.
+    pub(super) fn of(client: Client, record: Record) -> anyhow::Result<Self> {
+        Ok(Self {
+            agent: AgentId::new(client.trust_domain(), ATTESTOR, &record.agent)?,
+            client,
+            workload: record.workload,
+            token: Zeroizing::default(),
+            created: record.created,
+        })
     }
 
     pub(super) fn token(&self) -> Zeroizing<String> {
@@ -100,7 +116,7 @@ impl Registration {
                 answer => answer?,
             };
             let others = other_agents(&workload, &self.agent);
-            let last = others.is_empty() && self.created.contains(&"Workload");
+            let last = others.is_empty() && self.created.iter().any(|kind| kind == "Workload");
             if last && self.delete_created().await {
                 return Ok(());
             }
@@ -118,7 +134,7 @@ impl Registration {
 
     /// Whether it was removed. Something else may need it by now, such as a Policy for the Service.
     async fn delete_created(&self) -> bool {
-        let deletion = |kind: &&str| objects::deletion(kind, &self.workload);
+        let deletion = |kind: &String| objects::deletion(kind, &self.workload);
         let changeset = json!({
             "reason": format!("countersign run: end of {}", self.agent.name()),
             "apply": [],
@@ -144,14 +160,14 @@ async fn create_missing(
     client: &Client,
     workload: &QualifiedName,
     ports: &[PortSpec],
-) -> anyhow::Result<Vec<&'static str>> {
+) -> anyhow::Result<Vec<String>> {
     let mut missing = Vec::new();
     let mut created = Vec::new();
     match find(client, "workloads", workload).await? {
         Some(existing) => check_workload(workload, &existing)?,
         None => {
             missing.push(objects::workload(workload, &[]));
-            created.push("Workload");
+            created.push("Workload".to_owned());
         }
     }
     match find(client, "services", workload).await? {
@@ -159,7 +175,7 @@ async fn create_missing(
         None if ports.is_empty() => {}
         None => {
             missing.push(objects::service(workload, ports));
-            created.push("Service");
+            created.push("Service".to_owned());
         }
     }
     if missing.is_empty() {
