@@ -32,6 +32,9 @@ pub(crate) struct WayOut {
 pub(crate) enum NoWayOut {
     #[error("no policy has arrived yet")]
     NotReady,
+    /// The externals of the configuration before it are still there, and lead nowhere.
+    #[error("the configuration cannot be read: everything is denied")]
+    Indeterminate,
     #[error("the request names no host")]
     NoHost,
     #[error("{host} is not under mesh.internal, and no External lets this workload call it")]
@@ -57,6 +60,9 @@ impl WayOut {
         let Some(policy) = &state.policy else {
             return Err(NoWayOut::NotReady);
         };
+        if policy.indeterminate().is_some() {
+            return Err(NoWayOut::Indeterminate);
+        }
         let host = authority.host().to_ascii_lowercase();
         let host = host.strip_suffix('.').unwrap_or(&host).to_owned();
         let Some(external) = state.externals.get(&host) else {
@@ -85,7 +91,9 @@ impl WayOut {
 
     /// Whether it may still be taken, as it was found.
     pub(crate) fn is_open(&self, state: &MeshState) -> bool {
-        let now = state.externals.get(&*self.host);
+        let policy = state.policy.as_ref();
+        let is_readable = policy.is_some_and(|it| it.indeterminate().is_none());
+        let now = state.externals.get(&*self.host).filter(|_| is_readable);
         now.is_some_and(|it| it.port == self.external.port && it.tls == self.external.tls)
     }
 
@@ -118,7 +126,7 @@ impl NoWayOut {
         match self {
             Self::NotReady => Reason::NotReady,
             Self::NoHost => Reason::BadRequest,
-            Self::NotForUs { .. } => Reason::PolicyDenied,
+            Self::NotForUs { .. } | Self::Indeterminate => Reason::PolicyDenied,
             Self::Undeclared { .. } | Self::OtherPort { .. } => Reason::NoRoute,
         }
     }
@@ -177,6 +185,22 @@ mod tests {
     fn before_a_policy_nothing_leads_out() {
         let refused = refused(&MeshState::empty(), "api.example");
         assert_eq!(refused, NoWayOut::NotReady);
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_closes_every_way() {
+        let mut state = state(&[OURS]);
+        let way = WayOut::find(&state, &"api.example".parse().unwrap()).unwrap();
+        let revision = state.policy.as_ref().unwrap().revision();
+        let mesh = MeshNames::new(
+            "mesh.test".parse().unwrap(),
+            identity::IdTemplate::default(),
+        );
+        let engine = policy::ENGINE_VERSION;
+        let unreadable = PolicySnapshot::compile_json(revision, &[1; 32], engine, &mesh, [""], &[]);
+        state.policy = Some(unreadable);
+        assert_eq!(refused(&state, "api.example"), NoWayOut::Indeterminate);
+        assert!(!way.is_open(&state));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
@@ -12,9 +13,12 @@ use mesh_tests::mesh::Mesh;
 use mesh_tests::operator::CaProcess;
 use mesh_tests::outside::{Authority, Outsider, expose, h2_request, request};
 use mesh_tests::processes::free_address;
+use mesh_tests::raw::say;
 use mesh_tests::shop::SERVICE;
 use mesh_tests::waiting::{DEADLINE, eventually};
 use mesh_tests::workload::Workload;
+use proxy::config::Limits;
+use runtime::Span;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -56,17 +60,21 @@ impl Edge {
     }
 
     async fn open_before(application: Application) -> Self {
-        let edge = Self::assemble(application).await;
+        Self::open_limited(application, Limits::default()).await
+    }
+
+    async fn open_limited(application: Application, limits: Limits) -> Self {
+        let edge = Self::assemble(application, limits).await;
         edge.authority.write(edge.folder.path(), "shop", SHOP);
         edge.apply(&edge.listener("web", 443, SHOP, "shop")).await;
         edge
     }
 
     async fn without_gateway() -> Self {
-        Self::assemble(Application::http().await).await
+        Self::assemble(Application::http().await, Limits::default()).await
     }
 
-    async fn assemble(application: Application) -> Self {
+    async fn assemble(application: Application, limits: Limits) -> Self {
         let mesh = Mesh::start().await;
         let folder = tempfile::tempdir().expect("a directory");
         let orders = mesh
@@ -75,6 +83,7 @@ impl Edge {
         orders.register().await;
         let gateway = mesh.workload("edge/gateway");
         let gateway = gateway.gateway(folder.path(), &[443, 8443]);
+        let gateway = gateway.limited(limits);
         gateway.register().await;
         for objects in [SERVICE, GATEWAY_MAY_CALL] {
             mesh.try_apply(objects).await.expect("valid objects");
@@ -136,6 +145,17 @@ async fn a_host_that_no_gateway_has_gets_no_handshake() {
     let refused = edge.outsider().handshake(at, ADMIN, b"h2").await;
     assert!(refused.is_err());
     assert_eq!(edge.application.requests(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_who_says_nothing_is_cut_off() {
+    let limits = Limits {
+        handshake: Span::from(Duration::from_secs(1)),
+        ..Limits::default()
+    };
+    let edge = Edge::open_limited(Application::http().await, limits).await;
+    let at = edge.gateway.gateway(443, 1).await;
+    assert_eq!(say(at, b"").await, b"");
 }
 
 #[tokio::test]
