@@ -256,10 +256,9 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_nobody_believed_vouches_for_is_refused() {
         let (_, connected) = handshake("shop.example", "shop.example", false).await;
-        let refused = connected.unwrap_err();
         assert!(matches!(
-            refused,
-            WebHandshakeError::Handshake(HandshakeError::Tls(_))
+            connected.unwrap_err(),
+            WebHandshakeError::Handshake(HandshakeError::Refused(_))
         ));
     }
 
