@@ -21,6 +21,7 @@ use peer::{Peer, Ports, Site};
 use rounds::{Patience, Rounds};
 use topic::{Stage, Topic};
 
+mod check;
 mod identities;
 mod identity_check;
 mod idle;
@@ -67,7 +68,14 @@ impl Options {
 }
 
 /// What is not compared but measured of ours alone.
-const OF_OURS: [&str; 5] = ["rss", "slow_reader", "workers2", "idle_conn", "renewal"];
+const OF_OURS: [&str; 6] = [
+    "check",
+    "rss",
+    "slow_reader",
+    "workers2",
+    "idle_conn",
+    "renewal",
+];
 
 fn topic_name(text: &str) -> Result<String, String> {
     let topics = Topic::value_variants().iter().map(|topic| topic.name());
@@ -104,6 +112,10 @@ pub(crate) async fn run(options: &Options) -> Result<Report> {
         hybrid: Client::new(&identities.checkout, KeyExchange::X25519MlKem768, ALPN).ok(),
     };
     let mut figures = Vec::new();
+    if options.wants("check") {
+        say("check");
+        figures.extend(check::figures(&identities, options.rounds).await?);
+    }
     if options.wants("rss") {
         say("rss");
         figures.extend(weight::figures(&pairs, &identities).await?);

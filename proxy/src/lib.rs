@@ -22,6 +22,8 @@ mod guard;
 mod head;
 #[doc(hidden)]
 pub mod http1;
+#[doc(hidden)]
+pub mod judging;
 mod live;
 mod record;
 mod route;
