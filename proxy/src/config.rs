@@ -514,10 +514,8 @@ mod tests {
             "[tracing]\nendpoint = \"http://10.0.0.9:4317\"",
             "tracing.endpoint",
         );
-        refused(
-            "[tracing]\nendpoint = \"https://[::1]:4317\"",
-            "tracing.endpoint",
-        );
+        let relative = "[tracing]\nendpoint = \"https://[::1]:4317\"\nroots = \"roots.pem\"";
+        refused(relative, "tracing.roots");
         let meant = "[tracing]\nendpoint = \"http://10.0.0.9:4317\"\ndanger_cleartext = true";
         parse(meant).unwrap().check().unwrap();
         let local = "[tracing]\nendpoint = \"http://[::1]:4317\"\nratio = 1.5";

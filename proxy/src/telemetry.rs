@@ -7,6 +7,7 @@ mod journal;
 mod levels;
 mod metrics;
 mod otlp;
+mod otlp_tls;
 mod series;
 mod span;
 mod tap;

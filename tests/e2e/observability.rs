@@ -1,11 +1,14 @@
 //! What is told of a call: metrics, traces, taps, and one word for each failure.
 
+use std::fs;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::Full;
 use mesh_tests::caller::request;
 use mesh_tests::collector::{Collector, attribute};
 use mesh_tests::mesh::DRAIN;
+use mesh_tests::outside::Authority;
 use mesh_tests::shop::{ORDERS, Shop};
 use mesh_tests::waiting::{DEADLINE, eventually};
 use mesh_tests::workload::Workload;
@@ -41,6 +44,28 @@ async fn a_collector_that_is_away_holds_up_no_call_and_no_end() {
     assert_eq!(answer.status, StatusCode::OK);
     let ended = timeout(DEADLINE, shop.checkout.proxy.drain(DRAIN)).await;
     ended.expect("in time").expect("in order");
+}
+
+#[tokio::test]
+async fn spans_go_to_a_collector_that_proves_its_name_and_to_no_other() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let (known, stranger) = (Authority::new(), Authority::new());
+    for (authority, name) in [(&known, "known.pem"), (&stranger, "stranger.pem")] {
+        fs::write(folder.path().join(name), authority.root()).expect("writable");
+    }
+    let collector = Collector::start_secure(&known).await;
+    let believing = |name| Tracing {
+        roots: Some(folder.path().join(name)),
+        ..Tracing::to(&collector.secure_endpoint())
+    };
+    let shop = Shop::open_traced(believing("stranger.pem")).await;
+    let call = || traced(request(Method::GET, &format!("{ORDERS}/v1/orders")), TRACE);
+    shop.checkout.caller().await.call(call()).await.seen();
+    shop.checkout.proxy.drain(DRAIN).await.expect("in order");
+    assert_eq!(collector.received(), 0);
+    let shop = Shop::open_traced(believing("known.pem")).await;
+    shop.checkout.caller().await.call(call()).await.seen();
+    collector.spans(&TRACE.to_be_bytes(), 2).await;
 }
 
 #[tokio::test]

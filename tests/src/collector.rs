@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use proto::otlp::v1::any_value::Value;
 use proto::otlp::v1::trace_service_server::{TraceService, TraceServiceServer};
 use proto::otlp::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse, Span};
-use tokio::net::TcpListener;
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
+use crate::outside::Authority;
 use crate::waiting::eventually;
 
 /// Remembers every span that it is sent.
@@ -42,8 +44,44 @@ impl Collector {
         }
     }
 
+    /// Behind TLS, as `localhost`: what `authority` vouches for.
+    pub async fn start_secure(authority: &Authority) -> Self {
+        let mut collector = Self::start().await;
+        let plain = collector.address;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+        let listener = listener.expect("a free port");
+        collector.address = listener.local_addr().expect("bound");
+        let acceptor = authority.acceptor("localhost", &[b"h2"]);
+        collector._server.spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((socket, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                connections.spawn(async move {
+                    // Who does not believe us says so and goes away.
+                    let Ok(mut tls) = acceptor.accept(socket).await else {
+                        return;
+                    };
+                    let behind = TcpStream::connect(plain).await;
+                    let mut behind = behind.expect("the collector listens");
+                    drop(copy_bidirectional(&mut tls, &mut behind).await);
+                });
+            }
+        });
+        collector
+    }
+
+    /// For one that is behind TLS.
+    pub fn secure_endpoint(&self) -> String {
+        format!("https://localhost:{}", self.address.port())
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// How many spans it has.
+    pub fn received(&self) -> usize {
+        self.spans.lock().len()
     }
 
     /// The spans of a trace, once there are so many.

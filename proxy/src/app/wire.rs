@@ -272,7 +272,7 @@ impl Parts {
             let workers = workers.clone();
             async move { workers.ended().await }
         };
-        if let Some(exporter) = self.journal.exporter(&self.config)? {
+        if let Some(exporter) = self.journal.exporter(&self.config, self.clock.clone())? {
             supervisor.spawn("trace export", exporter.run(finished()));
         }
         let format = self.config.access_log.format;

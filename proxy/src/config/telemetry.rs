@@ -1,10 +1,11 @@
 //! What the proxy tells of itself: metrics, how many of them, and traces.
 //!
 //! Refuses a trace collector that would be reached in the clear beyond this host, unless told
-//! that this is meant: spans hold identities and paths.
+//! that this is meant: spans hold identities and paths. Beyond it they leave by TLS.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
@@ -30,8 +31,13 @@ pub struct Metrics {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tracing {
-    /// An OTLP collector that speaks gRPC, as `http://127.0.0.1:4317`.
+    /// An OTLP collector that speaks gRPC, as `http://127.0.0.1:4317` or
+    /// `https://collector.example:4317`.
     pub endpoint: String,
+    /// For `https`, a PEM file of the authorities that may vouch for the collector, and no others;
+    /// those of the operating system unless given.
+    #[serde(default)]
+    pub roots: Option<PathBuf>,
     /// Of the calls that bring no trace context, the share that starts a trace. What the caller
     /// says is followed in any case.
     #[serde(default)]
@@ -83,6 +89,7 @@ impl Tracing {
     pub fn to(endpoint: &str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            roots: None,
             ratio: 0.0,
             queue: default_queue(),
             danger_cleartext: false,
@@ -97,6 +104,9 @@ impl Tracing {
         if self.queue == 0 {
             return invalid("queue", "must not be zero");
         }
+        if self.roots.as_ref().is_some_and(|it| !it.is_absolute()) {
+            return invalid("roots", "is an absolute path");
+        }
         let Ok(endpoint) = self.endpoint.parse::<Uri>() else {
             return invalid("endpoint", "is no URL");
         };
@@ -107,11 +117,11 @@ impl Tracing {
                 "is not on loopback, and spans would leave this host in the clear; \
                  `danger_cleartext` permits it",
             ),
-            (Some("https"), _) => invalid(
+            (Some("https"), Some(_)) => Ok(()),
+            _ => invalid(
                 "endpoint",
-                "not-yet-supported: https; let a collector on this host pass spans on",
+                "has the form http://host:port or https://host:port",
             ),
-            _ => invalid("endpoint", "has the form http://host:port"),
         }
     }
 }

@@ -57,7 +57,9 @@ pub(super) fn restrict(config: &Config) -> Result<Option<i32>, SandboxError> {
     }
     let gateway = config.gateway.iter().map(|it| &it.certificates);
     let edges = gateway.chain(&config.external.roots);
-    for path in config.sandbox.read.iter().chain(edges) {
+    let collector = config.tracing.iter().filter_map(|it| it.roots.as_ref());
+    let granted = config.sandbox.read.iter().chain(edges).chain(collector);
+    for path in granted {
         rules = allow(rules, path, open(path)?, read)?;
     }
     for folder in socket_folders(config) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use prometheus_client::registry::Registry;
+use runtime::Clock;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
@@ -151,14 +152,18 @@ impl Journal {
     ///
     /// # Errors
     /// If the collector's endpoint is no URL.
-    pub(crate) fn exporter(&self, config: &Config) -> Result<Option<Exporter>, InvalidConfig> {
+    pub(crate) fn exporter(
+        &self,
+        config: &Config,
+        clock: Clock,
+    ) -> Result<Option<Exporter>, InvalidConfig> {
         let spans = &self.inner.spans;
         let spans = spans.lock().unwrap_or_else(PoisonError::into_inner).take();
         let (Some(spans), Some(tracing)) = (spans, &config.tracing) else {
             return Ok(None);
         };
         let resource = span::resource(&config.workload);
-        Exporter::new(tracing, resource, spans, self.inner.metrics.spans()).map(Some)
+        Exporter::new(tracing, resource, spans, self.inner.metrics.spans(), clock).map(Some)
     }
 
     /// All counts of calls.

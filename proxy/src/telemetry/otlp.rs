@@ -10,13 +10,14 @@ use std::time::Duration;
 use crypto::random::{Random, SystemRandom};
 use proto::otlp::v1::trace_service_client::TraceServiceClient;
 use proto::otlp::v1::{ExportTraceServiceRequest, Resource, ResourceSpans, ScopeSpans, Span};
-use runtime::Backoff;
+use runtime::{Backoff, Clock};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use super::metrics::SpanCounts;
+use super::otlp_tls::Secure;
 use super::span;
 use crate::config::{InvalidConfig, Tracing};
 use crate::record::CallRecord;
@@ -58,16 +59,18 @@ impl Exporter {
         resource: Resource,
         spans: Receiver<Arc<CallRecord>>,
         counts: SpanCounts,
+        clock: Clock,
     ) -> Result<Self, InvalidConfig> {
         let endpoint = Endpoint::from_shared(config.endpoint.clone());
         let endpoint = endpoint.map_err(|_| InvalidConfig::Tracing {
             field: "endpoint",
             rule: "is no URL",
         })?;
-        let channel = endpoint
-            .timeout(REQUEST)
-            .connect_timeout(REQUEST)
-            .connect_lazy();
+        let endpoint = endpoint.timeout(REQUEST).connect_timeout(REQUEST);
+        let channel = match Secure::new(config, clock) {
+            Some(secure) => secure.channel(&endpoint),
+            None => endpoint.connect_lazy(),
+        };
         Ok(Self {
             spans,
             client: TraceServiceClient::new(channel),
