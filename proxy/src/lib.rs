@@ -5,7 +5,7 @@
 //! does not know (credentials, policy, a path's meaning) it refuses, and says why.
 //!
 //! What admits, decides, routes and balances is pure and knows no transport; everything that
-//! speaks to sockets is under `transport`.
+//! carries calls over sockets is under `transport`.
 
 mod admit;
 mod app;

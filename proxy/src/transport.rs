@@ -1,4 +1,4 @@
-//! Everything that speaks to sockets: listeners, HTTP, TLS between proxies, the application.
+//! Everything that carries calls: listeners, HTTP, TLS between proxies, the application.
 //!
 //! The rest of the proxy knows nothing of what is used here.
 

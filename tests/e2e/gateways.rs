@@ -20,7 +20,7 @@ use mesh_tests::workload::Workload;
 use proxy::config::Limits;
 use runtime::Span;
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::client_async;
@@ -156,6 +156,20 @@ async fn a_caller_who_says_nothing_is_cut_off() {
     let edge = Edge::open_limited(Application::http().await, limits).await;
     let at = edge.gateway.gateway(443, 1).await;
     assert_eq!(say(at, b"").await, b"");
+}
+
+#[tokio::test]
+async fn a_caller_who_says_nothing_does_not_hold_up_a_drain() {
+    let hour = Duration::from_secs(3600);
+    let limits = Limits {
+        handshake: Span::from(hour),
+        ..Limits::default()
+    };
+    let edge = Edge::open_limited(Application::http().await, limits).await;
+    let at = edge.gateway.gateway(443, 1).await;
+    let _silent = TcpStream::connect(at).await.expect("a connection");
+    let drained = timeout(DEADLINE, edge.gateway.proxy.drain(hour)).await;
+    drained.expect("ended in time").expect("it drains");
 }
 
 #[tokio::test]

@@ -9,7 +9,8 @@ use mesh_tests::shop::ORDERS;
 use mesh_tests::waiting::eventually;
 use proxy::config::Mesh;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
 
 const CHECKED: &str = "balance: {algorithm: round-robin}, breaker: {consecutiveFailures: 1000, \
                        ejectFor: 100ms}, health: {path: /healthz, every: 100ms}";
@@ -118,8 +119,28 @@ async fn a_check_is_for_the_declared_path_alone_and_learns_a_status_alone() {
     assert!(answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
+#[tokio::test]
+async fn those_who_ask_and_leave_make_the_application_no_work() {
+    let seldom = CHECKED.replace("every: 100ms", "every: 1m");
+    let fleet = Fleet::open(&seldom, vec![Application::http().await]).await;
+    for _ in 0..10 {
+        drop(asking("checkout", &fleet, "/healthz").await);
+    }
+    let answer = check("checkout", &fleet, "/healthz").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(fleet.applications[0].checks(), 1);
+}
+
 /// Asks as a caller's proxy would, with the credentials of `shop/name`.
 async fn check(name: &str, fleet: &Fleet, path: &str) -> String {
+    let mut peer = asking(name, fleet, path).await;
+    let mut answer = Vec::new();
+    // How the connection ends does not matter here.
+    drop(peer.read_to_end(&mut answer).await);
+    String::from_utf8(answer).expect("an answer in ASCII")
+}
+
+async fn asking(name: &str, fleet: &Fleet, path: &str) -> TlsStream<TcpStream> {
     let holder = Holder::of(&fleet.mesh, name).await;
     let listener = fleet.hosts[0].mesh_listener();
     let mut peer = holder.connect(listener, b"http/1.1").await;
@@ -127,8 +148,5 @@ async fn check(name: &str, fleet: &Fleet, path: &str) -> String {
     let asking = format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n");
     let written = peer.write_all(asking.as_bytes()).await;
     written.expect("it listens");
-    let mut answer = Vec::new();
-    // How the connection ends does not matter here.
-    drop(peer.read_to_end(&mut answer).await);
-    String::from_utf8(answer).expect("an answer in ASCII")
+    peer
 }

@@ -3,8 +3,7 @@
 //! Invariant: a configuration states the version that its objects need, so that an older evaluator
 //! denies instead of leaving out what it cannot obey, and obeys all that it can.
 
-use crate::enforced;
-use crate::resource::Resource;
+use crate::resource::{Resource, Traffic};
 
 /// What this evaluator reads and obeys. A configuration that needs more is denied.
 ///
@@ -18,11 +17,15 @@ pub(crate) const EVALUATOR: &str = "countersign-policy engine 2";
 impl Resource {
     /// The lowest engine that obeys this object.
     pub fn engine_version(&self) -> u32 {
-        if enforced::speaks_of_traffic(self) {
-            2
-        } else {
-            1
-        }
+        let second = match self {
+            Self::Service(it) => it
+                .ports
+                .iter()
+                .any(|port| port.traffic != Traffic::default()),
+            Self::Route(_) | Self::Gateway(_) | Self::External(_) => true,
+            Self::Workload(_) | Self::Policy(_) | Self::Baseline(_) => false,
+        };
+        if second { 2 } else { 1 }
     }
 }
 

@@ -8,7 +8,6 @@ pub mod path;
 pub mod resource;
 
 mod decision;
-mod enforced;
 mod engine;
 mod explain;
 mod parse;

@@ -8,7 +8,6 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::enforced;
 use crate::resource::{
     API_VERSION, Baseline, External, Gateway, Kind, KindError, Policy, Resource, Route, Service,
     Workload,
@@ -146,13 +145,6 @@ const OBJECT: Shape = Shape {
 
 /// Reads one object.
 pub fn parse_json(value: &Value) -> Result<Resource, ParseError> {
-    let resource = read(value)?;
-    enforced::check(&resource)?;
-    Ok(resource)
-}
-
-/// Reads one object, be it obeyed or not.
-pub(crate) fn read(value: &Value) -> Result<Resource, ParseError> {
     let fields = Node::root(value).fields(&OBJECT)?;
     let version = fields.required("apiVersion")?;
     if version.text()? != API_VERSION {

@@ -46,11 +46,12 @@ impl Gate {
         loop {
             let state = self.state();
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
-            let (served, health) = declared(&state, target, head)?;
+            // First, so that who may call nothing learns nothing of what the port declares.
             if !permits(policy, &inputs) {
                 let detail = format!("{} may call nothing on {target}", inputs.source);
                 return Err(denied(detail));
             }
+            let (served, health) = declared(&state, target, head)?;
             let judged = Judged {
                 inputs,
                 not_after: peer.not_after,

@@ -5,10 +5,12 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::HeadError;
 
 /// RFC 9110 section 7.6.1, and the fields that older clients send to proxies.
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 8] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
+    // Of the upgrade to h2c, which is not carried.
+    HeaderName::from_static("http2-settings"),
     header::PROXY_AUTHORIZATION,
     header::TE,
     header::TRANSFER_ENCODING,
@@ -44,7 +46,7 @@ pub(super) fn check_nominations(fields: &HeaderMap) -> Result<(), HeadError> {
 
 /// Removes hop-by-hop fields and those nominated in `Connection`.
 pub(crate) fn remove_hop_by_hop(fields: &mut HeaderMap) {
-    // Between proxies there are none, and looking is cheaper than removing seven names.
+    // Between proxies there are none, and looking is cheaper than removing each name.
     if !fields.keys().any(is_hop_by_hop) {
         return;
     }

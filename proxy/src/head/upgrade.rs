@@ -15,8 +15,9 @@ pub(crate) struct Upgrade {
     protocol: HeaderValue,
 }
 
-/// HTTP itself, and TLS, under which HTTP goes on (RFC 2817 section 3).
-const CARRIES_REQUESTS: [&[u8]; 4] = [b"http", b"h2", b"h2c", b"tls"];
+/// What the names begin with of HTTP itself, in every version and draft, and of TLS, under which
+/// HTTP goes on (RFC 2817 section 3).
+const CARRIES_REQUESTS: [&[u8]; 6] = [b"http", b"h2", b"h3", b"tls", b"ssl", b"spdy"];
 
 impl Upgrade {
     /// `None` where nothing is asked for: no field, HTTP/1.0, or an offer of `h2c` alone, which
@@ -42,8 +43,10 @@ impl Upgrade {
         if offers.next().is_some() || !is_protocol(protocol) || !is_nominated(fields) {
             return Err(HeadError::UpgradeSyntax);
         }
-        let name = protocol.split(|byte| *byte == b'/').next();
-        let carries = |it: &&[u8]| name.is_some_and(|name| name.eq_ignore_ascii_case(it));
+        let carries = |it: &&[u8]| {
+            let begin = protocol.get(..it.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(it))
+        };
         if CARRIES_REQUESTS.iter().any(carries) {
             return Err(HeadError::UpgradeToRequests);
         }

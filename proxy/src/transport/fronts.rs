@@ -138,6 +138,8 @@ impl Fronts {
             let stays = plans.contains_key(port);
             if !stays {
                 open.closed.cancel();
+                // Open connections get nowhere any more.
+                open.front.store(Arc::default());
                 sockets.close(&SocketName::Gateway(*port));
                 tracing::info!(port, "gateway listener closed");
             }

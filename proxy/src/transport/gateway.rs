@@ -33,6 +33,7 @@ use super::outbound::Outbound;
 use super::outbound_http::UNKNOWN;
 use super::refusal::{Manner, refuse_for};
 use super::routing;
+use super::silence::unless_silent;
 use super::steering::Course;
 use crate::admit::JudgedFields;
 use crate::failure::Reason;
@@ -90,9 +91,12 @@ impl Outbound {
             return;
         };
         // On the heap, or a connection's task would have room for it as long as it lives.
-        let Some(tls) = Box::pin(self.show_certificate(stream, &front)).await else {
+        let leave = self.connections.enter(None, Some(closed.clone()));
+        let shaken = unless_silent(&leave, self.show_certificate(stream, &front));
+        let Some(Some(tls)) = Box::pin(shaken).await else {
             return;
         };
+        drop(leave);
         let Some(host) = tls.server_name().map(str::to_ascii_lowercase) else {
             return;
         };

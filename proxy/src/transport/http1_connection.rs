@@ -209,6 +209,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether more output has to wait for the socket.
+    pub(crate) fn is_full(&self) -> bool {
+        self.output.remaining() >= MOST_OUTPUT
+    }
+
     /// Takes all of `data` once there is room for it.
     pub(crate) fn poll_data(
         &mut self,
@@ -216,7 +221,7 @@ impl Connection {
         data: &mut Bytes,
         last: bool,
     ) -> Poll<Result<usize, Fault>> {
-        if self.output.remaining() >= MOST_OUTPUT {
+        if self.is_full() {
             ready!(self.poll_flush(context))?;
         }
         let taken = data.len();

@@ -281,6 +281,10 @@ fn send_interims(
         return Ok(());
     }
     let mut connection = connection.borrow_mut();
+    if connection.is_full() {
+        // A caller that reads nothing misses the courtesy.
+        return Ok(());
+    }
     for (status, fields) in waiting {
         connection.informational(status, &fields)?;
     }

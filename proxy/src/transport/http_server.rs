@@ -14,6 +14,7 @@ use super::io::Io;
 use super::pipe::Pipe;
 use super::{http1_server, http2_server};
 use crate::config::Limits;
+use crate::head::fields;
 use crate::record::NetworkProtocol;
 use crate::worker::leaving::Leave;
 use crate::worker::tasks::Tasks;
@@ -101,9 +102,18 @@ impl Answer {
     }
 }
 
+/// More informational responses than this do not wait: they are a courtesy.
+const MOST_INTERIMS: usize = 8;
+
 impl Interims {
-    pub(crate) fn push(&self, status: StatusCode, fields: HeaderMap) {
-        self.waiting.borrow_mut().push((status, fields));
+    /// Keeps one for the caller, less what ends at this hop and what only a proxy may say.
+    pub(crate) fn push(&self, status: StatusCode, mut fields: HeaderMap) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() < MOST_INTERIMS {
+            fields::remove_hop_by_hop(&mut fields);
+            fields::remove_reserved(&mut fields);
+            waiting.push((status, fields));
+        }
     }
 
     pub(super) fn take(&self) -> Vec<(StatusCode, HeaderMap)> {
@@ -116,4 +126,38 @@ pub(crate) fn content_length(fields: &HeaderMap) -> Option<u64> {
     let mut lengths = fields.get_all(header::CONTENT_LENGTH).iter();
     let length = lengths.next()?.to_str().ok()?.parse().ok()?;
     lengths.next().is_none().then_some(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interim_says_nothing_in_the_name_of_a_proxy() {
+        let mut fields = HeaderMap::new();
+        for name in [
+            "x_forwarded-client-cert",
+            "countersign-decision",
+            "connection",
+            "link",
+        ] {
+            fields.insert(name, "close".parse().unwrap());
+        }
+        let interims = Interims::default();
+        interims.push(StatusCode::EARLY_HINTS, fields);
+        let (_, fields) = interims.take().remove(0);
+        assert_eq!(
+            fields.keys().map(|it| it.as_str()).collect::<Vec<_>>(),
+            ["link"]
+        );
+    }
+
+    #[test]
+    fn interims_that_nobody_takes_do_not_grow() {
+        let interims = Interims::default();
+        for _ in 0..100 {
+            interims.push(StatusCode::EARLY_HINTS, HeaderMap::new());
+        }
+        assert_eq!(interims.take().len(), MOST_INTERIMS);
+    }
 }

@@ -1,5 +1,5 @@
-//! Requests of our workload: to a Service by its Host, on the way that its Route gives them, to a
-//! proven server.
+//! Requests of our workload: by their Host to a Service, on the way that its Route gives them and
+//! to a proven server, or out of the mesh.
 
 use std::cell::RefCell;
 use std::pin::pin;
@@ -196,7 +196,7 @@ impl LocalHttp {
         Err(Failure::new(
             Reason::NoRoute,
             format!(
-                "{} speaks no HTTP; `[[reach]]` opens a local port for it",
+                "{} speaks no HTTP; CONNECT opens a tunnel to it, and `[[reach]]` a local port",
                 target.name
             ),
         ))

@@ -1,9 +1,10 @@
 //! Connections that `countersign redirect` led here: what programs connect to, whatever it was,
 //! and what others connect to past the mesh.
 //!
-//! Invariant: an outgoing connection is carried only to the Service that its address stands for,
-//! and only for an allowed user; an incoming one is never carried at all. What is no HTTP is
-//! closed at once: there is no way to tell it why, and the record says so.
+//! Invariant: an outgoing connection is carried only to the Service that its address stands for or,
+//! where that is none's, to a host that an External leads to, and only for an allowed user; an
+//! incoming one is never carried at all. What is no HTTP is closed at once: there is no way to tell
+//! it why, and the record says so.
 
 use std::net::SocketAddr;
 use std::rc::Rc;

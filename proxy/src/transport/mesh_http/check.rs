@@ -15,7 +15,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, StatusCode};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::MeshHttp;
@@ -30,6 +30,7 @@ use crate::transport::exchange::unless_ended;
 use crate::transport::failure::Failure;
 use crate::transport::hop::Reply;
 use crate::transport::http_server::{Answer, Interims};
+use crate::transport::mesh::Inbound;
 use crate::transport::refusal::{Manner, refuse, refuse_for};
 
 /// Of an answer, so much is read; what is longer costs its connection.
@@ -72,24 +73,55 @@ impl MeshHttp {
             }
         };
         call.is_no_call();
-        match unless_ended(permit.ticket().stream(), pin!(self.found(&permit))).await {
-            Ok(Ok(status)) => told(status, call),
-            Ok(Err(failure)) => refuse_for(call, &failure, manner),
-            Err(reason) => refuse(call, reason, "ended by the proxy", manner),
+        match self.ask(permit).await {
+            Ok(status) => told(status, call),
+            Err(failure) => refuse_for(call, &failure, manner),
         }
     }
 
-    async fn found(&self, permit: &CheckPermit) -> Result<StatusCode, Failure> {
-        let checkup = self.inbound.checkups.of(&self.target);
+    /// A task of its own asks: whoever leaves early has asked none the less, and those who come
+    /// next share what it finds.
+    async fn ask(&self, permit: CheckPermit) -> Result<StatusCode, Failure> {
+        let (tell, found) = oneshot::channel();
+        let asking = Asking {
+            inbound: Rc::clone(&self.inbound),
+            checkup: self.inbound.checkups.of(&self.target),
+            own_name: self.own_name.clone(),
+            permit,
+        };
+        self.inbound.tasks.spawn(async move {
+            let stream = Arc::clone(asking.permit.ticket().stream());
+            let found = unless_ended(&stream, pin!(asking.found())).await;
+            let ended = |reason| Err(Failure::new(reason, "ended by the proxy"));
+            // Who asked may have left.
+            drop(tell.send(found.unwrap_or_else(ended)));
+        });
+        let stopped = || Failure::new(Reason::Draining, "the proxy ended meanwhile");
+        found.await.unwrap_or_else(|_| Err(stopped()))
+    }
+}
+
+/// A check that the gate let through, on its way.
+struct Asking {
+    inbound: Rc<Inbound>,
+    checkup: Rc<Last>,
+    own_name: Option<Authority>,
+    permit: CheckPermit,
+}
+
+impl Asking {
+    async fn found(&self) -> Result<StatusCode, Failure> {
         // Held while the application is asked, so that those who come meanwhile share the answer.
-        let mut last = checkup.lock().await;
-        let fresh = permit.health().every / 2;
+        let mut last = self.checkup.lock().await;
+        let health = self.permit.health();
+        let fresh = health.every / 2;
         if let Some(last) = last.as_ref().filter(|it| it.at.elapsed() < fresh) {
             return last.found.clone();
         }
         let at = Instant::now();
-        let asked = ask(&self.inbound.applications, permit, self.own_name.as_ref());
-        let found = match timeout(permit.health().timeout, asked).await {
+        let own_name = self.own_name.as_ref();
+        let asked = ask(&self.inbound.applications, &self.permit, own_name);
+        let found = match timeout(health.timeout, asked).await {
             Ok(found) => found,
             Err(_) => Err(Failure::new(
                 Reason::Deadline,

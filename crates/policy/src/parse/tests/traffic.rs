@@ -3,13 +3,12 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::super::{read, yaml};
+use super::super::yaml;
 use super::*;
 use crate::resource::{Balance, Fraction, Resource};
 
-/// Reads a spec of this kind whether or not the proxy does it yet.
 fn reading(kind: &str, spec: &str) -> Result<Resource, ParseError> {
-    read(&yaml::values(&object(kind, spec)).unwrap()[0])
+    parse_json(&yaml::values(&object(kind, spec)).unwrap()[0])
 }
 
 #[track_caller]
@@ -416,10 +415,10 @@ fn edges() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn canonical_form_gives_traffic_back(value in prop_oneof![services(), routes(), edges()]) {
-        let object = read(&value).unwrap();
+        let object = parse_json(&value).unwrap();
         let canonical = object.to_json();
-        prop_assert_eq!(read(&canonical), Ok(object));
-        prop_assert_eq!(read(&canonical).unwrap().to_json(), canonical);
+        prop_assert_eq!(parse_json(&canonical), Ok(object));
+        prop_assert_eq!(parse_json(&canonical).unwrap().to_json(), canonical);
     }
 
     #[test]
@@ -428,7 +427,7 @@ proptest! {
         let (start, _) = text.char_indices().nth(at.index(text.len())).unwrap();
         let text = format!("{}{by}{}", &text[..start], &text[start..]);
         for value in yaml::values(&text).unwrap_or_default() {
-            drop(read(&value));
+            drop(parse_json(&value));
         }
     }
 
@@ -440,4 +439,21 @@ proptest! {
         };
         prop_assert_eq!(route.rules[0].mirror.as_ref().unwrap().percent.parts(), parts);
     }
+}
+
+#[test]
+fn the_page_for_users_has_objects_that_are_read() {
+    let page = include_str!("../../../../../docs/traffic.md");
+    let blocks = page.split("```").skip(1).step_by(2);
+    let read = blocks.filter_map(|block| block.strip_prefix("yaml\n"));
+    let kinds: Vec<_> = read
+        .map(|block| {
+            parse_json(&yaml::values(block).unwrap()[0])
+                .unwrap()
+                .key()
+                .kind
+                .as_str()
+        })
+        .collect();
+    assert_eq!(kinds, ["Service", "Route", "Gateway", "External"]);
 }

@@ -1,7 +1,7 @@
 //! Routes, Gateways and Externals beside the objects that they speak of.
 
 use super::*;
-use crate::parse::read;
+use crate::parse::parse_json;
 
 const MESH: [&str; 5] = [
     "{kind: Workload, metadata: {namespace: shop, name: w}, spec: {selectors: {unix: {uid: 1}}}}",
@@ -22,7 +22,7 @@ fn judged(objects: &[String]) -> Vec<(String, RefusalCode)> {
         .map(|text| {
             let mut value: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
             value["apiVersion"] = serde_json::json!("countersign.dev/v1");
-            read(&value).unwrap_or_else(|error| panic!("{text}: {error}"))
+            parse_json(&value).unwrap_or_else(|error| panic!("{text}: {error}"))
         })
         .collect();
     let mesh = MeshNames::new("td".parse().unwrap(), IdTemplate::default());
