@@ -344,7 +344,7 @@ other_host() {
 proxy_logged() { grep -Eq -- "$2" "$work/net-$1.log"; }
 
 not_of_the_mesh() {
-    ! mesh_call http://10.77.0.2:8080/
+    closed http://10.77.0.2:8080/
     eventually proxy_logged checkout 'no-route'
 }
 
