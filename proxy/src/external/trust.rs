@@ -34,7 +34,14 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 pub(crate) struct Trust {
     granted: Option<Granted>,
     clock: Clock,
-    kept: Arc<Mutex<HashMap<PathBuf, Kept>>>,
+    files: Arc<Mutex<Files>>,
+}
+
+#[derive(Default)]
+struct Files {
+    kept: HashMap<PathBuf, Kept>,
+    /// What could not be used, and when that was seen: not each call looks again.
+    refused: HashMap<PathBuf, (Instant, Arc<NoRoots>)>,
 }
 
 /// How to handshake with hosts that some authorities vouch for.
@@ -75,26 +82,27 @@ impl Trust {
         Self {
             granted: folder.map(|it| Granted::new(it, "external.roots")),
             clock,
-            kept: Arc::default(),
+            files: Arc::default(),
         }
     }
 
     /// # Errors
     /// If there are none that could be believed.
-    pub(crate) fn of(&self, roots: &Roots, now: Instant) -> Result<Arc<Trusted>, NoRoots> {
+    pub(crate) fn of(&self, roots: &Roots, now: Instant) -> Result<Arc<Trusted>, Arc<NoRoots>> {
         match roots {
             Roots::System => {
                 let mut usual = SYSTEM.into_iter().map(PathBuf::from);
                 let found = usual.find(|it| it.is_file());
                 // The paths are ours, wherever the system's links lead.
                 let everywhere = Granted::new(Path::new("/"), "system");
-                self.read(found.ok_or(NoRoots::NoSystem)?, &everywhere, now)
+                let found = found.ok_or_else(|| Arc::new(NoRoots::NoSystem))?;
+                self.read(found, &everywhere, now)
             }
             Roots::File(path) => {
                 let path = PathBuf::from(path);
                 match &self.granted {
                     Some(granted) => self.read(path, granted, now),
-                    None => Err(NoRoots::NotConfigured { path }),
+                    None => Err(NoRoots::NotConfigured { path }.into()),
                 }
             }
         }
@@ -105,14 +113,39 @@ impl Trust {
         path: PathBuf,
         granted: &Granted,
         now: Instant,
-    ) -> Result<Arc<Trusted>, NoRoots> {
+    ) -> Result<Arc<Trusted>, Arc<NoRoots>> {
         // A half-made value is never left behind.
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.get(&path)
+        let files = &mut *self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = files.kept.get(&path)
             && now < known.looked + LOOK_AGAIN
         {
             return Ok(Arc::clone(&known.trusted));
         }
+        if let Some((looked, refusal)) = files.refused.get(&path)
+            && now < *looked + LOOK_AGAIN
+        {
+            return Err(Arc::clone(refusal));
+        }
+        match self.look(&mut files.kept, path.clone(), granted, now) {
+            Ok(trusted) => {
+                files.refused.remove(&path);
+                Ok(trusted)
+            }
+            Err(error) => {
+                let refusal = Arc::new(error);
+                files.refused.insert(path, (now, Arc::clone(&refusal)));
+                Err(refusal)
+            }
+        }
+    }
+
+    fn look(
+        &self,
+        kept: &mut HashMap<PathBuf, Kept>,
+        path: PathBuf,
+        granted: &Granted,
+        now: Instant,
+    ) -> Result<Arc<Trusted>, NoRoots> {
         let stamp = granted.stamp(&path)?;
         let generation = match kept.get_mut(&path) {
             Some(known) if known.stamp == stamp => {
@@ -164,7 +197,7 @@ mod tests {
         let trust = Trust::new(None, Clock::system());
         let refused = trust.of(&Roots::File("/roots.pem".into()), Instant::now());
         assert!(matches!(
-            refused.unwrap_err(),
+            *refused.unwrap_err(),
             NoRoots::NotConfigured { .. }
         ));
     }
@@ -175,13 +208,32 @@ mod tests {
         let trust = Trust::new(Some(folder.path()), Clock::system());
         let refused = trust.of(&Roots::File("/etc/hosts".into()), Instant::now());
         assert!(matches!(
-            refused.unwrap_err(),
+            *refused.unwrap_err(),
             NoRoots::File(NotGranted::Outside { .. })
         ));
         let path = folder.path().join("roots.pem");
         fs::write(&path, "none").unwrap();
         let path = path.to_str().unwrap().to_owned();
         let refused = trust.of(&Roots::File(path), Instant::now());
-        assert!(matches!(refused.unwrap_err(), NoRoots::Certificates { .. }));
+        assert!(matches!(
+            *refused.unwrap_err(),
+            NoRoots::Certificates { .. }
+        ));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_not_read_for_each_call() {
+        let folder = tempfile::tempdir().unwrap();
+        let trust = Trust::new(Some(folder.path()), Clock::system());
+        let path = folder.path().join("roots.pem");
+        fs::write(&path, "none").unwrap();
+        let roots = Roots::File(path.to_str().unwrap().to_owned());
+        let now = Instant::now();
+        let first = trust.of(&roots, now).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        let soon = trust.of(&roots, now).unwrap_err();
+        let later = trust.of(&roots, now + LOOK_AGAIN).unwrap_err();
+        assert!(Arc::ptr_eq(&first, &soon));
+        assert!(matches!(*later, NoRoots::File(_)), "{later:?}");
     }
 }
