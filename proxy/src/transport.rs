@@ -2,6 +2,7 @@
 //!
 //! The rest of the proxy knows nothing of what is used here.
 
+mod accepting;
 mod admission;
 pub(crate) mod application;
 mod attempt;

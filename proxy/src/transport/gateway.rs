@@ -19,16 +19,15 @@ use http::{StatusCode, Version};
 use mtls::ServerTls;
 use policy::Request;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::accepting::accept_each;
 use super::body::{Incoming, Upload};
 use super::carry::asked_path;
 use super::failure::Failure;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
-use super::mesh::accept;
 use super::outbound::Outbound;
 use super::outbound_http::UNKNOWN;
 use super::refusal::{Manner, refuse_for};
@@ -64,20 +63,10 @@ impl Outbound {
         front: Arc<ArcSwap<Front>>,
         closed: CancellationToken,
     ) {
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let (stream, place) = tokio::select! {
-                () = closed.cancelled() => return,
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
-            let (this, front, closed) = (Rc::clone(&self), Arc::clone(&front), closed.clone());
-            self.tasks.spawn(async move {
-                let _place = place;
-                this.outsider(stream, front, closed).await;
-            });
-        }
+        let ended = closed.cancelled();
+        let connection =
+            |stream| Rc::clone(&self).outsider(stream, Arc::clone(&front), closed.clone());
+        accept_each(&listener, &self.limits, &self.tasks, ended, connection).await;
     }
 
     async fn outsider(

@@ -12,10 +12,10 @@ use mtls::{Credentials, ServerTls};
 use runtime::Clock;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::accepting::accept_each;
 use super::application::Applications;
 use super::call::Call;
 use super::http_server::{Serving, Wire, serve};
@@ -37,9 +37,6 @@ use crate::worker::leaving::Connections;
 use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
-
-/// How long accepting pauses when the system is out of descriptors.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everything that a worker's mesh connections need.
 #[derive(Debug)]
@@ -66,20 +63,10 @@ impl Inbound {
         closed: CancellationToken,
     ) {
         let target = Arc::new(target);
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let accepted = tokio::select! {
-                () = closed.cancelled() => return,
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
-            let (this, target, closed) = (Rc::clone(&self), Arc::clone(&target), closed.clone());
-            self.tasks.spawn(async move {
-                let (stream, _room) = accepted;
-                this.connection(stream, target, closed).await;
-            });
-        }
+        let ended = closed.cancelled();
+        let connection =
+            |stream| Rc::clone(&self).connection(stream, Arc::clone(&target), closed.clone());
+        accept_each(&listener, &self.limits, &self.tasks, ended, connection).await;
     }
 
     async fn connection(
@@ -222,26 +209,5 @@ impl Inbound {
         let own = current.map(|current| current.svid().svid().validity().not_after());
         let end = own.map_or_else(|| peer.not_after(), |own| own.min(peer.not_after()));
         now + (end - now) * 0.9
-    }
-}
-
-/// The next connection, once there is room for one.
-pub(crate) async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
-    let place = Arc::clone(room).acquire_owned().await.ok();
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Latency only: without it small writes wait for acknowledgements.
-                drop(stream.set_nodelay(true));
-                return (stream, place);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! Invariant: a call leaves with the workload's identity only if the kernel says that an allowed
 //! user made it.
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,11 +16,11 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::accepting::{ACCEPT_PAUSE, accept_each};
 use super::call::Call;
 use super::external::Externals;
 use super::http_server::{Serving, serve};
 use super::io::Io;
-use super::mesh::{ACCEPT_PAUSE, accept};
 use super::outbound_http::{LocalHttp, UNKNOWN};
 use super::peers::Peers;
 use super::prefix::detect;
@@ -71,21 +72,12 @@ pub(super) enum To {
 impl Outbound {
     /// Accepts on loopback until the proxy drains.
     pub(crate) async fn accept_tcp(self: Rc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let (stream, place) = tokio::select! {
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
+        let connection = |stream| {
             let this = Rc::clone(&self);
-            self.tasks.spawn(async move {
-                let _place = place;
-                let refused = this.caller(&stream).err();
-                this.connection(Io::Tcp(stream), BytesMut::new(), refused, To::Anything)
-                    .await;
-            });
-        }
+            let refused = this.caller(&stream).err();
+            this.connection(Io::Tcp(stream), BytesMut::new(), refused, To::Anything)
+        };
+        accept_each(&listener, &self.limits, &self.tasks, pending(), connection).await;
     }
 
     /// Accepts on a Unix socket until the proxy drains.

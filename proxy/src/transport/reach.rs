@@ -1,18 +1,18 @@
 //! Local ports in front of TCP services.
 
+use std::future::pending;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use mtls::ClientTls;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
+use super::accepting::accept_each;
 use super::admission::Admission;
 use super::call::Call;
 use super::failure::Failure;
-use super::mesh::accept;
 use super::outbound::Outbound;
 use super::relay::relay;
 use super::routing::Asked;
@@ -27,22 +27,14 @@ use crate::traffic::outcome::{Ending, Health};
 impl Outbound {
     /// Accepts for one TCP service until the proxy drains.
     pub(crate) async fn accept_reach(self: Rc<Self>, listener: TcpListener, name: ServicePort) {
-        let name = Arc::new(name);
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let (stream, place) = tokio::select! {
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
-            let (this, name) = (Rc::clone(&self), Arc::clone(&name));
-            self.tasks.spawn(async move {
-                let _place = place;
+        let connection = |stream| {
+            let (this, asked) = (Rc::clone(&self), Asked::Name(name.clone()));
+            async move {
                 let caller = this.caller(&stream);
-                this.reach(stream, Asked::Name((*name).clone()), caller)
-                    .await;
-            });
-        }
+                this.reach(stream, asked, caller).await;
+            }
+        };
+        accept_each(&listener, &self.limits, &self.tasks, pending(), connection).await;
     }
 
     pub(super) async fn reach(

@@ -6,6 +6,7 @@
 //! incoming one is never carried at all. What is no HTTP is closed at once: there is no way to tell
 //! it why, and the record says so.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,15 +14,15 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::request::Parts;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use super::accepting::accept_each;
 use super::body::Upload;
 use super::call::Call;
 use super::failure::Failure;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
-use super::mesh::{Inbound, accept};
+use super::mesh::Inbound;
 use super::outbound::{Outbound, To};
 use super::outbound_http::UNKNOWN;
 use super::prefix::detect;
@@ -49,19 +50,8 @@ struct Plaintext {
 impl Outbound {
     /// Accepts what was redirected here, until the proxy drains.
     pub(crate) async fn accept_redirected(self: Rc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let (stream, place) = tokio::select! {
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
-            let this = Rc::clone(&self);
-            self.tasks.spawn(async move {
-                let _place = place;
-                this.redirected(stream).await;
-            });
-        }
+        let connection = |stream| Rc::clone(&self).redirected(stream);
+        accept_each(&listener, &self.limits, &self.tasks, pending(), connection).await;
     }
 
     async fn redirected(self: Rc<Self>, stream: TcpStream) {
@@ -113,19 +103,8 @@ impl Outbound {
 impl Inbound {
     /// Accepts what was redirected here, until the proxy drains, and refuses it.
     pub(crate) async fn accept_redirected(self: Rc<Self>, listener: TcpListener) {
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let (stream, place) = tokio::select! {
-                () = draining.draining() => return,
-                accepted = accept(&listener, &room) => accepted,
-            };
-            let this = Rc::clone(&self);
-            self.tasks.spawn(async move {
-                let _place = place;
-                this.plaintext(stream).await;
-            });
-        }
+        let connection = |stream| Rc::clone(&self).plaintext(stream);
+        accept_each(&listener, &self.limits, &self.tasks, pending(), connection).await;
     }
 
     async fn plaintext(self: Rc<Self>, stream: TcpStream) {

@@ -1,0 +1,59 @@
+//! Accepting connections: as many at once as a listener may have, each on a task of its own.
+//!
+//! Invariant: whoever is accepted had a place before, and gives it back when its task ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Limits;
+use crate::worker::tasks::Tasks;
+
+/// How long accepting pauses when the system is out of descriptors.
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves each connection, until it has `ended` or the proxy drains.
+pub(super) async fn accept_each<C: Future<Output = ()> + 'static>(
+    listener: &TcpListener,
+    limits: &Limits,
+    tasks: &Tasks,
+    ended: impl Future<Output = ()>,
+    connection: impl Fn(TcpStream) -> C,
+) {
+    let room = Arc::new(Semaphore::new(limits.connections));
+    let draining = tasks.shutdown().clone();
+    let mut ended = std::pin::pin!(ended);
+    loop {
+        let (stream, place) = tokio::select! {
+            () = &mut ended => return,
+            () = draining.draining() => return,
+            accepted = accept(listener, &room) => accepted,
+        };
+        // A combinator, because an async block would have room for the connection twice.
+        tasks.spawn(connection(stream).map(|()| drop(place)));
+    }
+}
+
+/// The next connection, once there is room for one.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    let place = Arc::clone(room).acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                // Latency only: without it small writes wait for acknowledgements.
+                drop(stream.set_nodelay(true));
+                return (stream, place);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
