@@ -7,22 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use identity::QualifiedName;
 use policy::PortName;
-use runtime::{ConfigError, Span, TelemetryOptions};
+use runtime::{ConfigError, TelemetryOptions};
 use serde::{Deserialize, Deserializer};
 
 use crate::service_port::ServicePort;
 
 mod edges;
 mod interception;
+mod limits;
 mod process;
 mod telemetry;
 
 pub use edges::{External, Gateway, InvalidNetwork, Network};
 pub use interception::{Dns, Transparent};
+pub use limits::Limits;
 pub use process::{Demand, Drain, Sandbox, Takeover};
 pub use telemetry::{Label, Metrics, Tracing};
 
@@ -140,32 +141,6 @@ pub enum AccessLogFormat {
     Json,
     Text,
     Off,
-}
-
-/// How long, how many and how large, on every listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// From the first byte of a TLS handshake to its end.
-    pub handshake: Span,
-    pub connect: Span,
-    /// A request's head; also how long an HTTP/1 connection may wait for its next request.
-    pub header_read: Span,
-    /// A stream or connection without a byte in either direction.
-    pub idle: Span,
-    /// A stream or connection altogether.
-    pub total: Span,
-    /// The first call to a name waits this long for the agent's answer.
-    pub want: Span,
-    pub header_bytes: u32,
-    pub headers: usize,
-    /// Open at once, for each listener.
-    pub connections: usize,
-    /// Open at once at all mesh listeners from one address (of IPv6, the first 64 bits), and as
-    /// one identity.
-    pub connections_per_source: usize,
-    /// At once on one HTTP/2 connection.
-    pub streams: u32,
 }
 
 /// More threads than this are a mistake.
@@ -372,39 +347,6 @@ impl InvalidConfig {
     }
 }
 
-impl Limits {
-    fn check(&self) -> Result<(), InvalidConfig> {
-        let spans = [
-            ("handshake", self.handshake),
-            ("connect", self.connect),
-            ("header_read", self.header_read),
-            ("idle", self.idle),
-            ("total", self.total),
-        ];
-        let counts = [
-            ("header_bytes", self.header_bytes as usize),
-            ("headers", self.headers),
-            ("connections", self.connections),
-            ("connections_per_source", self.connections_per_source),
-            ("streams", self.streams as usize),
-        ];
-        let zero = spans
-            .iter()
-            .find(|(_, span)| Duration::from(*span).is_zero())
-            .map(|(field, _)| *field)
-            .or_else(|| {
-                counts
-                    .iter()
-                    .find(|(_, count)| *count == 0)
-                    .map(|(field, _)| *field)
-            });
-        match zero {
-            Some(field) => Err(InvalidConfig::ZeroLimit { field }),
-            None => Ok(()),
-        }
-    }
-}
-
 impl Default for Process {
     fn default() -> Self {
         Self {
@@ -420,24 +362,6 @@ impl Default for Mesh {
             advertise: None,
             zone: None,
             ports: BTreeMap::new(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            handshake: Span::from(Duration::from_secs(5)),
-            connect: Span::from(Duration::from_secs(2)),
-            header_read: Span::from(Duration::from_secs(30)),
-            idle: Span::from(Duration::from_secs(300)),
-            total: Span::from(Duration::from_secs(24 * 3600)),
-            want: Span::from(Duration::from_secs(2)),
-            header_bytes: 64 * 1024,
-            headers: 100,
-            connections: 4096,
-            connections_per_source: 1024,
-            streams: 256,
         }
     }
 }
