@@ -27,7 +27,7 @@ use super::http1_client::{self, Line};
 use super::http1_connection::{Connection, Shared};
 use super::http1_server::codec_limits;
 use super::http2_client::Http2;
-use super::http2_group::{Found, Group};
+use super::http2_group::{self, Found, Group};
 use super::http2_head;
 use super::io::Io;
 use crate::admit::{CheckPermit, Permit};
@@ -211,28 +211,8 @@ impl Applications {
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
         let group = self.pool.group(address);
-        let mut upload = upload;
-        loop {
-            let found = match self.http2(&group, address).await {
-                Ok(found) => found,
-                Err(failure) => return Err(Attempt::unsent(failure, upload)),
-            };
-            let head = match request.http2() {
-                Ok(head) => head,
-                Err(failure) => return Err(Attempt::unsent(failure, upload)),
-            };
-            let sent = found
-                .connection
-                .send(head, upload, stream, interims, found.lease);
-            match sent.await {
-                Ok(reply) => return Ok(reply),
-                // A kept connection may have ended unseen; a fresh one that did is a failure.
-                Err(attempt) if !found.is_fresh && attempt.may_repeat() => {
-                    upload = attempt.upload.rewind();
-                }
-                Err(attempt) => return Err(attempt),
-            }
-        }
+        let find = async || self.http2(&group, address).await;
+        http2_group::send(find, || request.http2(), upload, stream, interims).await
     }
 
     async fn http2(&self, group: &Group, address: &str) -> Result<Found, Failure> {

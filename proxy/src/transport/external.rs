@@ -33,6 +33,7 @@ use super::http1_client::{self, Line};
 use super::http1_connection::{Connection, Shared};
 use super::http1_server::codec_limits;
 use super::http2_client::{Http2, Lease};
+use super::http2_group;
 use super::http2_head;
 use super::io::Io;
 use crate::config::{Limits, Network};
@@ -174,33 +175,9 @@ impl Externals {
         interims: &Interims,
     ) -> Result<Reply, Attempt> {
         let group = self.pool.group(going.place);
-        let mut upload = upload;
-        loop {
-            let found = group
-                .find(OffsetDateTime::UNIX_EPOCH, None, async |_| {
-                    self.open(going).await
-                })
-                .await;
-            let found = match found {
-                Ok(found) => found,
-                Err(failure) => return Err(Attempt::unsent(failure, upload)),
-            };
-            let request = match going.http2() {
-                Ok(request) => request,
-                Err(failure) => return Err(Attempt::unsent(failure, upload)),
-            };
-            let sent = found
-                .connection
-                .send(request, upload, stream, interims, found.lease);
-            match sent.await {
-                Ok(reply) => return Ok(reply),
-                // A kept connection may have ended unseen; a fresh one that did is a failure.
-                Err(attempt) if !found.is_fresh && attempt.may_repeat() => {
-                    upload = attempt.upload.rewind();
-                }
-                Err(attempt) => return Err(attempt),
-            }
-        }
+        let open = async |_| self.open(going).await;
+        let find = async || group.find(OffsetDateTime::UNIX_EPOCH, None, open).await;
+        http2_group::send(find, || going.http2(), upload, stream, interims).await
     }
 
     async fn send_http1(

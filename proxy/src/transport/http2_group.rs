@@ -7,12 +7,17 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::Request;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
 use super::admission::Admission;
+use super::body::Upload;
 use super::failure::Failure;
+use super::hop::{Attempt, Reply};
+use super::http_server::Interims;
 use super::http2_client::{Freed, Http2, Lease};
+use crate::live::Stream;
 use crate::traffic::bulkhead::Full;
 use crate::traffic::connections::OpenPlace;
 use crate::traffic::shared::Callee;
@@ -49,6 +54,38 @@ enum Room {
     Usual,
     /// As many as its peer takes.
     All,
+}
+
+/// Sends a request over a connection that `find` gives.
+///
+/// # Errors
+/// An [`Attempt`] that says how far the last one got.
+pub(super) async fn send(
+    find: impl AsyncFn() -> Result<Found, Failure>,
+    head: impl Fn() -> Result<Request<()>, Failure>,
+    mut upload: Upload,
+    stream: &Arc<Stream>,
+    interims: &Interims,
+) -> Result<Reply, Attempt> {
+    loop {
+        let found = match find().await {
+            Ok(found) => found,
+            Err(failure) => return Err(Attempt::unsent(failure, upload)),
+        };
+        let head = match head() {
+            Ok(head) => head,
+            Err(failure) => return Err(Attempt::unsent(failure, upload)),
+        };
+        let (connection, lease) = (found.connection, found.lease);
+        match connection.send(head, upload, stream, interims, lease).await {
+            Ok(reply) => return Ok(reply),
+            // A kept connection may have ended unseen; a fresh one that did is a failure.
+            Err(attempt) if !found.is_fresh && attempt.may_repeat() => {
+                upload = attempt.upload.rewind();
+            }
+            Err(attempt) => return Err(attempt),
+        }
+    }
 }
 
 impl Group {
