@@ -61,6 +61,15 @@ spec: {{service: orders, port: http, rules: {rules}}}
         caller.get(&format!("{ORDERS}/v1/orders")).await
     }
 
+    /// All calls are answered, and `silent` has been called too.
+    async fn answers_beside(&self, silent: &Application) {
+        eventually("the endpoint that is silent is called", || async {
+            assert_eq!(self.get().await.status, StatusCode::OK);
+            (silent.requests() > 0).then_some(())
+        })
+        .await;
+    }
+
     async fn get_with(&self, name: &'static str) -> Answer {
         let mut call = request(Method::GET, &format!("{ORDERS}/v1/orders"));
         let value = HeaderValue::from_static("true");
@@ -205,11 +214,7 @@ async fn a_try_that_takes_too_long_is_made_elsewhere() {
             "backends: [{service: orders}], timeout: {perTry: 1s}, retry: {limit: 1, on: [reset]}",
         )
         .await;
-    eventually("the endpoint that is silent is called", || async {
-        assert_eq!(routed.get().await.status, StatusCode::OK);
-        (silent.requests() > 0).then_some(())
-    })
-    .await;
+    routed.answers_beside(&silent).await;
 }
 
 #[tokio::test]
@@ -219,11 +224,7 @@ async fn a_slow_get_is_hedged() {
     routed
         .rule("match: [{methods: [GET]}], backends: [{service: orders}], hedge: {after: 20ms}")
         .await;
-    eventually("the endpoint that is silent is called", || async {
-        assert_eq!(routed.get().await.status, StatusCode::OK);
-        (silent.requests() > 0).then_some(())
-    })
-    .await;
+    routed.answers_beside(&silent).await;
 }
 
 #[tokio::test]
