@@ -11,6 +11,7 @@ pub(crate) mod call;
 mod carry;
 mod connect;
 mod deadline;
+mod dial;
 mod exchange;
 pub(crate) mod external;
 mod external_http;

@@ -2,26 +2,53 @@
 //!
 //! Invariant: whoever is accepted had a place before, and gives it back when its task ends.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
 use crate::worker::tasks::Tasks;
 
 /// How long accepting pauses when the system is out of descriptors.
-pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where connections come in.
+pub(super) trait Listener {
+    type Stream;
+
+    async fn next(&self) -> io::Result<Self::Stream>;
+}
+
+impl Listener for TcpListener {
+    type Stream = TcpStream;
+
+    async fn next(&self) -> io::Result<TcpStream> {
+        let (stream, _) = self.accept().await?;
+        // Latency only: without it small writes wait for acknowledgements.
+        drop(stream.set_nodelay(true));
+        Ok(stream)
+    }
+}
+
+impl Listener for UnixListener {
+    type Stream = UnixStream;
+
+    async fn next(&self) -> io::Result<UnixStream> {
+        self.accept().await.map(|(stream, _)| stream)
+    }
+}
 
 /// Serves each connection, until it has `ended` or the proxy drains.
-pub(super) async fn accept_each<C: Future<Output = ()> + 'static>(
-    listener: &TcpListener,
+pub(super) async fn accept_each<L: Listener, C: Future<Output = ()> + 'static>(
+    listener: &L,
     limits: &Limits,
     tasks: &Tasks,
     ended: impl Future<Output = ()>,
-    connection: impl Fn(TcpStream) -> C,
+    connection: impl Fn(L::Stream) -> C,
 ) {
     let room = Arc::new(Semaphore::new(limits.connections));
     let draining = tasks.shutdown().clone();
@@ -38,18 +65,14 @@ pub(super) async fn accept_each<C: Future<Output = ()> + 'static>(
 }
 
 /// The next connection, once there is room for one.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<L: Listener>(
+    listener: &L,
     room: &Arc<Semaphore>,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+) -> (L::Stream, Option<OwnedSemaphorePermit>) {
     let place = Arc::clone(room).acquire_owned().await.ok();
     loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Latency only: without it small writes wait for acknowledgements.
-                drop(stream.set_nodelay(true));
-                return (stream, place);
-            }
+        match listener.next().await {
+            Ok(stream) => return (stream, place),
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;

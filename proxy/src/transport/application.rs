@@ -16,9 +16,10 @@ use http::{HeaderMap, Method};
 use policy::Protocol;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::body::Upload;
+use super::dial::dial;
 use super::failure::Failure;
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen, is_idempotent};
@@ -242,19 +243,7 @@ impl Applications {
     }
 
     async fn dial(&self, address: &str) -> Result<TcpStream, Failure> {
-        let limit = self.limits.connect.duration();
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // Latency only: without it small writes wait for acknowledgements.
-                drop(stream.set_nodelay(true));
-                Ok(stream)
-            }
-            Ok(Err(error)) => Err(Failure::connect(address, &error)),
-            Err(_) => Err(Failure::new(
-                Reason::ConnectTimeout,
-                format!("connect to the application at {address}: too slow"),
-            )),
-        }
+        dial(address, self.limits.connect.duration()).await
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use super::admission::Counted;
 use super::application::Pool;
 use super::body::Upload;
+use super::dial::dial;
 use super::failure::Failure;
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen, is_idempotent};
@@ -304,17 +305,9 @@ impl Externals {
         let limit = self.limits.connect.duration();
         let mut last = None;
         for address in addresses {
-            match timeout(limit, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    // Latency only: without it small writes wait for acknowledgements.
-                    drop(stream.set_nodelay(true));
-                    return Ok(Some(stream));
-                }
-                Ok(Err(error)) => last = Some(Failure::connect(&address.to_string(), &error)),
-                Err(_) => {
-                    let detail = format!("connect to {address}: too slow");
-                    last = Some(Failure::new(Reason::ConnectTimeout, detail));
-                }
+            match dial(*address, limit).await {
+                Ok(stream) => return Ok(Some(stream)),
+                Err(failure) => last = Some(failure),
             }
         }
         last.map_or(Ok(None), Err)

@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{Scheme, Uri};
 use http::{StatusCode, Version};
@@ -23,21 +22,21 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::accepting::accept_each;
-use super::body::{Incoming, Upload};
+use super::body::Upload;
 use super::carry::asked_path;
 use super::failure::Failure;
 use super::http_server::{Answer, Handler, Interims, Serving, Wire, serve};
 use super::io::Io;
 use super::outbound::Outbound;
 use super::outbound_http::UNKNOWN;
-use super::refusal::{Manner, refuse_for};
+use super::refusal::{Manner, for_outside, refuse_for};
 use super::routing;
 use super::silence::unless_silent;
 use super::steering::Course;
 use crate::admit::JudgedFields;
 use crate::failure::Reason;
 use crate::gateway::{Front, forwarded};
-use crate::head::{self, DECISION, REASON, RequestHead};
+use crate::head::{self, RequestHead};
 use crate::record::Direction;
 
 /// A connection is asked to leave after this, however busy: callers come back by way of DNS, and
@@ -245,38 +244,4 @@ fn over_tls(uri: Uri) -> Uri {
 
 fn not_found(detail: String) -> Failure {
     Failure::new(Reason::NoRoute, detail).with_status(StatusCode::NOT_FOUND)
-}
-
-/// Of a refusal, be it ours or the other proxy's, the word and nothing else; of every answer, no
-/// decision.
-fn for_outside(mut answer: Answer, manner: Manner) -> Answer {
-    answer.fields.remove(DECISION);
-    let Some(reason) = answer.fields.get(REASON).cloned() else {
-        return answer;
-    };
-    let mut fields = HeaderMap::new();
-    if let Some(wait) = answer.fields.remove(header::RETRY_AFTER) {
-        fields.insert(header::RETRY_AFTER, wait);
-    }
-    let word = bytes::Bytes::copy_from_slice(reason.as_bytes());
-    answer.body = match manner {
-        Manner::Http => {
-            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-            fields.insert(header::CONTENT_TYPE, plain);
-            Incoming::words(word)
-        }
-        Manner::Grpc => {
-            let grpc = HeaderValue::from_static("application/grpc");
-            fields.insert(header::CONTENT_TYPE, grpc);
-            let status = answer.fields.remove("grpc-status");
-            let unavailable = HeaderValue::from_static("14");
-            fields.insert("grpc-status", status.unwrap_or(unavailable));
-            fields.insert("grpc-message", reason.clone());
-            Incoming::Empty
-        }
-    };
-    fields.insert(REASON, reason);
-    answer.fields = fields;
-    answer.upload = None;
-    answer
 }

@@ -13,10 +13,9 @@ use bytes::BytesMut;
 use mtls::Credentials;
 use runtime::Clock;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::accepting::{ACCEPT_PAUSE, accept_each};
+use super::accepting::accept_each;
 use super::call::Call;
 use super::external::Externals;
 use super::http_server::{Serving, serve};
@@ -82,30 +81,12 @@ impl Outbound {
 
     /// Accepts on a Unix socket until the proxy drains.
     pub(crate) async fn accept_unix(self: Rc<Self>, listener: UnixListener) {
-        let room = Arc::new(Semaphore::new(self.limits.connections));
-        let draining = self.tasks.shutdown().clone();
-        loop {
-            let place = Arc::clone(&room).acquire_owned().await.ok();
-            let accepted = tokio::select! {
-                () = draining.draining() => return,
-                accepted = listener.accept() => accepted,
-            };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
+        let connection = |stream| {
             let this = Rc::clone(&self);
-            self.tasks.spawn(async move {
-                let _place = place;
-                let refused = this.unix_caller(&stream).err();
-                this.connection(Io::Unix(stream), BytesMut::new(), refused, To::Anything)
-                    .await;
-            });
-        }
+            let refused = this.unix_caller(&stream).err();
+            this.connection(Io::Unix(stream), BytesMut::new(), refused, To::Anything)
+        };
+        accept_each(&listener, &self.limits, &self.tasks, pending(), connection).await;
     }
 
     /// Who is at the other end of a loopback connection.

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 use super::admission::{Admission, Counted};
 use super::application::ONE_PROTOCOL;
 use super::body::Upload;
+use super::dial::dial;
 use super::failure::Failure;
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen};
@@ -297,17 +298,7 @@ impl Peers {
             .credentials
             .client_config(expected, alpn)
             .map_err(|_| not_ready())?;
-        let limit = self.limits.connect.duration();
-        let stream = match timeout(limit, TcpStream::connect(&address)).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(Failure::connect(&address, &error)),
-            Err(_) => {
-                let detail = format!("connect to {address}: too slow");
-                return Err(Failure::new(Reason::ConnectTimeout, detail));
-            }
-        };
-        // Latency only: without it small writes wait for acknowledgements.
-        drop(stream.set_nodelay(true));
+        let stream = dial(&*address, self.limits.connect.duration()).await?;
         let limit = self.limits.handshake.duration();
         let began = Instant::now();
         let outcome = match timeout(limit, mtls::connect(stream, config)).await {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderValue};
 use tokio::time::Instant;
@@ -62,6 +63,40 @@ pub(crate) fn refuse_for(mut call: Box<Call>, failure: &Failure, manner: Manner)
         upload: None,
         call,
     }
+}
+
+/// Of a refusal, be it ours or the other proxy's, the word and nothing else; of every answer, no
+/// decision.
+pub(crate) fn for_outside(mut answer: Answer, manner: Manner) -> Answer {
+    answer.fields.remove(DECISION);
+    let Some(reason) = answer.fields.get(REASON).cloned() else {
+        return answer;
+    };
+    let mut fields = HeaderMap::new();
+    if let Some(wait) = answer.fields.remove(header::RETRY_AFTER) {
+        fields.insert(header::RETRY_AFTER, wait);
+    }
+    let word = Bytes::copy_from_slice(reason.as_bytes());
+    answer.body = match manner {
+        Manner::Http => {
+            let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+            fields.insert(header::CONTENT_TYPE, plain);
+            Incoming::words(word)
+        }
+        Manner::Grpc => {
+            let grpc = HeaderValue::from_static("application/grpc");
+            fields.insert(header::CONTENT_TYPE, grpc);
+            let status = answer.fields.remove("grpc-status");
+            let unavailable = HeaderValue::from_static("14");
+            fields.insert("grpc-status", status.unwrap_or(unavailable));
+            fields.insert("grpc-message", reason.clone());
+            Incoming::Empty
+        }
+    };
+    fields.insert(REASON, reason);
+    answer.fields = fields;
+    answer.upload = None;
+    answer
 }
 
 fn plain(failure: &Failure) -> (StatusCode, HeaderMap, Incoming) {
