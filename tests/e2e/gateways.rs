@@ -173,6 +173,29 @@ async fn a_caller_who_says_nothing_does_not_hold_up_a_drain() {
 }
 
 #[tokio::test]
+async fn an_address_that_holds_all_its_places_gets_no_handshake() {
+    let limits = Limits {
+        connections_per_source: 1,
+        ..Limits::default()
+    };
+    let edge = Edge::open_limited(Application::http().await, limits).await;
+    let at = edge.gateway.gateway(443, 1).await;
+    let held = TcpStream::connect(at).await.expect("it listens");
+    eventually("its place is taken", || async {
+        let refused = edge.outsider().handshake(at, SHOP, b"h2").await;
+        refused.err()
+    })
+    .await;
+    let metrics = edge.gateway.metrics().await;
+    assert!(metrics.contains(r#"handshakes_total{direction="inbound",reason="bulkhead-full"}"#));
+    drop(held);
+    eventually("its place is free again", || async {
+        edge.outsider().handshake(at, SHOP, b"h2").await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_request_that_names_an_unknown_host_is_not_found() {
     let edge = Edge::open().await;
     let answer = edge.get("other.example.com", "/v1/orders").await;

@@ -185,7 +185,9 @@ impl Parts {
     fn seeds(&self, sockets: &Sockets) -> Result<Vec<Seed>, StartError> {
         let allowed = self.config.allowed_uids();
         let allowed = allowed.unwrap_or_else(|| BTreeSet::from([geteuid().as_raw()]));
-        let sources = Sources::new(self.limits.connections_per_source);
+        let most = self.limits.connections_per_source;
+        // Apart: callers outside take no places of the mesh's.
+        let (sources, outsiders) = (Sources::new(most), Sources::new(most));
         let zone = self.zone();
         let external = &self.config.external;
         let trust = Trust::new(external.roots.as_deref(), self.clock.clone());
@@ -208,6 +210,7 @@ impl Parts {
                     zone: zone.clone(),
                     discovery: self.discovery.clone(),
                     sources: sources.clone(),
+                    outsiders: outsiders.clone(),
                     number: worker,
                     trust: trust.clone(),
                     allowed: Arc::clone(&outside),

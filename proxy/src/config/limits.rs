@@ -29,7 +29,7 @@ pub struct Limits {
     /// Open at once, for each listener.
     pub connections: usize,
     /// Open at once at all mesh listeners from one address (of IPv6, the first 64 bits), and as
-    /// one identity.
+    /// one identity; and at all listeners of Gateways from one address.
     pub connections_per_source: usize,
     /// At once on one HTTP/2 connection.
     pub streams: u32,

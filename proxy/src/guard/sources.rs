@@ -1,5 +1,6 @@
-//! How many connections one source may hold at the mesh listeners, so that it leaves room for
-//! others: by its address before the handshake, by its identity after.
+//! How many connections one source may hold, so that it leaves room for others: at the mesh
+//! listeners by its address before the handshake and by its identity after, at those of Gateways
+//! by its address.
 //!
 //! Invariant: a place is held by a [`SourcePlace`] and given back when that is dropped; what is
 //! remembered is bounded by the connections that are open.

@@ -11,6 +11,10 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::Limits;
+use crate::failure::Reason;
+use crate::guard::sources::{SourcePlace, Sources};
+use crate::record::Direction;
+use crate::telemetry::Journal;
 use crate::worker::tasks::Tasks;
 
 /// How long accepting pauses when the system is out of descriptors.
@@ -62,6 +66,20 @@ pub(super) async fn accept_each<L: Listener, C: Future<Output = ()> + 'static>(
         // A combinator, because an async block would have room for the connection twice.
         tasks.spawn(connection(stream).map(|()| drop(place)));
     }
+}
+
+/// A place for a connection from this address; one that gets none costs no handshake.
+pub(super) fn place_of(
+    stream: &TcpStream,
+    sources: &Sources,
+    journal: &Journal,
+) -> Option<SourcePlace> {
+    let place = sources.enter(stream.peer_addr().ok()?.ip().into());
+    if place.is_none() {
+        let full = Some(Reason::BulkheadFull);
+        journal.handshake(Direction::Inbound, full, Duration::ZERO);
+    }
+    place
 }
 
 /// The next connection, once there is room for one.

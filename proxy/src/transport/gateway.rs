@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::accepting::accept_each;
+use super::accepting::{accept_each, place_of};
 use super::body::Upload;
 use super::carry::asked_path;
 use super::failure::Failure;
@@ -74,6 +74,9 @@ impl Outbound {
         front: Arc<ArcSwap<Front>>,
         closed: CancellationToken,
     ) {
+        let Some(_place) = place_of(&stream, &self.outsiders, &self.journal) else {
+            return;
+        };
         let _open = self.journal.connection(Direction::Inbound);
         let Ok(client) = stream.peer_addr().map(|it: SocketAddr| it.ip()) else {
             return;

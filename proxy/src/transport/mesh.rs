@@ -5,7 +5,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::BytesMut;
 use mtls::{Credentials, ServerTls};
@@ -15,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::accepting::accept_each;
+use super::accepting::{accept_each, place_of};
 use super::application::Applications;
 use super::call::Call;
 use super::http_server::{Serving, Wire, serve};
@@ -78,7 +77,7 @@ impl Inbound {
         let Some(served) = self.gate.state().served.get(&*target).cloned() else {
             return;
         };
-        let Some(_place) = self.place(&stream) else {
+        let Some(_place) = place_of(&stream, &self.sources, &self.journal) else {
             return;
         };
         let _open = self.journal.connection(Direction::Inbound);
@@ -99,17 +98,6 @@ impl Inbound {
         } else {
             Box::pin(self.tcp(tls, &peer, &target)).await;
         }
-    }
-
-    /// A place for a connection from this address; one that gets none costs no handshake.
-    fn place(&self, stream: &TcpStream) -> Option<SourcePlace> {
-        let place = self.sources.enter(stream.peer_addr().ok()?.ip().into());
-        if place.is_none() {
-            let full = Some(Reason::BulkheadFull);
-            self.journal
-                .handshake(Direction::Inbound, full, Duration::ZERO);
-        }
-        place
     }
 
     async fn handshake(

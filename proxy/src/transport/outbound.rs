@@ -29,6 +29,7 @@ use super::steering::Steering;
 use crate::config::Limits;
 use crate::failure::Reason;
 use crate::guard::caller::{CallerGuard, NotLocal};
+use crate::guard::sources::Sources;
 use crate::live::Shard;
 use crate::record::{Direction, NetworkProtocol};
 use crate::telemetry::Journal;
@@ -52,6 +53,8 @@ pub(crate) struct Outbound {
     pub(crate) credentials: Credentials,
     pub(crate) journal: Journal,
     pub(crate) guard: CallerGuard,
+    /// Who connects to our Gateways.
+    pub(crate) outsiders: Sources,
     pub(crate) tasks: Tasks,
     pub(crate) connections: Connections,
     pub(crate) limits: Arc<Limits>,

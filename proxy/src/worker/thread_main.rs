@@ -56,6 +56,7 @@ pub(crate) struct Seed {
     pub(crate) shared: Shared,
     pub(crate) discovery: Discovery,
     pub(crate) sources: Sources,
+    pub(crate) outsiders: Sources,
     /// Who may vouch for hosts outside, and where these may be.
     pub(crate) trust: Trust,
     pub(crate) allowed: Arc<[Network]>,
@@ -142,6 +143,7 @@ impl Worker {
             credentials: seed.credentials,
             journal: seed.journal,
             guard: seed.guard,
+            outsiders: seed.outsiders,
             tasks: tasks.clone(),
             connections: connections.clone(),
             limits: seed.limits,
