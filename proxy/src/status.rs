@@ -54,7 +54,10 @@ pub struct GatewayPort {
     pub address: Option<SocketAddr>,
     /// Served as they should be.
     pub hosts: Vec<String>,
-    /// Why the port or another host is not, for people.
+    /// When the first certificate of those that are shown expires.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub not_after: Option<OffsetDateTime>,
+    /// Why the port or another host is not, or a host soon will not be, for people.
     pub problems: Vec<String>,
 }
 

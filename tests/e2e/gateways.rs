@@ -323,6 +323,31 @@ async fn a_new_certificate_is_shown_without_a_restart_and_a_broken_one_is_not() 
 }
 
 #[tokio::test]
+async fn a_certificate_that_runs_out_is_told_before_and_shown_no_longer_after() {
+    let edge = Edge::without_gateway().await;
+    let now = edge.mesh.time().now();
+    let [hour, ten_minutes] = [3600, 600].map(Duration::from_secs);
+    let valid = [now - hour, now + ten_minutes];
+    let folder = edge.folder.path();
+    edge.authority.write_valid(folder, "shop", SHOP, valid);
+    edge.apply(&edge.listener("web", 443, SHOP, "shop")).await;
+    edge.gateway.problem("expires at").await;
+    let at = edge.gateway.gateway(443, 1).await;
+    let shown = edge.outsider().handshake(at, SHOP, b"h2").await;
+    assert!(shown.is_ok(), "it is valid for another ten minutes");
+    edge.mesh
+        .clock
+        .advance(ten_minutes + Duration::from_secs(1));
+    let problem = edge.gateway.problem("expired at").await;
+    assert!(problem.contains(SHOP), "{problem}");
+    let refused = edge.outsider().handshake(at, SHOP, b"h2").await;
+    assert!(refused.is_err());
+    edge.authority.write(folder, "shop", SHOP);
+    let answer = edge.get(SHOP, "/v1/orders").await;
+    assert_eq!(answer.status, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_port_that_is_taken_is_told_and_tried_again_and_stops_nothing_else() {
     let edge = Edge::without_gateway().await;
     edge.authority.write(edge.folder.path(), "shop", SHOP);

@@ -14,6 +14,7 @@ use runtime::files::write_private;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use time::OffsetDateTime;
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -57,8 +58,12 @@ impl Authority {
     }
 
     pub fn certificate(&self, host: &str) -> Certificate {
+        let params = CertificateParams::new(vec![host.to_owned()]);
+        self.sign(&params.expect("a host name"))
+    }
+
+    fn sign(&self, params: &CertificateParams) -> Certificate {
         let key = KeyPair::generate().expect("a key");
-        let params = CertificateParams::new(vec![host.to_owned()]).expect("a host name");
         let leaf = params.signed_by(&key, &self.issuer);
         Certificate {
             chain: leaf.expect("valid parameters").pem(),
@@ -69,10 +74,21 @@ impl Authority {
     /// Writes `NAME.pem` and `NAME.key` for `host`; whoever reads sees the old pair or the new
     /// one, or for a moment one file of each.
     pub fn write(&self, folder: &Path, name: &str, host: &str) {
-        let Certificate { chain, key } = self.certificate(host);
-        let place = |ending: &str| folder.join(format!("{name}.{ending}"));
-        write_private(place("key"), key.as_bytes()).expect("writable");
-        write_private(place("pem"), chain.as_bytes()).expect("writable");
+        self.certificate(host).write(folder, name);
+    }
+
+    /// As [`Authority::write`], valid from `not_before` to `not_after`.
+    pub fn write_valid(
+        &self,
+        folder: &Path,
+        name: &str,
+        host: &str,
+        [not_before, not_after]: [OffsetDateTime; 2],
+    ) {
+        let params = CertificateParams::new(vec![host.to_owned()]);
+        let mut params = params.expect("a host name");
+        (params.not_before, params.not_after) = (not_before, not_after);
+        self.sign(&params).write(folder, name);
     }
 
     pub fn outsider(&self) -> Outsider {
@@ -98,6 +114,14 @@ impl Authority {
             .expect("they belong together");
         config.alpn_protocols = alpn.iter().map(|it| it.to_vec()).collect();
         TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+impl Certificate {
+    fn write(&self, folder: &Path, name: &str) {
+        let place = |ending: &str| folder.join(format!("{name}.{ending}"));
+        write_private(place("key"), self.key.as_bytes()).expect("writable");
+        write_private(place("pem"), self.chain.as_bytes()).expect("writable");
     }
 }
 

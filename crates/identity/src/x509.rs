@@ -18,7 +18,7 @@ mod svid;
 
 pub use authority::{Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
 pub use bundle::{Bundle, BundleError, BundleSet};
-pub use certificate::CertificateError;
+pub use certificate::{CertificateError, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
 pub use jwks::{BundleDocument, JwksError};
 pub use root::RootCertificate;

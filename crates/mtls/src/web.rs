@@ -7,6 +7,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use identity::Validity;
+use identity::x509::{CertificateError, validity_of};
 use rustls::RootCertStore;
 use rustls::client::verify_server_name;
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
@@ -52,16 +54,28 @@ pub fn server_config_by_host(
 #[derive(Clone)]
 pub struct WebCertificate {
     key: Arc<CertifiedKey>,
+    validity: Validity,
 }
 
 impl WebCertificate {
     /// From PEM text, as [`server_config_from_pem`] takes it.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self, WebCertificateError> {
         let chain = certificates_of(certificates)?;
+        let leaf = chain[0].clone();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(WebCertificateError::PrivateKey)?;
         let key = CertifiedKey::from_der(chain, key, &crypto::provider())
             .map_err(|error| WebCertificateError::Refused(Box::new(error)))?;
-        Ok(Self { key: Arc::new(key) })
+        let validity = validity_of(&leaf).map_err(WebCertificateError::Leaf)?;
+        Ok(Self {
+            key: Arc::new(key),
+            validity,
+        })
+    }
+
+    /// From when to when the leaf is valid. It is shown all the same: who shows it looks.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// Whether it is for this host (RFC 9525).
@@ -159,6 +173,9 @@ pub enum WebCertificateError {
     /// The certificate file holds no certificate.
     #[error("the certificate file holds no certificate")]
     NoCertificate,
+    /// The first certificate of the file cannot be read.
+    #[error("the first certificate of the file cannot be read")]
+    Leaf(#[source] CertificateError),
     /// The key file holds no private key that can be read.
     #[error("the key file holds no unencrypted private key in PEM")]
     PrivateKey(#[source] pem::Error),
@@ -290,6 +307,22 @@ mod tests {
             refused("", &key),
             WebCertificateError::NoCertificate
         ));
+    }
+
+    #[test]
+    fn a_certificate_says_from_when_to_when_it_is_valid() {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        params.not_before = datetime!(2030-01-01 00:00 UTC);
+        params.not_after = datetime!(2030-01-02 00:00 UTC);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let key = key.serialize_pem();
+        let read = WebCertificate::from_pem(certificate.as_bytes(), key.as_bytes()).unwrap();
+        let validity = read.validity();
+        assert_eq!(
+            (validity.not_before(), validity.not_after()),
+            (params.not_before, params.not_after)
+        );
     }
 
     #[test]

@@ -166,6 +166,7 @@ impl Parts {
             self.board.clone(),
             self.followed.clone(),
             self.config.gateway.clone(),
+            self.clock.clone(),
         )
     }
 

@@ -9,6 +9,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+use time::OffsetDateTime;
 
 use crate::failure::Reason;
 use crate::record::Direction;
@@ -33,7 +34,10 @@ pub(super) struct Metrics {
     live: Gauge,
     bypassable: Gauge,
     gateway_problems: Gauge,
+    gateway_not_after: Gauge<f64, AtomicU64>,
 }
+
+const GATEWAY_NOT_AFTER: &str = "gateway_certificate_not_after_timestamp";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DirectionLabel {
@@ -95,6 +99,7 @@ impl Metrics {
             live: Gauge::default(),
             bypassable: Gauge::default(),
             gateway_problems: Gauge::default(),
+            gateway_not_after: Gauge::default(),
         };
         metrics.register_connections(registry);
         metrics.register_state(registry);
@@ -151,6 +156,10 @@ impl Metrics {
         let ports = status.gateways.iter();
         let problems = ports.map(|port| port.problems.len()).sum();
         self.gateway_problems.set(count(problems));
+        let ends = status.gateways.iter().filter_map(|port| port.not_after);
+        let end = ends.map(OffsetDateTime::unix_timestamp).min();
+        self.gateway_not_after
+            .set(end.map_or(f64::NAN, |end| end as f64));
     }
 
     fn register_connections(&self, registry: &mut Registry) {
@@ -183,6 +192,9 @@ impl Metrics {
         registry.register("bypassable_ports", help, self.bypassable.clone());
         let help = "Ports and hosts of Gateways that are not served as they should be";
         registry.register("gateway_problems", help, self.gateway_problems.clone());
+        let help = "When the first certificate that a Gateway shows expires, in Unix time";
+        let not_after = self.gateway_not_after.clone();
+        registry.register_with_unit(GATEWAY_NOT_AFTER, help, Unit::Seconds, not_after);
     }
 }
 

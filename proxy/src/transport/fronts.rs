@@ -12,12 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use runtime::Shutdown;
+use mtls::web::WebCertificate;
+use runtime::{Clock, Shutdown};
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::gateway::certificates::Certificates;
+use crate::gateway::certificates::{Certificates, Kept};
 use crate::gateway::{self, Front, HostPlan, Plans};
 use crate::granted::Granted;
 use crate::sockets::{BindError, SocketName, Sockets};
@@ -43,6 +45,7 @@ pub(crate) struct Fronts {
     plans: Plans,
     open: BTreeMap<u16, Open>,
     problems: BTreeMap<u16, String>,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,7 @@ impl Fronts {
         board: StatusBoard,
         followed: Followed,
         grant: Option<config::Gateway>,
+        clock: Clock,
     ) -> Self {
         let granted = |it: &config::Gateway| Granted::new(&it.certificates, "gateway.certificates");
         Self {
@@ -93,6 +97,7 @@ impl Fronts {
             plans: Plans::new(),
             open: BTreeMap::new(),
             problems: BTreeMap::new(),
+            clock,
         }
     }
 
@@ -121,14 +126,16 @@ impl Fronts {
             self.close_unwanted();
         }
         let certificates = self.certificates.as_mut();
-        let renewed = certificates.is_some_and(|it| it.refresh(&gateway::files(&self.plans)));
+        let now = self.clock.now();
+        let files = gateway::files(&self.plans);
+        let renewed = certificates.is_some_and(|it| it.refresh(&files, now));
         if self.grant.is_some() {
             self.open_wanted();
         }
         if changed || renewed {
             self.furnish();
         }
-        self.tell();
+        self.tell(now);
         self.followed.0.send_replace(state.version);
     }
 
@@ -205,15 +212,23 @@ impl Fronts {
     fn front(&self, port: u16) -> Front {
         let hosts = self.plans.get(&port).into_iter().flatten();
         let served = hosts.filter_map(|(host, plan)| {
-            let certificates = self.certificates.as_ref()?;
-            let kept = certificates.get(&(&plan.files).into())?;
-            let certificate = kept.certificate.clone().filter(|it| it.covers(host))?;
+            let certificate = self.shown(host, plan)?.clone();
             Some((host.clone(), certificate, Arc::clone(&plan.doors)))
         });
         Front::new(served.collect())
     }
 
-    fn tell(&self) {
+    fn kept(&self, plan: &HostPlan) -> Option<&Kept> {
+        self.certificates.as_ref()?.get(&(&plan.files).into())
+    }
+
+    /// What callers of a host are shown.
+    fn shown(&self, host: &str, plan: &HostPlan) -> Option<&WebCertificate> {
+        let certificate = self.kept(plan)?.certificate.as_ref();
+        certificate.filter(|it| it.covers(host))
+    }
+
+    fn tell(&self, now: OffsetDateTime) {
         let ports = self.plans.iter().map(|(port, hosts)| {
             let open = self.open.get(port);
             let own = self.problem(*port);
@@ -222,11 +237,18 @@ impl Fronts {
                 .map(|(host, plan)| (host, self.trouble(host, plan)));
             let (well, ill): (Vec<_>, Vec<_>) = told.partition(|(_, trouble)| trouble.is_none());
             let ill = ill.into_iter().filter_map(|(_, trouble)| trouble);
+            let soon = hosts
+                .iter()
+                .filter_map(|(host, plan)| self.warning(host, plan, now));
+            let shown = hosts
+                .iter()
+                .filter_map(|(host, plan)| self.shown(host, plan));
             GatewayPort {
                 port: *port,
                 address: open.map(|it| it.address),
                 hosts: well.into_iter().map(|(host, _)| host.clone()).collect(),
-                problems: own.into_iter().chain(ill).collect(),
+                not_after: shown.map(|it| it.validity().not_after()).min(),
+                problems: own.into_iter().chain(ill).chain(soon).collect(),
             }
         });
         let ports: Vec<_> = ports.collect();
@@ -253,7 +275,7 @@ impl Fronts {
 
     /// Why a host is not served as it should be, if so.
     fn trouble(&self, host: &str, plan: &HostPlan) -> Option<String> {
-        let kept = self.certificates.as_ref()?.get(&(&plan.files).into())?;
+        let kept = self.kept(plan)?;
         if let Some(problem) = &kept.problem {
             let meanwhile = match kept.certificate {
                 Some(_) => "; the certificate before it is shown",
@@ -263,5 +285,13 @@ impl Fronts {
         }
         let covered = kept.certificate.as_ref().is_some_and(|it| it.covers(host));
         (!covered).then(|| format!("{host}: the certificate is for other hosts"))
+    }
+
+    /// That a host will not be served for long, if so.
+    fn warning(&self, host: &str, plan: &HostPlan, now: OffsetDateTime) -> Option<String> {
+        let at = self.kept(plan)?.expires_soon(now)?;
+        Some(format!(
+            "{host}: the certificate that is shown expires at {at}: renew it"
+        ))
     }
 }

@@ -138,6 +138,14 @@ impl<'a> Certificate<'a> {
     }
 }
 
+/// From when to when a certificate of any kind is valid.
+///
+/// # Errors
+/// If `der` is not one certificate, or is never valid.
+pub fn validity_of(der: &[u8]) -> Result<Validity, CertificateError> {
+    Certificate::parse(der)?.validity()
+}
+
 /// Certificates that stand one after the other; the error is where no certificate begins.
 pub(super) fn split_der(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, usize> {
     let mut certificates = Vec::new();
