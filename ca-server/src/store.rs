@@ -6,6 +6,7 @@
 
 mod admin;
 mod agents;
+mod authorities;
 mod cidr;
 mod configuration;
 mod error;
@@ -28,6 +29,9 @@ use time::OffsetDateTime;
 
 pub use admin::{AdminCredential, AdminCredentialRow};
 pub use agents::AgentRow;
+pub use authorities::{
+    AuthorityState, AuthorityStep, AuthorityStepError, IntermediateRow, LiveAgent,
+};
 pub use cidr::{Cidr, CidrError};
 pub use configuration::{Authorship, CommitError, RevisionRow, StoredObject};
 pub use error::{OpenError, StoreError};

@@ -5,6 +5,7 @@
 
 mod admin;
 mod agents;
+mod authorities;
 mod columns;
 mod configuration;
 mod issuance;

@@ -1,5 +1,6 @@
 //! Claims on a real SQLite file in a directory of its own.
 
+mod authorities;
 mod configuration;
 mod issuance;
 mod join_tokens;

@@ -1,6 +1,7 @@
 //! Objects and revisions. A write checks its base and preconditions, changes the objects, and
 //! last of all moves the counter: numbers are without gaps and in the order of commits.
 
+use crypto::digest::Sha256;
 use policy::{ObjectKey, Resource, Revision};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite as Engine, SqliteConnection, Transaction};
@@ -109,7 +110,10 @@ impl Sqlite {
     }
 }
 
-async fn head(connection: &mut SqliteConnection, epoch: u64) -> Result<Revision, StoreError> {
+pub(super) async fn head(
+    connection: &mut SqliteConnection,
+    epoch: u64,
+) -> Result<Revision, StoreError> {
     let row = sqlx::query("SELECT number FROM revision_counter")
         .fetch_one(connection)
         .await?;
@@ -175,6 +179,16 @@ async fn write(
     for key in staged.deletes() {
         delete(transaction, number, key).await?;
     }
+    new_revision(transaction, number, authorship, staged.content_sha256()).await
+}
+
+/// The last statements of a configuration write: what was written, and the counter.
+pub(super) async fn new_revision(
+    transaction: &mut Transaction<'static, Engine>,
+    number: u64,
+    authorship: &Authorship,
+    content: Sha256,
+) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO revisions (number, author, reason, committed_at, content_sha256)
          VALUES ($1, $2, $3, $4, $5)",
@@ -183,7 +197,7 @@ async fn write(
     .bind(&authorship.author)
     .bind(&authorship.reason)
     .bind(millis(authorship.at))
-    .bind(staged.content_sha256().as_bytes().to_vec())
+    .bind(content.as_bytes().to_vec())
     .execute(&mut **transaction)
     .await?;
     let moved = sqlx::query("UPDATE revision_counter SET number = $1 WHERE number = $1 - 1")

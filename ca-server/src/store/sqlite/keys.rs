@@ -1,6 +1,7 @@
 //! Sealed keys: the first insert wins, and everybody reads the winner.
 
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Sqlite as Engine, Transaction};
 
 use super::Sqlite;
 use super::columns::{bytes, instant, millis, parsed, plain};
@@ -21,21 +22,7 @@ impl Sqlite {
         row: SealedKeyRow,
     ) -> Result<SealedKeyRow, StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "INSERT INTO sealed_keys (purpose, version, key_id, wrapped_data_key, sealed,
-                                      kek_check, certificate, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
-        )
-        .bind(row.purpose.as_str())
-        .bind(row.version)
-        .bind(row.key_id)
-        .bind(row.wrapped_data_key)
-        .bind(row.sealed)
-        .bind(row.kek_check.to_vec())
-        .bind(row.certificate)
-        .bind(millis(row.created_at))
-        .execute(&mut *transaction)
-        .await?;
+        insert_sealed_key(&mut transaction, &row).await?;
         let kept = sqlx::query("SELECT * FROM sealed_keys WHERE purpose = $1 AND version = $2")
             .bind(row.purpose.as_str())
             .bind(row.version)
@@ -45,6 +32,29 @@ impl Sqlite {
         transaction.commit().await?;
         Ok(kept)
     }
+}
+
+/// Does nothing where there is one with its purpose and version.
+pub(super) async fn insert_sealed_key(
+    transaction: &mut Transaction<'static, Engine>,
+    row: &SealedKeyRow,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO sealed_keys (purpose, version, key_id, wrapped_data_key, sealed,
+                                  kek_check, certificate, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(row.purpose.as_str())
+    .bind(row.version)
+    .bind(&row.key_id)
+    .bind(&row.wrapped_data_key)
+    .bind(&row.sealed)
+    .bind(row.kek_check.to_vec())
+    .bind(&row.certificate)
+    .bind(millis(row.created_at))
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 fn sealed_key(row: &SqliteRow) -> Result<SealedKeyRow, StoreError> {

@@ -11,7 +11,7 @@ use crate::store::OpenError;
 /// The newest schema that this build understands.
 const READS: i64 = 1;
 
-const FILES: [(i64, &str, &str); 2] = [
+const FILES: [(i64, &str, &str); 3] = [
     (
         1,
         "store",
@@ -21,6 +21,11 @@ const FILES: [(i64, &str, &str); 2] = [
         2,
         "service addresses",
         include_str!("../../../../migrations/sqlite/0002_service_addresses.sql"),
+    ),
+    (
+        3,
+        "authorities",
+        include_str!("../../../../migrations/sqlite/0003_authorities.sql"),
     ),
 ];
 
