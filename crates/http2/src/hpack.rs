@@ -10,8 +10,17 @@ mod decoder;
 mod encoder;
 mod error;
 mod field;
+mod huffman;
+mod primitive;
+mod static_table;
+mod table;
+#[cfg(test)]
+mod tests;
 
 pub use decoder::{Decoded, Decoder};
 pub use encoder::Encoder;
 pub use error::DecodeError;
 pub use field::Field;
+
+/// The table that either side may have until it is told otherwise, in octets (RFC 9113 section 6.5.2).
+const DEFAULT_TABLE: usize = 4096;
