@@ -97,6 +97,7 @@ impl Decoder {
         self.table.sizes()
     }
 
+    #[inline]
     fn entry(&self, index: usize) -> Result<&Entry, DecodeError> {
         match index.checked_sub(static_table::LENGTH + 1) {
             None => static_table::get(index),
@@ -152,6 +153,7 @@ impl fmt::Debug for Decoder {
 struct Room(Option<usize>);
 
 impl Room {
+    #[inline]
     fn has(&mut self, size: usize) -> bool {
         self.0 = self.0.and_then(|left| left.checked_sub(size));
         self.0.is_some()

@@ -131,19 +131,19 @@ impl Encoder {
     fn learn(&mut self, name: &str, value: &[u8], out: &mut Vec<u8>) {
         let recalled = self.memory.recall(name);
         let slot = recalled.slot;
-        let mut index = slot.static_index();
         let age = self.inserted.wrapping_sub(slot.entry) as usize;
-        if let Some(sent) = self.table.get(age)
-            && sent.name() == name.as_bytes()
-        {
-            let place = static_table::LENGTH + 1 + age;
-            if sent.value() == value {
-                return put(INDEXED, place, out);
-            }
-            if index == 0 {
-                index = place;
-            }
+        let sent = self
+            .table
+            .get(age)
+            .filter(|sent| sent.name() == name.as_bytes());
+        let place = static_table::LENGTH + 1 + age;
+        if sent.is_some_and(|sent| sent.value() == value) {
+            return put(INDEXED, place, out);
         }
+        let index = match (slot.static_index(name), sent) {
+            (0, Some(_)) => place,
+            (index, _) => index,
+        };
         let repeated = slot.repeats(value);
         let size = name.len() + value.len() + OVERHEAD;
         let share = if repeated { 2 } else { 16 };

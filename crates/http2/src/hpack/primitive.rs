@@ -6,6 +6,7 @@
 use super::{DecodeError, huffman};
 
 /// Takes an integer whose first octet has `bits` bits for it.
+#[inline]
 pub(super) fn integer(rest: &mut &[u8], bits: u32) -> Result<usize, DecodeError> {
     let mask = (1usize << bits) - 1;
     let mut value = usize::from(octet(rest)?) & mask;
@@ -42,6 +43,7 @@ pub(super) fn string<'a, 'block: 'a>(
 }
 
 /// Puts an integer into the low `bits` bits of `first` and what octets it takes after it.
+#[inline]
 pub(super) fn put_integer(first: u8, bits: u32, value: usize, out: &mut Vec<u8>) {
     let mask = (1usize << bits) - 1;
     if value < mask {
@@ -63,6 +65,7 @@ pub(super) fn put_string(text: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(text);
 }
 
+#[inline]
 fn octet(rest: &mut &[u8]) -> Result<u8, DecodeError> {
     let (first, after) = rest.split_first().ok_or(DecodeError::Truncated)?;
     *rest = after;

@@ -19,6 +19,7 @@ pub(super) struct Entry {
 }
 
 /// The entry at an index from 1 to 61.
+#[inline]
 pub(super) fn get(index: usize) -> Option<&'static Entry> {
     ENTRIES.get(index.checked_sub(1)?)
 }

@@ -25,6 +25,7 @@ impl<T> Table<T> {
     }
 
     /// The entry that has had `age` insertions after it.
+    #[inline]
     pub(super) fn get(&self, age: usize) -> Option<&T> {
         self.entries.get(age).map(|(entry, _)| entry)
     }

@@ -45,7 +45,7 @@ impl Memory {
         for step in 0..PROBES {
             let probe = (home + step) % SLOTS;
             let slot = &self.0[probe];
-            if slot.name == tag && slot.is_of(name) {
+            if slot.name == tag {
                 return Recalled {
                     slot: &mut self.0[probe],
                     known: true,
@@ -67,8 +67,14 @@ impl Memory {
 }
 
 impl Slot {
-    pub(super) fn static_index(&self) -> usize {
-        usize::from(self.index)
+    /// Where `name` is in the static table; 0 if it is not.
+    pub(super) fn static_index(&self, name: &str) -> usize {
+        let index = usize::from(self.index);
+        if index == 0 || static_table::name(index) == Some(name) {
+            return index;
+        }
+        // Another name of the same hash, which may be made on purpose.
+        static_table::find(name).unwrap_or_default()
     }
 
     /// Whether the last literal had this value; from now on this is the last.
@@ -76,26 +82,45 @@ impl Slot {
         let hash = (hash(value) >> 32) as u32;
         std::mem::replace(&mut self.value, hash) == hash
     }
-
-    /// Whether the index, if there is one, is that of `name`: hashes alone may be made to agree.
-    fn is_of(&self, name: &str) -> bool {
-        self.index == 0 || static_table::name(self.static_index()) == Some(name)
-    }
 }
 
 /// Quick, not unpredictable.
 fn hash(text: &[u8]) -> u64 {
-    let (words, tail) = text.as_chunks::<8>();
-    let mut hash = text.len() as u64;
-    for word in words {
+    let mut hash = mix(0, text.len() as u64);
+    let Some(last) = text.last_chunk::<8>() else {
+        return text
+            .iter()
+            .fold(hash, |hash, octet| mix(hash, u64::from(*octet)));
+    };
+    for word in text.as_chunks::<8>().0 {
         hash = mix(hash, u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    last[..tail.len()].copy_from_slice(tail);
-    mix(hash, u64::from_le_bytes(last))
+    mix(hash, u64::from_le_bytes(*last))
 }
 
 fn mix(hash: u64, word: u64) -> u64 {
     let product = (hash ^ word).wrapping_mul(FACTOR);
     product ^ (product >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_of_another_name_lends_no_index() {
+        let mut memory = Memory::new();
+        let accept = *memory.recall("accept").slot;
+        assert_eq!(accept.static_index("accept"), 19);
+        assert_eq!(accept.static_index("x-other"), 0);
+        assert_eq!(accept.static_index("via"), 60);
+    }
+
+    #[test]
+    fn more_names_than_slots_are_recalled_all_the_same() {
+        let mut memory = Memory::new();
+        let names: Vec<_> = (0..1000).map(|number| format!("x-{number}")).collect();
+        assert!(names.iter().all(|name| !memory.recall(name).known));
+        assert!(memory.recall(&names[999]).known);
+    }
 }
