@@ -2,6 +2,7 @@
 //!
 //! Invariant: a [`SigningKey`] is loaded once and kept, with its public key beside it; signing
 //! parses nothing. No other algorithm is taken: a key of another kind is refused where it enters.
+//! Keys that hosts have from elsewhere are another type, [`ForeignKey`].
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,9 +18,11 @@ use zeroize::Zeroizing;
 use crate::backend::P256KeyPair;
 
 mod csr;
+mod foreign;
 mod public_key;
 
 pub use csr::{CsrError, MAX_CSR_BYTES, create_csr, verify_csr};
+pub use foreign::{ForeignKey, ForeignKeyError, ForeignSignature, verification_of};
 pub use public_key::{BadSignature, PublicKey};
 
 /// A private P-256 key. Cheap to clone.
