@@ -10,6 +10,7 @@ mod certificate;
 mod chain;
 #[cfg(test)]
 mod fixture;
+mod host;
 mod jwks;
 mod leaf;
 mod path;
@@ -20,6 +21,7 @@ pub use authority::{Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec}
 pub use bundle::{Bundle, BundleError, BundleSet};
 pub use certificate::{CertificateError, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
+pub use host::{HostError, HostRoots, HostRootsError, KeyPurpose, VerifiedHost};
 pub use jwks::{BundleDocument, JwksError};
 pub use root::RootCertificate;
 pub use svid::{KeyMismatch, X509Svid};

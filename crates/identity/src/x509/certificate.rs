@@ -5,6 +5,7 @@
 use crypto::signing::KeyError;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
+use x509_parser::asn1_rs::oid;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::{
     BasicConstraints, GeneralName, KeyUsage, ParsedExtension, X509Extension,
@@ -20,7 +21,16 @@ use crate::serial::{SerialNumber, SerialNumberError};
 use crate::spiffe_id::{SpiffeId, SpiffeIdError};
 use crate::validity::{Validity, ValidityError};
 
+pub(super) const OID_KP_CLIENT_AUTH: Oid<'static> = oid!(1.3.6.1.5.5.7.3.2);
+
 pub(super) struct Certificate<'a>(X509Certificate<'a>);
+
+/// Names of a subject that a mesh did not give.
+#[derive(Debug, Default)]
+pub(super) struct AlternativeNames<'a> {
+    pub(super) dns: Vec<&'a str>,
+    pub(super) uris: Vec<&'a str>,
+}
 
 impl<'a> Certificate<'a> {
     pub(super) fn parse(der: &'a [u8]) -> Result<Self, CertificateError> {
@@ -127,6 +137,47 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// The common names of the subject, in order; one that is no text is an error.
+    pub(super) fn common_names(&self) -> Result<Vec<&str>, CertificateError> {
+        let names = self.0.subject().iter_common_name();
+        names
+            .map(|name| name.as_str().map_err(|_| CertificateError::CommonName))
+            .collect()
+    }
+
+    /// The DNS and URI names of the subject.
+    pub(super) fn alternative_names(&self) -> Result<AlternativeNames<'_>, CertificateError> {
+        let name = "subjectAltName";
+        let mut found = AlternativeNames::default();
+        let Some(extension) = self.extension(&OID_X509_EXT_SUBJECT_ALT_NAME, name)? else {
+            return Ok(found);
+        };
+        let ParsedExtension::SubjectAlternativeName(names) = extension.parsed_extension() else {
+            return Err(CertificateError::Extension(name));
+        };
+        for general_name in &names.general_names {
+            match general_name {
+                GeneralName::DNSName(name) => found.dns.push(name),
+                GeneralName::URI(uri) => found.uris.push(uri),
+                GeneralName::Invalid(..) => return Err(CertificateError::Extension(name)),
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether the extended key usage is present and lists `purpose`.
+    pub(super) fn lists_purpose(&self, purpose: &Oid<'_>) -> Result<bool, CertificateError> {
+        let name = "extKeyUsage";
+        let Some(extension) = self.extension(&OID_X509_EXT_EXTENDED_KEY_USAGE, name)? else {
+            return Ok(false);
+        };
+        match <Vec<Oid<'_>>>::from_der(extension.value) {
+            Ok(([], listed)) => Ok(listed.contains(purpose)),
+            _ => Err(CertificateError::Extension(name)),
+        }
+    }
+
     fn extension(
         &self,
         oid: &Oid<'_>,
@@ -170,6 +221,8 @@ pub enum CertificateError {
     TrailingData { bytes: usize },
     #[error("its extension {0} is malformed or stands twice")]
     Extension(&'static str),
+    #[error("its common name is no text")]
+    CommonName,
     #[error("its serial number is negative")]
     NegativeSerial,
     #[error(transparent)]

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crypto::digest::Sha256;
 use crypto::signing::PublicKey;
+use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -47,6 +48,15 @@ impl UnverifiedChain {
                 .sum(),
         )?;
         Ok(Self(certificates))
+    }
+
+    /// PEM text, leaf first; what is no certificate in it is left out.
+    pub fn from_pem(text: &[u8]) -> Result<Self, ChainError> {
+        check_size(text.len())?;
+        let certificates = CertificateDer::pem_slice_iter(text)
+            .collect::<Result<_, _>>()
+            .map_err(|_| ChainError::NotPem)?;
+        Self::from_der(certificates)
     }
 
     /// DER certificates one after the other, as the Workload API sends them (requirement 139).
@@ -213,6 +223,8 @@ evidence_accessors!(ExpiredSvid);
 pub enum ChainError {
     #[error("the chain holds no certificate")]
     Empty,
+    #[error("the text is not PEM")]
+    NotPem,
     #[error("a chain has at most 10 certificates, this one has {count}")]
     TooManyCertificates { count: usize },
     #[error("a chain has at most 65536 bytes, this one has {bytes}")]
