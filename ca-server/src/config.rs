@@ -4,6 +4,7 @@
 //! what only the host knows (ports, directories, keys). Unknown keys, impossible lifetimes and a
 //! key-encryption key inside the data directory are refused before any port is bound.
 
+mod attest;
 mod keys;
 mod lifetimes;
 mod limits;
@@ -15,6 +16,7 @@ use identity::{IdTemplate, Name, TrustDomain};
 use runtime::{ConfigError, TelemetryOptions};
 use serde::Deserialize;
 
+pub use attest::{AttestConfig, HostNaming, NamePattern, NamePatternError, X509PopConfig};
 pub use keys::{AdminConfig, KeysConfig, StoreFile};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
@@ -43,6 +45,8 @@ pub struct Config {
     #[serde(default)]
     pub lifetimes: Lifetimes,
     pub admin: AdminConfig,
+    #[serde(default)]
+    pub attest: AttestConfig,
     #[serde(default)]
     pub limits: Limits,
     #[serde(default)]
@@ -79,6 +83,7 @@ impl Config {
             admin: AdminConfig {
                 credential_file: directory.join("admin.toml"),
             },
+            attest: AttestConfig::default(),
             limits: Limits::default(),
             log: TelemetryOptions::default(),
         }
@@ -87,6 +92,7 @@ impl Config {
     /// The rules that span fields; those of one field hold by its type.
     pub fn check(&self) -> Result<(), BrokenRule> {
         self.keys.check_apart_from(&self.store)?;
+        self.attest.check()?;
         self.listen.check()?;
         self.listen.check_named(&self.advertise)?;
         self.web.check()

@@ -14,6 +14,7 @@ mod grpc_retries;
 mod h2spec;
 mod handshakes;
 mod health;
+mod hosts;
 mod impostors;
 mod issuance;
 mod joining;

@@ -48,17 +48,22 @@ impl Mesh {
     /// For claims about more than one mesh.
     pub async fn start_as(trust_domain: &str) -> Self {
         let trust_domain = trust_domain.parse().expect("a literal trust domain");
-        Self::start_with(trust_domain, Lifetimes::default()).await
+        Self::start_with(trust_domain, |_| {}).await
+    }
+
+    /// With what `change` does to the CA's configuration.
+    pub async fn configured(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_with(trust_domain(), change).await
     }
 
     async fn with_lifetimes(lifetimes: Lifetimes) -> Self {
-        Self::start_with(trust_domain(), lifetimes).await
+        Self::configured(|config| config.lifetimes = lifetimes).await
     }
 
-    async fn start_with(trust_domain: TrustDomain, lifetimes: Lifetimes) -> Self {
+    async fn start_with(trust_domain: TrustDomain, change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut config = Config::for_directory(trust_domain, directory.path());
-        config.lifetimes = lifetimes;
+        change(&mut config);
         let (time, clock) = Clock::adjustable();
         let ca = Ca::start(config.clone(), time.clone())
             .await

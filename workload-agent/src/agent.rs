@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::{QualifiedName, SpiffeId, TrustDomainError};
+use identity::{QualifiedName, SpiffeId, TrustDomain, TrustDomainError};
 use runtime::admin::AdminError;
 use runtime::files::private_directory;
 use runtime::metrics::MetricsError;
@@ -55,9 +55,14 @@ pub enum StartError {
     Cache(#[from] CacheError),
     #[error("the cache's trust domain is malformed")]
     CachedTrustDomain(#[source] TrustDomainError),
+    #[error("the cache is of trust domain {cached}, and ca.trust_domain says {configured}")]
+    OtherTrustDomain {
+        cached: TrustDomain,
+        configured: TrustDomain,
+    },
     #[error(
         "this agent has neither an identity in its cache nor a usable join token; make one with \
-         `countersign join-token create` and name its file in [join] token_file"
+         `countersign join-token create` and name its file in [join] token_file, or set [join.x509pop]"
     )]
     NoWayToJoin(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
     #[error("a socket cannot be had")]

@@ -4,14 +4,18 @@
 //! Refused: unknown keys, a proxy map that serves nothing, names that do not parse, two sockets
 //! on one path.
 
+mod join;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use identity::QualifiedName;
 use identity::join_token::CaAddress;
+use identity::{QualifiedName, TrustDomain};
 use runtime::TelemetryOptions;
 use serde::Deserialize;
+
+pub use join::{HostCertificate, Join, RootDigest};
 
 /// Everything an agent is told locally. The rest comes from the CA.
 #[derive(Clone, Debug, Deserialize)]
@@ -40,21 +44,19 @@ pub struct Config {
     pub log: TelemetryOptions,
 }
 
-/// Where the CA's agent listeners are.
+/// Where the CA's agent listeners are, and by what the CA is known.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ca {
     /// Empty: those that the join token names, or that the CA last announced.
     #[serde(default)]
     pub addresses: Vec<CaAddress>,
-}
-
-/// How the agent proves itself the first time.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Join {
-    /// Holds one join token; not read again once the agent has an identity.
-    pub token_file: Option<PathBuf>,
+    /// A join token names it; without one it must be said.
+    pub trust_domain: Option<TrustDomain>,
+    /// Roots that are believed until a bundle is held: a join token names them; without one they
+    /// must be said.
+    #[serde(default)]
+    pub root_sha256: Vec<RootDigest>,
 }
 
 /// The SPIFFE Workload API's socket.
@@ -128,6 +130,13 @@ pub enum ConfigRefused {
     ProxiesWithoutFeed,
     #[error("`{0}` is used for two sockets; give each one its own path")]
     SharedSocket(String),
+    #[error("[join] names both token_file and {0}; an agent proves itself in one way")]
+    TwoWaysToJoin(&'static str),
+    #[error("[join.{method}] needs ca.{missing}: without a token the agent knows no CA")]
+    UnknownCa {
+        method: &'static str,
+        missing: &'static str,
+    },
     #[error("applications.address `{0}` is not `host:port`")]
     ApplicationAddress(String),
 }
@@ -141,6 +150,7 @@ impl Config {
             ca: Ca::default(),
             join: Join {
                 token_file: Some(dir.join("join-token")),
+                x509pop: None,
             },
             workload_api: WorkloadApi {
                 socket: dir.join("workload.sock"),
@@ -163,6 +173,7 @@ impl Config {
         if let Some(metrics) = self.listen.metrics.filter(|a| !a.ip().is_loopback()) {
             return Err(ConfigRefused::MetricsNotLoopback(metrics));
         }
+        self.join.validate(&self.ca)?;
         if !self.proxies.is_empty() && self.feed.is_none() {
             return Err(ConfigRefused::ProxiesWithoutFeed);
         }
@@ -284,6 +295,39 @@ mod tests {
     fn an_address_without_a_port_is_refused() {
         let refused = parse(&format!("{MINIMAL}[ca]\naddresses = ['ca.example']\n"));
         assert!(refused.unwrap_err().to_string().contains("addresses"));
+    }
+
+    const HOST: &str = "[join.x509pop]\ncertificate_file = '/h.pem'\nkey_file = '/h.key'\n";
+
+    #[test]
+    fn two_ways_to_join_are_refused() {
+        let config = parse(&format!("{MINIMAL}[join]\ntoken_file = '/t'\n{HOST}")).unwrap();
+        let refused = config.validate().unwrap_err();
+        assert_eq!(refused, ConfigRefused::TwoWaysToJoin("x509pop"));
+    }
+
+    #[test]
+    fn a_host_certificate_without_a_known_ca_is_refused() {
+        let known = [
+            ("addresses", ""),
+            ("root_sha256", "addresses = ['ca.example:8444']\n"),
+            (
+                "trust_domain",
+                concat!(
+                    "addresses = ['ca.example:8444']\n",
+                    "root_sha256 = ['",
+                    "0000000000000000000000000000000000000000000000000000000000000000']\n"
+                ),
+            ),
+        ];
+        for (missing, ca) in known {
+            let config = parse(&format!("{MINIMAL}[ca]\n{ca}{HOST}")).unwrap();
+            let method = "x509pop";
+            assert_eq!(
+                config.validate(),
+                Err(ConfigRefused::UnknownCa { method, missing })
+            );
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! How an agent without a live SVID gets one: by its join token, or by the SVID that expired.
+//! How an agent without a live SVID gets one: by its join token, by the certificate of its host, or
+//! by the SVID that expired.
 //!
 //! Invariants: the token's secret is sent only to a server that a pinned root vouches for; the key
 //! is on disk before the token is used, so that a lost reply can be repeated with the same key.
 
 use crypto::digest::Sha256;
-use crypto::signing::SigningKey;
+use crypto::signing::{ForeignKey, ForeignKeyError, SigningKey};
 use identity::JoinToken;
+use identity::x509::UnverifiedChain;
 use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::{self as wire, attest_request::Evidence};
 use proto::mesh::v1::{self as mesh, PROTOCOL};
@@ -15,6 +17,8 @@ use crate::ca::Connection;
 
 const ATTEST: &[u8] = b"countersign-attest-v1";
 const REATTEST: &[u8] = b"countersign-reattest-v1";
+const X509POP: &[u8] = b"countersign-x509pop-v1";
+
 /// What requests to the CA are addressed to; TLS has judged the server before.
 pub(crate) fn origin() -> http::Uri {
     http::Uri::from_static("https://ca.countersign.internal")
@@ -38,24 +42,60 @@ pub(crate) enum NotAdmitted {
     Unavailable(Status),
     #[error("the CA's answer lacks `{0}`")]
     Incomplete(&'static str),
+    #[error("the host's key cannot be used")]
+    HostKey(#[from] ForeignKeyError),
 }
 
-/// The first attestation.
+/// By what an agent proves who it is.
+#[derive(Debug)]
+pub(crate) enum Proof<'a> {
+    JoinToken(&'a JoinToken),
+    Host(&'a HostProof),
+}
+
+/// The certificate of a host, and its key.
+#[derive(Debug)]
+pub(crate) struct HostProof {
+    pub(crate) chain: UnverifiedChain,
+    pub(crate) key: ForeignKey,
+}
+
+/// A fresh proof, for an SVID of `key`.
 pub(crate) async fn attest(
     connection: &Connection,
-    token: &JoinToken,
+    proof: Proof<'_>,
     key: &SigningKey,
 ) -> Result<Admission, NotAdmitted> {
+    let evidence = match proof {
+        Proof::JoinToken(token) => Evidence::JoinToken(wire::JoinTokenEvidence {
+            token_id: token.id().to_owned(),
+            secret: token.secret().to_vec(),
+        }),
+        Proof::Host(host) => Evidence::X509pop(host.evidence(&connection.exporter, key)?),
+    };
     let request = wire::AttestRequest {
         version: Some(PROTOCOL),
         possession: Some(possession(&connection.exporter, key)),
-        evidence: Some(Evidence::JoinToken(wire::JoinTokenEvidence {
-            token_id: token.id().to_owned(),
-            secret: token.secret().to_vec(),
-        })),
+        evidence: Some(evidence),
     };
     let mut client = AttestationClient::with_origin(connection.channel.clone(), origin());
     Admission::from_answer(client.attest(request).await)
+}
+
+impl HostProof {
+    fn evidence(
+        &self,
+        exporter: &[u8; 32],
+        key: &SigningKey,
+    ) -> Result<wire::X509PopEvidence, ForeignKeyError> {
+        let signed = self.key.sign(&bound_bytes(X509POP, exporter, key))?;
+        let certificates = self.chain.certificates().iter();
+        Ok(wire::X509PopEvidence {
+            chain: certificates.map(|one| one.to_vec()).collect(),
+            signature_scheme: signed.scheme.into(),
+            signature: signed.signature,
+        })
+    }
 }
 
 /// Another SVID for the agent whose own expired while it was down.
@@ -93,7 +133,7 @@ impl Admission {
 impl NotAdmitted {
     /// Asking again soon cannot help: a person must do something.
     pub(crate) fn is_permanent(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(_) | Self::HostKey(_))
     }
 }
 
@@ -139,6 +179,7 @@ mod tests {
         };
         assert!(!verifies(ATTEST, [2; 32]));
         assert!(!verifies(REATTEST, [1; 32]));
+        assert!(!verifies(X509POP, [1; 32]));
         assert!(verifies(ATTEST, [1; 32]));
     }
 

@@ -5,22 +5,23 @@
 //! the status with the next step, and tried again slowly.
 
 mod admission;
+mod fresh;
 mod outbound;
 mod watch;
 
 use std::convert::Infallible;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::random::{Random, SystemRandom};
 use identity::TrustDomain;
-use mtls::Credentials;
+use mtls::{Credentials, PinnedRoots};
 use runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::{mpsc, watch as latest};
 
 use crate::ca::{Addresses, ConnectError, Connection, Dial, Heard, Trust};
 use crate::cache::Cache;
+use crate::config::Join;
 use crate::contact::Contact;
 use crate::feed::Roster;
 use crate::holdings::Holdings;
@@ -46,7 +47,9 @@ pub(crate) struct Session {
     pub(crate) trust_domain: TrustDomain,
     pub(crate) clock: Clock,
     pub(crate) cache: Cache,
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) join: Join,
+    /// Those that the operator pins.
+    pub(crate) roots: Option<PinnedRoots>,
     pub(crate) addresses: Addresses,
     pub(crate) credentials: Credentials,
     pub(crate) holdings: latest::Receiver<Arc<Holdings>>,
@@ -55,6 +58,8 @@ pub(crate) struct Session {
     pub(crate) contact: latest::Sender<Contact>,
     pub(crate) heard: Heard,
     pub(crate) roster: Roster,
+    /// The CA does not know this agent any more, though its SVID lives.
+    pub(crate) forgotten: bool,
 }
 
 /// Why the CA could not be used just now.
@@ -108,7 +113,7 @@ impl Session {
         backoff: &mut Backoff,
     ) -> Result<Next, Trouble> {
         let own_is_live = self.holdings.borrow().own(self.clock.now()).is_some();
-        if !own_is_live {
+        if !own_is_live || std::mem::take(&mut self.forgotten) {
             self.be_admitted().await?;
             return Ok(Next::Now(None));
         }
@@ -116,8 +121,9 @@ impl Session {
             .connect(Trust::Mutual(self.credentials.clone()))
             .await?;
         drop(before);
-        let renewed = self.watch(connection, backoff).await?;
-        Ok(Next::Now(Some(renewed)))
+        let watched = self.watch(connection, backoff).await;
+        self.forgotten = watched.as_ref().is_err_and(WatchError::is_forgotten);
+        Ok(Next::Now(Some(watched?)))
     }
 
     async fn connect(&self, trust: Trust) -> Result<Connection, Trouble> {
@@ -146,7 +152,7 @@ impl Session {
     }
 
     fn report(&mut self, trouble: &Trouble) {
-        let problem = trouble.problem();
+        let problem = trouble.problem(self.join.without_token());
         tracing::warn!(
             error = %runtime::exit::one_line(trouble),
             next_step = problem.next_step.as_deref(),
@@ -177,7 +183,7 @@ impl Trouble {
         }
     }
 
-    fn problem(&self) -> Problem {
+    fn problem(&self, method: Option<&'static str>) -> Problem {
         let message = runtime::exit::one_line(self);
         let (code, next_step) = match self {
             Self::Connect(_) => ("ca-unreachable", None),
@@ -186,7 +192,7 @@ impl Trouble {
                 "no-ca-address",
                 Some("set `addresses` in the [ca] section of the agent's configuration".to_owned()),
             ),
-            Self::Admission(error) => (error.code(), error.next_step()),
+            Self::Admission(error) => (error.code(), error.next_step(method)),
         };
         Problem {
             code: code.to_owned(),

@@ -23,12 +23,11 @@ use super::objects::Objects;
 use super::problem::Problem;
 use super::query::Segments;
 use super::timestamp::Timestamp;
+use crate::attest::JOIN_TOKEN;
 use crate::store::{
     Changes, Cidr, Expected, JoinTokenRow, JoinTokenState, NewJoinToken, Precondition, Store,
 };
 
-/// The attestor in the IDs of agents that joined by token.
-const ATTESTOR: &str = "join-token";
 const LONGEST_TTL: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 const MOST_TOKENS: u32 = 100;
 /// How often entries are read again because somebody else wrote them meanwhile.
@@ -178,7 +177,7 @@ impl JoinTokens {
             _ => format!("{}-{index}", request.agent),
         };
         (1..=request.count)
-            .map(|index| AgentId::new(self.store.trust_domain(), ATTESTOR, &name(index)))
+            .map(|index| AgentId::new(self.store.trust_domain(), JOIN_TOKEN, &name(index)))
             .collect::<Result<_, _>>()
             .map_err(|error| invalid("/agent", error.to_string()))
     }

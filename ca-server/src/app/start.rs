@@ -20,7 +20,7 @@ use super::web::{WebCredentials, WebFileError, WebListener, WebTls};
 use super::{Ca, jobs};
 use crate::admin::{self, AdminAccess, AdminError};
 use crate::api::{self, ApiParts};
-use crate::attest::{AttestDesk, AttestLimits};
+use crate::attest::{AttestDesk, AttestLimits, Attestors, AttestorsError};
 use crate::authority::{Authority, IntermediateRenewal, RootError, RootKeeper};
 use crate::config::{BrokenRule, Config};
 use crate::grpc::{AgentListener, Desks, SeenSerials};
@@ -42,6 +42,8 @@ pub enum StartError {
     Replica(#[from] SpiffeIdError),
     #[error("the directories cannot be used")]
     Directory(#[from] FileError),
+    #[error("cannot use [attest]")]
+    Attest(#[from] AttestorsError),
     #[error("cannot open the store")]
     Open(#[from] OpenError),
     #[error("cannot read the store")]
@@ -68,6 +70,7 @@ pub(super) async fn start(
     config.check()?;
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
+    let attestors = Attestors::load(&config.attest, &config.trust_domain)?;
     let store = open_store(&config, clock.now()).await?;
     let keeper = RootKeeper::open_or_make(
         &store,
@@ -96,6 +99,7 @@ pub(super) async fn start(
         clock,
         shutdown,
         config,
+        attestors,
     };
     foundation
         .serve(sockets, supervisor, web_tls, log_level)
@@ -121,6 +125,7 @@ struct Foundation {
     clock: Clock,
     shutdown: Shutdown,
     config: Config,
+    attestors: Attestors,
 }
 
 /// Parts that issue and watch share.
@@ -293,6 +298,7 @@ impl Foundation {
         );
         let attest = AttestDesk {
             store: self.store.clone(),
+            attestors: self.attestors.clone(),
             authority: self.authority.clone(),
             issuer: parts.issuer.clone(),
             admitted: parts.admitted.clone(),

@@ -3,6 +3,7 @@
 mod agent;
 mod attestation;
 mod harness;
+mod hosts;
 mod issuance;
 mod listening;
 mod replica;

@@ -14,13 +14,35 @@ use super::refusal::Refusal;
 const LONGEST_TOKEN_ID: usize = 128;
 const SECRET_BYTES: usize = 32;
 const LONGEST_SIGNATURE: usize = 128;
+/// RSA with 8192 bits.
+const LONGEST_HOST_SIGNATURE: usize = 1024;
 
-/// A join token and the key that wants to redeem it.
+/// A key that wants an agent's SVID, and by what it wants it.
+#[derive(Debug)]
+pub(super) struct UnverifiedAttestation {
+    pub(super) possession: UnverifiedPossession,
+    pub(super) evidence: UnverifiedEvidence,
+}
+
+#[derive(Debug)]
+pub(super) enum UnverifiedEvidence {
+    JoinToken(UnverifiedJoin),
+    Host(UnverifiedHost),
+}
+
+/// A join token, of whose secret only the digest is kept.
 #[derive(Debug)]
 pub(super) struct UnverifiedJoin {
-    pub(super) possession: UnverifiedPossession,
     pub(super) token_id: String,
     pub(super) secret_sha256: Sha256,
+}
+
+/// A host's certificate, and a signature that may be by its key.
+#[derive(Debug)]
+pub(super) struct UnverifiedHost {
+    pub(super) chain: UnverifiedChain,
+    pub(super) scheme: u16,
+    pub(super) signature: Vec<u8>,
 }
 
 /// An expired SVID and the key that wants its successor.
@@ -32,15 +54,30 @@ pub(super) struct UnverifiedReturn {
     pub(super) signature: Vec<u8>,
 }
 
-impl TryFrom<wire::AttestRequest> for UnverifiedJoin {
+impl TryFrom<wire::AttestRequest> for UnverifiedAttestation {
     type Error = Refusal;
 
     fn try_from(request: wire::AttestRequest) -> Result<Self, Refusal> {
+        use wire::attest_request::Evidence;
+
         check_version(request.version)?;
         let possession = decode_possession(request.possession)?;
-        let Some(wire::attest_request::Evidence::JoinToken(token)) = request.evidence else {
-            return Err(malformed("evidence", "must be a join token"));
+        let evidence = match request.evidence {
+            Some(Evidence::JoinToken(token)) => UnverifiedEvidence::JoinToken(token.try_into()?),
+            Some(Evidence::X509pop(host)) => UnverifiedEvidence::Host(host.try_into()?),
+            None => return Err(malformed("evidence", "is of no kind that this CA knows")),
         };
+        Ok(Self {
+            possession,
+            evidence,
+        })
+    }
+}
+
+impl TryFrom<wire::JoinTokenEvidence> for UnverifiedJoin {
+    type Error = Refusal;
+
+    fn try_from(token: wire::JoinTokenEvidence) -> Result<Self, Refusal> {
         // The secret itself goes no further than its digest.
         let secret = zeroize::Zeroizing::new(token.secret);
         if secret.len() != SECRET_BYTES {
@@ -50,9 +87,26 @@ impl TryFrom<wire::AttestRequest> for UnverifiedJoin {
             return Err(malformed("join_token.token_id", "must have 1 to 128 bytes"));
         }
         Ok(Self {
-            possession,
             token_id: token.token_id,
             secret_sha256: Sha256::of(&secret),
+        })
+    }
+}
+
+impl TryFrom<wire::X509PopEvidence> for UnverifiedHost {
+    type Error = Refusal;
+
+    fn try_from(host: wire::X509PopEvidence) -> Result<Self, Refusal> {
+        let scheme = u16::try_from(host.signature_scheme)
+            .map_err(|_| malformed("x509pop.signature_scheme", "must have 16 bits"))?;
+        let signature = host.signature;
+        if signature.is_empty() || signature.len() > LONGEST_HOST_SIGNATURE {
+            return Err(malformed("x509pop.signature", "must have 1 to 1024 bytes"));
+        }
+        Ok(Self {
+            chain: decode_chain("x509pop.chain", host.chain)?,
+            scheme,
+            signature,
         })
     }
 }
@@ -63,17 +117,10 @@ impl TryFrom<wire::ReattestRequest> for UnverifiedReturn {
     fn try_from(request: wire::ReattestRequest) -> Result<Self, Refusal> {
         check_version(request.version)?;
         let possession = decode_possession(request.possession)?;
-        let chain = request
-            .expired_chain
-            .into_iter()
-            .map(CertificateDer::from)
-            .collect();
-        let chain = UnverifiedChain::from_der(chain)
-            .map_err(|error| malformed("expired_chain", &error.to_string()))?;
         check_signature("expired_signature", &request.expired_signature)?;
         Ok(Self {
             possession,
-            chain,
+            chain: decode_chain("expired_chain", request.expired_chain)?,
             signature: request.expired_signature,
         })
     }
@@ -102,6 +149,11 @@ fn decode_possession(
         public_key,
         signature: possession.signature,
     })
+}
+
+fn decode_chain(field: &'static str, chain: Vec<Vec<u8>>) -> Result<UnverifiedChain, Refusal> {
+    let chain = chain.into_iter().map(CertificateDer::from).collect();
+    UnverifiedChain::from_der(chain).map_err(|error| malformed(field, &error.to_string()))
 }
 
 fn check_signature(field: &'static str, signature: &[u8]) -> Result<(), Refusal> {

@@ -16,6 +16,8 @@ pub(crate) struct ChannelBinding([u8; 32]);
 pub(super) enum Purpose {
     Attest,
     Reattest,
+    /// By the key of a host's certificate.
+    Host,
 }
 
 /// A key and a signature that may have been made by it.
@@ -39,6 +41,7 @@ impl ChannelBinding {
         let prefix: &[u8] = match purpose {
             Purpose::Attest => b"countersign-attest-v1\0",
             Purpose::Reattest => b"countersign-reattest-v1\0",
+            Purpose::Host => b"countersign-x509pop-v1\0",
         };
         let digest = Sha256::of(new_key.spki());
         [prefix, &self.0, digest.as_bytes()].concat()

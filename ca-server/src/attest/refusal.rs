@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use identity::x509::SvidError;
+use identity::x509::{HostError, SvidError};
 use tonic::{Code, Status};
 
+use super::host::HostNameRefused;
 use crate::issue::IssueError;
 use crate::status;
 use crate::store::{RedeemError, StoreError};
@@ -39,6 +40,16 @@ pub(crate) enum Refusal {
          and find out who holds the other"
     )]
     NewerSerialSeen,
+    #[error("agents of attestor {0} do not come back with an expired SVID; attest afresh")]
+    FreshProofNeeded(String),
+    #[error("attestor {0} is not configured here; see [attest] in the CA's configuration")]
+    NotConfigured(&'static str),
+    #[error("{0}")]
+    Host(#[source] HostError),
+    #[error("{0}")]
+    HostName(#[source] HostNameRefused),
+    #[error("the host's certificate names {0}, an identity of this mesh: workloads are no hosts")]
+    HostOfMesh(String),
     #[error("too many attestations; retry later")]
     Busy(Duration),
     #[error("the store is unavailable; retry later")]
@@ -60,6 +71,11 @@ impl Refusal {
             Self::Forgotten => "agent-forgotten",
             Self::NotRecorded => "svid-not-recorded",
             Self::NewerSerialSeen => "newer-serial-seen",
+            Self::FreshProofNeeded(_) => "fresh-proof-needed",
+            Self::NotConfigured(_) => "attestor-not-configured",
+            Self::Host(_) => "host-certificate-refused",
+            Self::HostName(_) => "host-name-refused",
+            Self::HostOfMesh(_) => "host-certificate-of-mesh",
             Self::Busy(_) => "attestation-limit",
             Self::Store(_) => "store-unavailable",
             Self::Issue(error) => error.code(),

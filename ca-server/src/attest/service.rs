@@ -12,8 +12,9 @@ use runtime::Clock;
 use time::OffsetDateTime;
 use tonic::{Request, Response, Status};
 
-use super::evidence::{UnverifiedJoin, UnverifiedReturn};
-use super::judge::{Attested, Attestor, Circumstances};
+use super::attestors::Attestors;
+use super::evidence::{UnverifiedAttestation, UnverifiedReturn};
+use super::judge::{Attested, Circumstances, Proof};
 use super::limits::AttestLimits;
 use super::possession::ChannelBinding;
 use super::refusal::Refusal;
@@ -27,6 +28,7 @@ use crate::store::{AgentRow, Store};
 #[derive(Debug)]
 pub(crate) struct AttestDesk {
     pub(crate) store: Store,
+    pub(crate) attestors: Attestors,
     pub(crate) authority: Authority,
     pub(crate) issuer: Issuer,
     pub(crate) admitted: AdmittedAgents,
@@ -55,8 +57,10 @@ impl AttestCalls {
 
     async fn join(&self, request: wire::AttestRequest) -> Result<wire::AttestResponse, Refusal> {
         self.desk.limits.admit(self.from)?;
-        let join = UnverifiedJoin::try_from(request)?;
-        let attested = join.verify(&self.desk.store, self.here()).await?;
+        let attestation = UnverifiedAttestation::try_from(request)?;
+        let attested = attestation
+            .verify(&self.desk.store, &self.desk.attestors, self.here())
+            .await?;
         self.desk.admit(attested).await
     }
 
@@ -119,18 +123,18 @@ impl AttestDesk {
         })
     }
 
-    /// A token makes an agent known. An expired SVID only continues one that is: it must not bring
+    /// A fresh proof makes an agent known. An expired SVID only continues one that is: it must not bring
     /// back an agent that was forgotten since it was judged. An agent is admitted before its row is
     /// written, so that forgetting in between leaves it refused, never admitted without a row.
     async fn record(
         &self,
         agent: &AgentId,
-        by: Attestor,
+        by: Proof,
         issued: &Issued,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
         let (id, serial, not_after) = (agent.spiffe_id(), issued.serial(), issued.not_after());
-        if by == Attestor::ExpiredSvid {
+        if by == Proof::ExpiredSvid {
             let known =
                 self.admitted.contains(id) && self.store.renew_agent(id, serial, not_after).await?;
             return if known {

@@ -35,12 +35,18 @@ impl Restored {
             .load::<StoredCredentials>()
             .filter(|stored| stored.own.is_some());
         let Some(credentials) = credentials else {
-            return Self::from_token(config);
+            return Self::without_credentials(config);
         };
         let trust_domain: TrustDomain = credentials
             .trust_domain
             .parse()
             .map_err(StartError::CachedTrustDomain)?;
+        if let Some(configured) = config.ca.trust_domain()
+            && *configured != trust_domain
+        {
+            let (cached, configured) = (trust_domain, configured.clone());
+            return Err(StartError::OtherTrustDomain { cached, configured });
+        }
         let configuration = cache.load::<StoredConfiguration>().unwrap_or_default();
         let mut known: Vec<CaAddress> = configuration
             .replicas
@@ -63,6 +69,16 @@ impl Restored {
         })
     }
 
+    fn without_credentials(config: &Config) -> Result<Self, StartError> {
+        match config.ca.trust_domain() {
+            Some(trust_domain) if config.join.without_token().is_some() => {
+                let known = config.ca.addresses.iter().cloned();
+                Ok(Self::first(config, trust_domain.clone(), known))
+            }
+            _ => Self::from_token(config),
+        }
+    }
+
     fn from_token(config: &Config) -> Result<Self, StartError> {
         let path = config
             .join
@@ -71,13 +87,22 @@ impl Restored {
             .ok_or(StartError::NoWayToJoin(None))?;
         let token =
             read_token(path).map_err(|error| StartError::NoWayToJoin(Some(error.into())))?;
-        Ok(Self {
-            trust_domain: token.trust_domain().clone(),
+        let known = token.addresses().iter().cloned();
+        Ok(Self::first(config, token.trust_domain().clone(), known))
+    }
+
+    fn first(
+        config: &Config,
+        trust_domain: TrustDomain,
+        known: impl Iterator<Item = CaAddress>,
+    ) -> Self {
+        Self {
+            trust_domain,
             holdings: Holdings::default(),
             view: None,
             wanted: BTreeMap::new(),
-            addresses: Self::addresses(config, token.addresses().iter().cloned()),
-        })
+            addresses: Self::addresses(config, known),
+        }
     }
 
     /// The operator's addresses come before those that were learnt.

@@ -202,7 +202,8 @@ impl Wiring {
             trust_domain: self.identity.clone(),
             clock: self.clock.clone(),
             cache: self.cache.clone(),
-            token_file: self.config.join.token_file.clone(),
+            join: self.config.join.clone(),
+            roots: self.config.ca.pinned(),
             addresses: self.addresses.clone(),
             credentials,
             holdings: self.holdings.subscribe(),
@@ -211,6 +212,7 @@ impl Wiring {
             contact: self.contact.clone(),
             heard: self.heard.clone(),
             roster: self.roster.clone(),
+            forgotten: false,
         }
     }
 }

@@ -3,8 +3,12 @@
 //! Invariant: the secret of a token goes only to a server whose root the token pins; the expired
 //! SVID is shown only to a server whose root the cached bundle holds.
 
-use crypto::signing::{KeyError, SigningKey};
+use std::io;
+use std::path::PathBuf;
+
+use crypto::signing::{ForeignKeyError, KeyError, SigningKey};
 use identity::join_token::CaAddress;
+use identity::x509::ChainError;
 use identity::{JoinToken, JoinTokenError, TrustDomain};
 use mtls::PinnedRoots;
 use runtime::FileError;
@@ -16,7 +20,7 @@ use crate::ca::Trust;
 use crate::cache::{CacheError, StoredJoining};
 use crate::contact::note_clock;
 use crate::holdings::OwnProof;
-use crate::join::{Admission, NotAdmitted, attest, reattest};
+use crate::join::{Admission, NotAdmitted, Proof, attest, reattest};
 use crate::keeper::{Admitted, NotTaken};
 use crate::view::{ViewError, judge_bundle};
 
@@ -43,6 +47,16 @@ pub(crate) enum AdmissionError {
     Key(#[source] KeyError),
     #[error("the cached bundle is unusable")]
     Bundle(#[source] ViewError),
+    #[error("the host's certificate {path} cannot be read")]
+    HostFile { path: PathBuf, source: io::Error },
+    #[error("the host's certificate is unusable")]
+    HostCertificate(#[source] ChainError),
+    #[error("the host's key cannot be read")]
+    HostKeyFile(#[source] FileError),
+    #[error("the host's key is unusable")]
+    HostKey(#[source] ForeignKeyError),
+    #[error("neither a bundle is held, nor does ca.root_sha256 say whom to believe")]
+    NoRoots,
     #[error(transparent)]
     NotAdmitted(#[from] NotAdmitted),
     #[error("the CA's answer was not taken")]
@@ -52,8 +66,12 @@ pub(crate) enum AdmissionError {
 }
 
 impl Session {
-    /// The expired SVID first; a token when there is none, or when it is refused for good.
+    /// A fresh proof where the host has one. Else the expired SVID first; a token when there is
+    /// none, or when it is refused for good.
     pub(super) async fn be_admitted(&mut self) -> Result<(), Trouble> {
+        if let Some(host) = self.join.x509pop.clone() {
+            return self.prove_host(&host).await;
+        }
         let proof = self.holdings.borrow().own_proof.clone();
         let Some(proof) = proof else {
             return self.join().await;
@@ -76,7 +94,7 @@ impl Session {
         let key = self.joining_key(&token).await?;
         let roots = PinnedRoots::new(token.trust_domain().clone(), token.roots().to_vec());
         let connection = self.connect(Trust::Pinned(roots)).await?;
-        let admission = attest(&connection, &token, &key)
+        let admission = attest(&connection, Proof::JoinToken(&token), &key)
             .await
             .map_err(AdmissionError::from)?;
         self.hand_over(admission, key).await?;
@@ -100,7 +118,11 @@ impl Session {
         self.hand_over(admission, key).await
     }
 
-    async fn hand_over(&self, admission: Admission, key: SigningKey) -> Result<(), Trouble> {
+    pub(super) async fn hand_over(
+        &self,
+        admission: Admission,
+        key: SigningKey,
+    ) -> Result<(), Trouble> {
         note_clock(&self.contact, admission.ca_time_unix_ms, self.clock.now());
         let (judged, verdict) = oneshot::channel();
         let admitted = Admitted {
@@ -116,10 +138,8 @@ impl Session {
     }
 
     fn token(&self) -> Result<JoinToken, AdmissionError> {
-        let path = self
-            .token_file
-            .as_ref()
-            .ok_or(AdmissionError::NoTokenFile)?;
+        let path = self.join.token_file.as_ref();
+        let path = path.ok_or(AdmissionError::NoTokenFile)?;
         let token = read_token(path)?;
         if *token.trust_domain() != self.trust_domain {
             return Err(AdmissionError::OtherTrustDomain {
@@ -171,17 +191,30 @@ impl AdmissionError {
             Self::NotAdmitted(_) => "ca-unavailable",
             Self::NotTaken(_) => "answer-not-taken",
             Self::NoTokenFile | Self::TokenFile(_) | Self::Token(_) => "no-join-token",
+            Self::HostFile { .. }
+            | Self::HostCertificate(_)
+            | Self::HostKeyFile(_)
+            | Self::HostKey(_) => "host-certificate-unusable",
+            Self::NoRoots => "no-roots",
             Self::OtherTrustDomain { .. } => "other-trust-domain",
             Self::Keep(_) | Self::Key(_) | Self::Bundle(_) => "cache-unusable",
             Self::Stopping => "stopping",
         }
     }
 
-    pub(super) fn next_step(&self) -> Option<String> {
+    /// `method` is how the agent proves itself, where that is not by a token.
+    pub(super) fn next_step(&self, method: Option<&'static str>) -> Option<String> {
         match self {
             Self::NotTaken(_) => Some("compare this host's clock with the CA's".to_owned()),
             Self::Keep(_) => Some("make the state directory writable".to_owned()),
-            error => error.needs_a_person().then(|| NEW_TOKEN.to_owned()),
+            error if !error.needs_a_person() => None,
+            _ => Some(match method {
+                None => NEW_TOKEN.to_owned(),
+                Some(method) => format!(
+                    "compare [join.{method}] of this agent with [attest] of the CA; it is tried \
+                     again within a minute"
+                ),
+            }),
         }
     }
 }

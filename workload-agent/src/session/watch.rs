@@ -51,6 +51,17 @@ pub(super) enum WatchError {
     View(#[from] ViewError),
 }
 
+impl WatchError {
+    /// Whether the CA says that it must be attested again.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let Self::Refused(status) = self else {
+            return false;
+        };
+        let reason = status.metadata().get("countersign-reason");
+        reason.is_some_and(|reason| reason == "agent-forgotten")
+    }
+}
+
 /// One open stream.
 struct Stream {
     inbound: Streaming<wire::CaMessage>,

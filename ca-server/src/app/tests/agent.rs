@@ -11,7 +11,7 @@ use mtls::{ClientTls, ClientTlsConfig, Expected, PinnedRoots};
 use proto::agent::v1::attestation_client::AttestationClient;
 use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::issuance_client::IssuanceClient;
-use proto::agent::v1::{self as wire};
+use proto::agent::v1::{self as wire, attest_request::Evidence};
 use proto::mesh::v1::PROTOCOL;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
@@ -153,15 +153,22 @@ impl Connection {
         token: &Token,
         possession: wire::Possession,
     ) -> Result<wire::AttestResponse, Status> {
+        let token = wire::JoinTokenEvidence {
+            token_id: token.id.clone(),
+            secret: token.secret.to_vec(),
+        };
+        self.attest_by(Evidence::JoinToken(token), possession).await
+    }
+
+    pub(super) async fn attest_by(
+        &self,
+        evidence: Evidence,
+        possession: wire::Possession,
+    ) -> Result<wire::AttestResponse, Status> {
         let request = wire::AttestRequest {
             version: Some(PROTOCOL),
             possession: Some(possession),
-            evidence: Some(wire::attest_request::Evidence::JoinToken(
-                wire::JoinTokenEvidence {
-                    token_id: token.id.clone(),
-                    secret: token.secret.to_vec(),
-                },
-            )),
+            evidence: Some(evidence),
         };
         let mut client = AttestationClient::new(self.channel.clone());
         client
@@ -225,7 +232,7 @@ pub(super) fn possession(key: &SigningKey, exporter: &[u8; 32]) -> wire::Possess
     }
 }
 
-fn statement(prefix: &[u8], exporter: &[u8; 32], new_key: &SigningKey) -> Vec<u8> {
+pub(super) fn statement(prefix: &[u8], exporter: &[u8; 32], new_key: &SigningKey) -> Vec<u8> {
     let digest = Sha256::of(new_key.public_key().spki());
     [prefix, exporter, digest.as_bytes()].concat()
 }
