@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::metadata::{Metadata, Package, cargo};
 
 /// Every arrow there is between our crates. `mesh-tests` and `countersign-bench` may use all.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("countersign-crypto", &[]),
+    ("countersign-http2", &[]),
     ("countersign-runtime", &[]),
     ("countersign-proto", &[]),
     ("countersign-identity", &["crypto"]),
@@ -18,11 +19,21 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ),
     ("countersign-ca", SHARED),
     ("countersign-agent", SHARED),
-    ("countersign-proxy", SHARED),
+    ("countersign-proxy", PROXY),
     ("countersign", EVERYTHING),
 ];
 const SHARED: &[&str] = &[
     "crypto",
+    "identity",
+    "policy",
+    "mtls",
+    "workload-api",
+    "runtime",
+    "proto",
+];
+const PROXY: &[&str] = &[
+    "crypto",
+    "http2",
     "identity",
     "policy",
     "mtls",
