@@ -7,6 +7,7 @@
 mod about;
 mod agents;
 mod auth;
+mod authorities;
 mod body;
 mod bundle;
 mod changesets;
@@ -22,6 +23,7 @@ mod preconditions;
 mod problem;
 mod query;
 mod revisions;
+mod roots;
 mod schema;
 mod svids;
 #[cfg(test)]
@@ -29,12 +31,14 @@ mod tests;
 
 mod timestamp;
 
+use std::time::Duration;
+
 use axum::Router;
 use identity::join_token::CaAddress;
-use identity::x509::Bundle;
 use runtime::Clock;
 
 use crate::registry::Registry;
+use crate::rotation::Rotation;
 use crate::store::Store;
 use crate::watch::Presence;
 use auth::Administrators;
@@ -46,9 +50,10 @@ pub(crate) struct ApiParts {
     pub(crate) store: Store,
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
+    pub(crate) rotation: Rotation,
     pub(crate) clock: Clock,
-    /// The trust domain's roots as they are published.
-    pub(crate) bundle: Bundle,
+    /// How often those who use the bundle should look again.
+    pub(crate) refresh_hint: Duration,
     /// Where agents reach the CA; written into join tokens.
     pub(crate) addresses: Vec<CaAddress>,
     /// Name of this replica.
@@ -60,7 +65,8 @@ pub(crate) fn router(parts: &ApiParts) -> Router {
     let (public, guarded) = operations(parts);
     let document = openapi::document(&[&public, &guarded]);
     let administrators = Administrators::new(parts.store.clone(), parts.clock.clone());
-    let router = auth::require_administrator(guarded.into_router(), administrators)
+    let guarded = roots::tell(guarded.into_router(), parts.registry.clone());
+    let router = auth::require_administrator(guarded, administrators)
         .merge(public.into_router())
         .merge(document.into_router())
         .fallback(problem::no_such_path)
@@ -73,15 +79,19 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         store,
         registry,
         presence,
+        rotation,
         clock,
-        bundle,
+        refresh_hint,
         addresses,
         replica,
     } = parts;
     let writable = objects::Objects::new(registry.clone(), presence.clone());
     let public = Documented::new()
         .merge(health::operations(store.clone()))
-        .merge(bundle::operations(bundle.clone()));
+        .merge(bundle::operations(bundle::Bundles {
+            registry: registry.clone(),
+            refresh_hint: *refresh_hint,
+        }));
     let guarded = Documented::new()
         .merge(collections::operations(&writable))
         .merge(changesets::operations(writable.clone()))
@@ -94,13 +104,18 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             objects: writable,
             store: store.clone(),
             clock: clock.clone(),
-            bundle: bundle.clone(),
             addresses: addresses.clone(),
         }))
         .merge(agents::operations(agents::Agents {
             store: store.clone(),
             registry: registry.clone(),
             presence: presence.clone(),
+        }))
+        .merge(authorities::operations(authorities::Authorities {
+            rotation: rotation.clone(),
+            registry: registry.clone(),
+            store: store.clone(),
+            clock: clock.clone(),
         }))
         .merge(svids::operations(store.clone()))
         .merge(explain::operations(registry.clone()))

@@ -29,10 +29,11 @@ pub struct Ca {
     metrics: Option<SocketAddr>,
     admin_file: PathBuf,
     trust_domain: TrustDomain,
-    bundle: Bundle,
     presence: Presence,
     store: Store,
     registry: Registry,
+    #[cfg(test)]
+    rotation: crate::rotation::Rotation,
     supervisor: Supervisor,
 }
 
@@ -76,8 +77,8 @@ impl Ca {
     }
 
     /// The roots of the trust domain, as they are published.
-    pub fn bundle(&self) -> &Bundle {
-        &self.bundle
+    pub fn bundle(&self) -> Bundle {
+        self.registry.snapshot().roots().bundle().clone()
     }
 
     /// The objects in force, and the road by which they change, for the process that the replica

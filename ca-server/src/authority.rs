@@ -1,4 +1,4 @@
-//! The authorities of the trust domain: the root, sealed in the store, and this replica's
+//! The authorities of the trust domain: the roots, sealed in the store, and this replica's
 //! intermediate, whose key is in memory only.
 //!
 //! Invariant: outside of the moments in which an intermediate is signed, no key that the bundle
@@ -6,78 +6,71 @@
 //! and this module reach a signing key.
 
 mod kek;
+pub(crate) mod lifecycle;
 mod renewal;
 mod replica;
 mod root;
+mod roots;
+mod sealed;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use identity::x509::{Bundle, BundleSet, RootCertificate};
 use proto::mesh::v1 as wire;
+use tokio::sync::watch;
 
 pub use kek::KekError;
 pub(crate) use renewal::IntermediateRenewal;
 pub(crate) use replica::Intermediate;
 pub use root::RootError;
 pub(crate) use root::{RootKeeper, kek_and_bundle};
+pub(crate) use roots::PublishedRoots;
 
-/// A cheap handle on what this replica signs with.
+/// A cheap handle on what this replica signs with, and on what the trust domain trusts.
 #[derive(Debug, Clone)]
-pub(crate) struct Authority(Arc<Inner>);
-
-#[derive(Debug)]
-struct Inner {
-    root: RootCertificate,
-    bundles: BundleSet,
-    bundle: Bundle,
-    wire_bundle: wire::Bundle,
-    current: ArcSwap<Intermediate>,
+pub(crate) struct Authority {
+    roots: watch::Receiver<Arc<PublishedRoots>>,
+    current: Arc<ArcSwap<Intermediate>>,
+    /// Counts what those who show certificates of ours must follow.
+    changes: watch::Sender<u64>,
 }
 
 impl Authority {
-    fn new(root: RootCertificate, bundle: Bundle, first: Intermediate) -> Self {
-        let wire_bundle = wire::Bundle {
-            trust_domain: bundle.trust_domain().to_string(),
-            sequence: bundle.sequence(),
-            x509_authorities: bundle
-                .authorities()
-                .iter()
-                .map(|root| root.der().to_vec())
-                .collect(),
-        };
-        Self(Arc::new(Inner {
-            root,
-            bundles: BundleSet::from(bundle.clone()),
-            bundle,
-            wire_bundle,
-            current: ArcSwap::from_pointee(first),
-        }))
+    pub(crate) fn new(roots: watch::Receiver<Arc<PublishedRoots>>, first: Intermediate) -> Self {
+        Self {
+            roots,
+            current: Arc::new(ArcSwap::from_pointee(first)),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// What signs leaves now; a later call may answer with its successor.
     pub(crate) fn intermediate(&self) -> Arc<Intermediate> {
-        self.0.current.load_full()
+        self.current.load_full()
     }
 
-    pub(crate) fn root(&self) -> &RootCertificate {
-        &self.0.root
-    }
-
-    pub(crate) fn bundle(&self) -> &Bundle {
-        &self.0.bundle
-    }
-
-    pub(crate) fn bundles(&self) -> &BundleSet {
-        &self.0.bundles
+    /// What the trust domain trusts now.
+    pub(crate) fn roots(&self) -> Arc<PublishedRoots> {
+        Arc::clone(&self.roots.borrow())
     }
 
     /// The bundle as agents get it.
     pub(crate) fn wire_bundle(&self) -> wire::Bundle {
-        self.0.wire_bundle.clone()
+        self.roots.borrow().wire().clone()
+    }
+
+    /// Wakes when this replica's own certificate must be issued again, or published with another
+    /// bundle.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 
     fn replace_intermediate(&self, successor: Intermediate) {
-        self.0.current.store(Arc::new(successor));
+        self.current.store(Arc::new(successor));
+    }
+
+    fn announce_change(&self) {
+        self.changes
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }

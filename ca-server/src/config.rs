@@ -5,6 +5,7 @@
 //! key-encryption key inside the data directory are refused before any port is bound.
 
 mod attest;
+mod bundle;
 mod keys;
 mod lifetimes;
 mod limits;
@@ -17,6 +18,7 @@ use runtime::{ConfigError, TelemetryOptions};
 use serde::Deserialize;
 
 pub use attest::{AttestConfig, HostNaming, NamePattern, NamePatternError, X509PopConfig};
+pub use bundle::{BundleConfig, RefreshHintError};
 pub use keys::{AdminConfig, KeysConfig, StoreFile};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
@@ -44,6 +46,8 @@ pub struct Config {
     pub web: WebConfig,
     #[serde(default)]
     pub lifetimes: Lifetimes,
+    #[serde(default)]
+    pub bundle: BundleConfig,
     pub admin: AdminConfig,
     #[serde(default)]
     pub attest: AttestConfig,
@@ -80,6 +84,7 @@ impl Config {
             advertise: AdvertiseConfig::default(),
             web: WebConfig::default(),
             lifetimes: Lifetimes::default(),
+            bundle: BundleConfig::default(),
             admin: AdminConfig {
                 credential_file: directory.join("admin.toml"),
             },

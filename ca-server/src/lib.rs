@@ -13,6 +13,7 @@ mod issue;
 mod metrics;
 mod peer;
 pub mod registry;
+mod rotation;
 mod sources;
 mod status;
 pub mod store;

@@ -16,7 +16,11 @@ use policy::{MeshNames, ObjectKey, Outcome, Revision};
 use runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::store::{Changes, CommitError, StageError, Store, StoreError};
+use crate::authority::{PublishedRoots, RootError};
+use crate::store::{
+    AuthorityStep, AuthorityStepError, Authorship, Changes, CommitError, StageError, Store,
+    StoreError,
+};
 pub use addresses::ServiceAddresses;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
 pub use writer::RegistryWriter;
@@ -28,6 +32,7 @@ const QUEUE: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Registry {
     snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
+    roots: watch::Receiver<Arc<PublishedRoots>>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -77,6 +82,8 @@ pub enum RegistryError {
     Store(#[source] StoreError),
     #[error("the store holds {key}, which this version refuses: {why}")]
     Object { key: ObjectKey, why: String },
+    #[error("cannot read the roots of the trust domain")]
+    Roots(#[source] RootError),
 }
 
 impl Registry {
@@ -93,10 +100,21 @@ impl Registry {
         let mesh = MeshNames::new(store.trust_domain().clone(), store.id_template().clone())
             .with_ca_dns_names(ca_dns_names);
         let first = RegistrySnapshot::read(&store, mesh).await?;
-        let (publisher, snapshots) = watch::channel(Arc::new(first));
+        let (publisher, snapshots, roots) = Publisher::of(first);
         let (writes, waiting) = mpsc::channel(QUEUE);
         let writer = RegistryWriter::new(store, clock, publisher, waiting);
-        Ok((Self { snapshots, writes }, writer))
+        let registry = Self {
+            snapshots,
+            roots,
+            writes,
+        };
+        Ok((registry, writer))
+    }
+
+    /// What the trust domain trusts; follows the snapshots.
+    #[must_use]
+    pub(crate) fn roots(&self) -> watch::Receiver<Arc<PublishedRoots>> {
+        self.roots.clone()
     }
 
     /// What is in force.
@@ -117,20 +135,105 @@ impl Registry {
     /// See [`ApplyError`].
     pub async fn apply(&self, proposal: Proposal) -> Result<Applied, ApplyError> {
         let (answer, result) = oneshot::channel();
-        self.writes
-            .try_send(Write { proposal, answer })
-            .map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => ApplyError::Overloaded,
-                mpsc::error::TrySendError::Closed(_) => ApplyError::ShuttingDown,
-            })?;
+        self.write(Write::Objects { proposal, answer })?;
         result.await.unwrap_or(Err(ApplyError::ShuttingDown))
+    }
+
+    /// Makes a step in the life of authorities and puts it in force; all or nothing.
+    ///
+    /// # Errors
+    /// See [`StepError`].
+    pub(crate) async fn step_authority(
+        &self,
+        step: AuthorityStep,
+        authorship: Authorship,
+    ) -> Result<Revision, StepError> {
+        let (answer, result) = oneshot::channel();
+        self.write(Write::Authority {
+            step: Box::new(step),
+            authorship,
+            answer,
+        })?;
+        result
+            .await
+            .unwrap_or(Err(StepError::Apply(ApplyError::ShuttingDown)))
+    }
+
+    fn write(&self, write: Write) -> Result<(), ApplyError> {
+        self.writes.try_send(write).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ApplyError::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => ApplyError::ShuttingDown,
+        })
+    }
+}
+
+/// Why a step in the life of authorities was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StepError {
+    /// Somebody else made one first.
+    #[error("the authorities have moved on")]
+    Moved,
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl From<AuthorityStepError> for StepError {
+    fn from(error: AuthorityStepError) -> Self {
+        match error {
+            AuthorityStepError::Moved => Self::Moved,
+            AuthorityStepError::Store(error) => Self::Apply(error.into()),
+        }
     }
 }
 
 #[derive(Debug)]
-struct Write {
-    proposal: Proposal,
-    answer: oneshot::Sender<Result<Applied, ApplyError>>,
+enum Write {
+    Objects {
+        proposal: Proposal,
+        answer: oneshot::Sender<Result<Applied, ApplyError>>,
+    },
+    Authority {
+        step: Box<AuthorityStep>,
+        authorship: Authorship,
+        answer: oneshot::Sender<Result<Revision, StepError>>,
+    },
+}
+
+/// Puts snapshots in force, and with them the roots that they hold.
+#[derive(Debug)]
+struct Publisher {
+    snapshots: watch::Sender<Arc<RegistrySnapshot>>,
+    roots: watch::Sender<Arc<PublishedRoots>>,
+}
+
+type Subscription = (
+    Publisher,
+    watch::Receiver<Arc<RegistrySnapshot>>,
+    watch::Receiver<Arc<PublishedRoots>>,
+);
+
+impl Publisher {
+    fn of(first: RegistrySnapshot) -> Subscription {
+        let (roots, of_roots) = watch::channel(Arc::clone(first.roots()));
+        let (snapshots, of_snapshots) = watch::channel(Arc::new(first));
+        (Self { snapshots, roots }, of_snapshots, of_roots)
+    }
+
+    fn current(&self) -> Arc<RegistrySnapshot> {
+        self.snapshots.borrow().clone()
+    }
+
+    /// The roots first: who follows snapshots must find them.
+    fn publish(&self, next: RegistrySnapshot) {
+        self.roots.send_if_modified(|roots| {
+            let changed = !Arc::ptr_eq(roots, next.roots());
+            if changed {
+                *roots = Arc::clone(next.roots());
+            }
+            changed
+        });
+        self.snapshots.send_replace(Arc::new(next));
+    }
 }
 
 impl From<CommitError> for ApplyError {

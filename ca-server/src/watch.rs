@@ -7,6 +7,7 @@
 //! nothing is asked of the store.
 
 mod announcements;
+mod bundles;
 mod decode;
 mod endpoints;
 mod enforcement;
@@ -15,6 +16,7 @@ mod service;
 mod session;
 mod view;
 
+pub(crate) use bundles::BundleKeeper;
 pub(crate) use endpoints::EndpointKeeper;
 pub(crate) use enforcement::EnforcementKeeper;
 pub use presence::{

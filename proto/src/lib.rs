@@ -28,7 +28,7 @@ pub mod mesh {
         tonic::include_proto!("countersign.mesh.v1");
 
         /// What this build speaks.
-        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 2 };
+        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 3 };
 
         impl ProtocolVersion {
             /// Minor versions within two of each other interoperate.

@@ -6,25 +6,32 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use identity::x509::Bundle;
 
 use super::documented::Documented;
 use super::problem::Problem;
+use crate::registry::Registry;
 
-/// How often those who use the bundle should look again.
-const REFRESH_HINT: Duration = Duration::from_secs(5 * 60);
+/// Publishes the bundle.
+#[derive(Clone, Debug)]
+pub(super) struct Bundles {
+    pub(super) registry: Registry,
+    /// How often those who use the bundle should look again.
+    pub(super) refresh_hint: Duration,
+}
 
-pub(super) fn operations(bundle: Bundle) -> Documented {
+pub(super) fn operations(bundles: Bundles) -> Documented {
     Documented::new()
         .on(&__path_bundle_document, bundle_document)
-        .with(bundle)
+        .with(bundles)
 }
 
 /// The roots, as a SPIFFE bundle (a JWK set). Public.
 #[utoipa::path(get, path = "/v1/bundle", tag = "bundle", operation_id = "bundle", security(()),
     responses((status = 200, body = serde_json::Value, content_type = "application/json")))]
-async fn bundle_document(State(bundle): State<Bundle>) -> Result<Response, Problem> {
-    let document = bundle.to_jwks(Some(REFRESH_HINT)).map_err(|error| {
+async fn bundle_document(State(bundles): State<Bundles>) -> Result<Response, Problem> {
+    let roots = bundles.registry.snapshot().roots().clone();
+    let document = roots.bundle().to_jwks(Some(bundles.refresh_hint));
+    let document = document.map_err(|error| {
         tracing::error!(%error, "cannot write the bundle");
         Problem::internal()
     })?;

@@ -8,7 +8,6 @@ use axum::http::StatusCode;
 use crypto::random::{Random, SystemRandom};
 use data_encoding::HEXLOWER;
 use identity::join_token::CaAddress;
-use identity::x509::Bundle;
 use identity::{AgentId, JoinToken, QualifiedName};
 use policy::{Kind, ObjectKey, Resource};
 use runtime::Clock;
@@ -39,7 +38,6 @@ pub(super) struct JoinTokens {
     pub(super) objects: Objects,
     pub(super) store: Store,
     pub(super) clock: Clock,
-    pub(super) bundle: Bundle,
     pub(super) addresses: Vec<CaAddress>,
 }
 
@@ -185,8 +183,10 @@ impl JoinTokens {
     fn generate(&self) -> Result<JoinToken, Problem> {
         let mut random = SystemRandom;
         let id = HEXLOWER.encode(&random.bytes::<8>());
-        let roots = self
-            .bundle
+        let snapshot = self.objects.registry().snapshot();
+        let roots = snapshot
+            .roots()
+            .bundle()
             .authorities()
             .iter()
             .map(|root| root.digest())

@@ -1,5 +1,6 @@
 //! Claims on the whole router over a real store.
 
+mod authorities;
 mod document;
 mod engines;
 mod objects;
@@ -9,18 +10,18 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use crypto::digest::Sha256;
-use crypto::random::SeededRandom;
-use crypto::signing::SigningKey;
-use identity::x509::{Authority, Bundle};
-use identity::{SerialNumber, Validity};
 use runtime::{Clock, Shutdown, ShutdownTrigger};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{ApiParts, router};
+use crate::authority::RootKeeper;
+use crate::config::{BundleConfig, Lifetimes};
 use crate::issue::AdmittedAgents;
 use crate::registry::Registry;
+use crate::rotation::Rotation;
 use crate::store::AdminCredentialRow;
 use crate::store::tests::TestStore;
 use crate::watch::Presence;
@@ -32,6 +33,7 @@ struct TestApi {
     router: Router,
     parts: ApiParts,
     store: TestStore,
+    _keys: TempDir,
     _shutdown: ShutdownTrigger,
     _tasks: JoinSet<()>,
 }
@@ -46,6 +48,10 @@ impl TestApi {
     async fn start() -> Self {
         let store = TestStore::open().await;
         let clock = Clock::system();
+        let keys = tempfile::tempdir().unwrap();
+        let (kek, lifetimes) = (keys.path().join("keys").join("kek"), Lifetimes::default());
+        let keeper = RootKeeper::open_or_make(&store.store, "ca-1", &kek, lifetimes, clock.now());
+        let keeper = keeper.await.unwrap();
         let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())
             .await
             .unwrap();
@@ -62,11 +68,20 @@ impl TestApi {
             revoked_at: None,
         };
         store.store.put_admin_credential(credential).await.unwrap();
+        let refresh_hint = BundleConfig::default().refresh_hint;
+        let rotation = Rotation::new(
+            registry.clone(),
+            store.store.clone(),
+            keeper,
+            (lifetimes, refresh_hint),
+            clock.clone(),
+        );
         let parts = ApiParts {
             store: store.store.clone(),
             registry,
             presence: Presence::new(AdmittedAgents::default()),
-            bundle: bundle(&clock),
+            rotation,
+            refresh_hint,
             clock,
             addresses: vec!["127.0.0.1:8444".parse().unwrap()],
             replica: "ca-1".to_owned(),
@@ -76,6 +91,7 @@ impl TestApi {
             router,
             parts,
             store,
+            _keys: keys,
             _shutdown: trigger,
             _tasks: tasks,
         }
@@ -180,16 +196,6 @@ impl Answer {
     fn etag(&self) -> &str {
         self.headers[header::ETAG].to_str().unwrap()
     }
-}
-
-fn bundle(clock: &Clock) -> Bundle {
-    let now = clock.now();
-    let validity = Validity::try_new(now, now + std::time::Duration::from_secs(3600)).unwrap();
-    let serial = SerialNumber::random(&mut SeededRandom::new(1));
-    let trust_domain = "corp.example".parse().unwrap();
-    let root =
-        Authority::new_root(&trust_domain, &SigningKey::generate(), validity, serial).unwrap();
-    Bundle::new(trust_domain, 1, vec![root.certificate().to_vec()]).unwrap()
 }
 
 fn workload(name: &str) -> Value {

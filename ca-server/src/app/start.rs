@@ -29,9 +29,10 @@ use crate::issue::{
 };
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
+use crate::rotation::{Rotation, RotationKeeper};
 use crate::status::unix_millis;
 use crate::store::{AgentRow, OpenError, Store, StoreConfig, StoreError};
-use crate::watch::{EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
+use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -80,21 +81,36 @@ pub(super) async fn start(
         clock.now(),
     )
     .await?;
-    let authority = keeper.authority(clock.now())?;
     let own_names = config.advertise.dns_names();
     let (registry, registry_writer) =
         Registry::open(store.clone(), own_names, clock.clone()).await?;
+    let roots = registry.snapshot().roots().clone();
+    let first = keeper.sign_intermediate(&roots, clock.now()).await?;
+    let authority = Authority::new(registry.roots(), first);
     let sockets = Sockets::bind(&config).await?;
 
     let mut supervisor = Supervisor::new();
     let shutdown = supervisor.shutdown();
-    let renewal = IntermediateRenewal::new(keeper, authority.clone(), clock.clone());
+    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), clock.clone());
+    let times = (config.lifetimes, config.bundle.refresh_hint);
+    let rotation = Rotation::new(
+        registry.clone(),
+        store.clone(),
+        keeper,
+        times,
+        clock.clone(),
+    );
+    supervisor.spawn(
+        "rotation",
+        RotationKeeper::new(rotation.clone()).run(shutdown.clone()),
+    );
     supervisor.spawn("registry", registry_writer.run(shutdown.clone()));
     supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
     let foundation = Foundation {
         id,
         store,
         authority,
+        rotation,
         registry,
         clock,
         shutdown,
@@ -121,6 +137,7 @@ struct Foundation {
     id: SpiffeId,
     store: Store,
     authority: Authority,
+    rotation: Rotation,
     registry: Registry,
     clock: Clock,
     shutdown: Shutdown,
@@ -201,10 +218,11 @@ impl Foundation {
             metrics,
             admin_file: self.config.admin.credential_file,
             trust_domain: self.config.trust_domain,
-            bundle: self.authority.bundle().clone(),
             presence,
             store: self.store,
             registry: self.registry,
+            #[cfg(test)]
+            rotation: self.rotation,
             supervisor,
         }
     }
@@ -267,7 +285,8 @@ impl Foundation {
             registry: self.registry.clone(),
             presence: parts.presence.clone(),
             clock: self.clock.clone(),
-            bundle: self.authority.bundle().clone(),
+            rotation: self.rotation.clone(),
+            refresh_hint: self.config.bundle.refresh_hint,
             addresses: advertised.agents.clone(),
             replica: self.config.replica.to_string(),
         });
@@ -319,7 +338,6 @@ impl Foundation {
             directory: parts.directory.clone(),
             presence: parts.presence.clone(),
             board,
-            authority: self.authority.clone(),
             admitted: parts.admitted.clone(),
             replica: self.config.replica.to_string(),
             replicas: advertised.agents.iter().map(ToString::to_string).collect(),
@@ -347,6 +365,16 @@ impl Foundation {
             parts.metrics.clone(),
         );
         supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
+        let bundles = BundleKeeper::new(
+            parts.presence.clone(),
+            self.registry.clone(),
+            self.store.clone(),
+            self.rotation.clone(),
+        );
+        supervisor.spawn(
+            "bundle-acknowledgements",
+            bundles.run(self.shutdown.clone()),
+        );
         supervisor.spawn(
             "limits",
             jobs::forget_quiet(desks.clone(), self.shutdown.clone()),
@@ -372,7 +400,7 @@ impl Foundation {
         }
         let access = AdminAccess {
             urls: vec![advertised.web.clone()],
-            bundle: self.authority.bundle().clone(),
+            bundle: self.authority.roots().bundle().clone(),
         };
         let made = admin::make_first(&self.store, &access, file, self.clock.now()).await?;
         if made {
@@ -396,7 +424,10 @@ impl Foundation {
                     "revision": registry.snapshot().revision().to_string(),
                     "connectedAgents": presence.connected().len(),
                     "intermediateEnds": rfc3339(authority.intermediate().validity().not_after()),
-                    "rootSha256": authority.root().digest().to_string(),
+                    "rootSha256": authority
+                        .roots()
+                        .active()
+                        .map(|(_, root)| root.digest().to_string()),
                 })
             }),
             log_level,

@@ -7,4 +7,5 @@ mod hosts;
 mod issuance;
 mod listening;
 mod replica;
+mod rotation;
 mod watching;

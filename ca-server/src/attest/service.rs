@@ -73,7 +73,7 @@ impl AttestCalls {
         let attested = comeback
             .verify(
                 &self.desk.store,
-                self.desk.authority.bundles(),
+                self.desk.authority.roots().bundles(),
                 self.desk.reattest_within,
                 self.here(),
             )

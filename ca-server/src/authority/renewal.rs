@@ -1,16 +1,19 @@
-//! Renews this replica's intermediate at half of its life, while leaves go on being signed. What
-//! was issued before keeps its old chain; new leaves chain to the successor.
+//! Renews this replica's intermediate at half of its life, and at once when another root becomes
+//! active, while leaves go on being signed. What was issued before keeps its old chain; new leaves
+//! chain to the successor.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::random::{Random, SystemRandom};
 use identity::renewal_time;
 use runtime::{Backoff, Clock, Shutdown};
+use tokio::sync::watch;
 
-use super::{Authority, RootKeeper};
+use super::{Authority, PublishedRoots, RootKeeper};
 
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(60);
 
 /// The background job.
@@ -18,52 +21,82 @@ const RETRY_MOST: Duration = Duration::from_secs(60);
 pub(crate) struct IntermediateRenewal {
     keeper: RootKeeper,
     authority: Authority,
+    roots: watch::Receiver<Arc<PublishedRoots>>,
     clock: Clock,
 }
 
 impl IntermediateRenewal {
     pub(crate) fn new(keeper: RootKeeper, authority: Authority, clock: Clock) -> Self {
+        let mut roots = authority.roots.clone();
+        // What became of them before this job began is looked at first.
+        roots.mark_changed();
         Self {
             keeper,
             authority,
+            roots,
             clock,
         }
     }
 
     /// Renews until the shutdown begins. A failure is retried: leaves get shorter as the
     /// intermediate nears its end, and signing stops there.
-    pub(crate) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
-        let mut retry =
-            Backoff::try_new(RETRY_FIRST, RETRY_MOST, 0.2).expect("the constants are in order");
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
         let mut issued_at = self.clock.now();
+        let mut sequence = self.authority.roots().sequence();
         loop {
             let validity = self.authority.intermediate().validity();
             let due = renewal_time(&validity, issued_at, &mut SystemRandom);
-            tokio::select! {
+            let is_due = tokio::select! {
                 () = shutdown.draining() => return Ok(()),
-                () = self.clock.sleep_until(due) => {}
-            }
-            while let Err(error) = self.renew() {
-                let pause = retry.next(SystemRandom.unit());
-                tracing::error!(
-                    error = %runtime::exit::one_line(&error),
-                    ends = %validity.not_after(),
-                    "the intermediate was not renewed"
-                );
-                tokio::select! {
-                    () = shutdown.draining() => return Ok(()),
-                    () = tokio::time::sleep(pause) => {}
+                () = self.clock.sleep_until(due) => true,
+                Ok(()) = self.roots.changed() => false,
+            };
+            let roots = Arc::clone(&self.roots.borrow_and_update());
+            let active = roots.active().map(|(generation, _)| generation);
+            let other_root = active.is_some_and(|it| it != self.authority.intermediate().root());
+            if is_due || other_root {
+                if !self.renew_until_done(&shutdown).await {
+                    return Ok(());
                 }
+                issued_at = self.clock.now();
             }
-            retry.reset();
-            issued_at = self.clock.now();
+            let now = self.authority.roots().sequence();
+            if other_root || now != sequence {
+                sequence = now;
+                self.authority.announce_change();
+            }
         }
     }
 
-    fn renew(&self) -> Result<(), super::RootError> {
-        let successor = self.keeper.sign_intermediate(self.clock.now())?;
+    /// `false`: the shutdown began first.
+    async fn renew_until_done(&mut self, shutdown: &Shutdown) -> bool {
+        let mut retry =
+            Backoff::try_new(RETRY_FIRST, RETRY_MOST, 0.2).expect("the constants are in order");
+        while let Err(error) = self.renew().await {
+            let pause = retry.next(SystemRandom.unit());
+            tracing::error!(
+                error = %runtime::exit::one_line(&error),
+                ends = %self.authority.intermediate().validity().not_after(),
+                "the intermediate was not renewed"
+            );
+            tokio::select! {
+                () = shutdown.draining() => return false,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+        true
+    }
+
+    /// Always under the root that is active then.
+    async fn renew(&mut self) -> Result<(), super::RootError> {
+        let roots = Arc::clone(&self.roots.borrow_and_update());
+        let successor = self
+            .keeper
+            .sign_intermediate(&roots, self.clock.now())
+            .await?;
         tracing::info!(
             key_id = successor.key_id(),
+            root = %successor.root(),
             ends = %successor.validity().not_after(),
             "the intermediate was renewed"
         );

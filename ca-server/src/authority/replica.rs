@@ -5,21 +5,29 @@ use identity::Validity;
 use identity::x509::{self, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
 use rustls_pki_types::CertificateDer;
 
+use super::lifecycle::Generation;
+
 /// A signing certificate and its key.
 #[derive(Debug)]
 pub(crate) struct Intermediate {
     authority: x509::Authority,
     key_id: String,
+    root: Generation,
 }
 
 impl Intermediate {
     pub(super) fn new(
         certificate: CertificateDer<'static>,
         key: SigningKey,
+        root: Generation,
     ) -> Result<Self, AuthorityError> {
         let key_id = key.public_key().fingerprint().to_string();
         let authority = x509::Authority::load(certificate, key)?;
-        Ok(Self { authority, key_id })
+        Ok(Self {
+            authority,
+            key_id,
+            root,
+        })
     }
 
     /// Signs a leaf; `issue` alone calls this, with what it has authorized.
@@ -35,6 +43,11 @@ impl Intermediate {
     /// SHA-256 of its public key, by which records name it.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// The root that signed it.
+    pub(crate) fn root(&self) -> Generation {
+        self.root
     }
 
     pub(crate) fn validity(&self) -> Validity {

@@ -1,27 +1,23 @@
-//! The sealed root: made once for each trust domain, opened for the moment in which an intermediate
-//! is signed, and wiped.
-//!
-//! Sealing: AES-256-GCM under a data key of its own, which the key-encryption key wraps. Both
-//! seals are bound to the trust domain, the purpose, the key id and the version, so a row moved
-//! elsewhere does not open. A wrong key-encryption key is refused before anything is written.
+//! The sealed roots: the first made once for each trust domain, each opened for the moment in which
+//! an intermediate is signed, and wiped. A wrong key-encryption key is refused before anything is
+//! written.
 
 use std::path::{Path, PathBuf};
 
 use crypto::digest::constant_time_eq;
-use crypto::random::{Random as _, SystemRandom};
+use crypto::random::SystemRandom;
 use crypto::sealing::{OpenError, SealingKey};
 use crypto::signing::{KeyError, SigningKey};
-use identity::x509::{self, Bundle, RootCertificate};
-use identity::{SerialNumber, TrustDomain, Validity, ValidityError};
+use identity::x509::{self, Bundle};
+use identity::{SerialNumber, Validity, ValidityError};
 use time::OffsetDateTime;
-use zeroize::Zeroizing;
 
 use super::kek::{self, KekError};
-use super::{Authority, Intermediate};
+use super::lifecycle::{Generation, Lifecycle};
+use super::sealed::{self, Unsealed};
+use super::{Intermediate, PublishedRoots};
 use crate::config::Lifetimes;
-use crate::store::{KeyPurpose, SealedKeyRow, Store, StoreError};
-
-const VERSION: u32 = 1;
+use crate::store::{IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError};
 
 /// Why there is no root to sign with.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +26,8 @@ pub enum RootError {
     Kek(#[from] KekError),
     #[error("the sealed root could not be read from the store")]
     Store(#[from] StoreError),
+    #[error("the state of the roots in the store is not one that this version knows")]
+    State(#[source] serde_json::Error),
     #[error("the store holds no root yet; start the CA first")]
     Absent,
     #[error("the sealed root did not open: the store was changed by hand, or is damaged")]
@@ -48,19 +46,17 @@ pub enum RootError {
     Validity(#[from] ValidityError),
 }
 
-/// Knows where the sealed root and its key-encryption key are; holds neither opened.
-#[derive(Debug)]
+/// Knows where the sealed roots and their key-encryption key are; holds neither opened.
+#[derive(Debug, Clone)]
 pub(crate) struct RootKeeper {
-    trust_domain: TrustDomain,
+    store: Store,
     replica: String,
     kek_file: PathBuf,
     lifetimes: Lifetimes,
-    sealed: SealedKeyRow,
-    certificate: RootCertificate,
 }
 
 impl RootKeeper {
-    /// Finds the sealed root, or makes it in one insert-if-absent transaction.
+    /// Finds the sealed roots, or makes the first in insert-if-absent transactions.
     pub(crate) async fn open_or_make(
         store: &Store,
         replica: &str,
@@ -68,66 +64,118 @@ impl RootKeeper {
         lifetimes: Lifetimes,
         now: OffsetDateTime,
     ) -> Result<Self, RootError> {
-        let trust_domain = store.trust_domain().clone();
-        let sealed = match sealed_root(store).await? {
-            Some(row) => row,
-            None => {
-                let kek = kek::read_or_make(kek_file)?;
-                let made = make(&trust_domain, &kek, lifetimes, now)?;
-                store.insert_sealed_key_if_absent(made).await?
-            }
-        };
-        let certificate = RootCertificate::from_der(sealed.certificate.clone().into())?;
-        Ok(Self {
-            trust_domain,
+        let keeper = Self {
+            store: store.clone(),
             replica: replica.to_owned(),
             kek_file: kek_file.to_owned(),
             lifetimes,
-            sealed,
-            certificate,
-        })
+        };
+        if store.authority_state(KeyPurpose::X509Root).await?.is_none() {
+            keeper.begin(now).await?;
+        }
+        Ok(keeper)
     }
 
-    /// This replica's authority, with a first intermediate.
-    pub(crate) fn authority(&self, now: OffsetDateTime) -> Result<Authority, RootError> {
-        let first = self.sign_intermediate(now)?;
-        let bundle = bundle_of(&self.trust_domain, &self.certificate)?;
-        Ok(Authority::new(self.certificate.clone(), bundle, first))
+    /// A store of before there were states has a sealed root already.
+    async fn begin(&self, now: OffsetDateTime) -> Result<(), RootError> {
+        let rows = self.store.sealed_keys().await?;
+        let known = rows
+            .into_iter()
+            .find(|row| row.purpose == KeyPurpose::X509Root);
+        let first = match known {
+            Some(row) => row,
+            None => {
+                let kek = kek::read_or_make(&self.kek_file)?;
+                let made = self.make_with(&kek, Generation::FIRST, now)?;
+                self.store.insert_sealed_key_if_absent(made).await?
+            }
+        };
+        let certificate = x509::RootCertificate::from_der(first.certificate.into())?;
+        let state = Lifecycle::first(*certificate.validity(), now);
+        let json = serde_json::to_string(&state).map_err(RootError::State)?;
+        self.store
+            .insert_authority_state_if_absent(KeyPurpose::X509Root, &json)
+            .await?;
+        Ok(())
     }
 
-    /// Opens the root, signs an intermediate with a new key, and wipes the root.
-    pub(super) fn sign_intermediate(&self, now: OffsetDateTime) -> Result<Intermediate, RootError> {
-        let root = self.open()?;
+    /// A new root, sealed; nobody trusts it yet, and it is not kept.
+    pub(crate) async fn make(
+        &self,
+        generation: Generation,
+        now: OffsetDateTime,
+    ) -> Result<(SealedKeyRow, Validity), RootError> {
+        let rows = self.store.sealed_keys().await?;
+        let kek = kek_of(rows.first().ok_or(RootError::Absent)?, &self.kek_file)?;
+        let row = self.make_with(&kek, generation, now)?;
+        let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
+        Ok((row, *certificate.validity()))
+    }
+
+    fn make_with(
+        &self,
+        kek: &SealingKey,
+        generation: Generation,
+        now: OffsetDateTime,
+    ) -> Result<SealedKeyRow, RootError> {
+        let trust_domain = self.store.trust_domain();
+        let key = SigningKey::generate();
+        let (back_date, life) = (self.lifetimes.back_date, self.lifetimes.root);
+        let validity = Validity::try_new(now - back_date, now + life)?;
+        let serial = SerialNumber::random(&mut SystemRandom);
+        let root = x509::Authority::new_root(trust_domain, &key, validity, serial)?;
+        let unsealed = Unsealed {
+            purpose: KeyPurpose::X509Root,
+            version: generation.number(),
+            key: &key,
+            certificate: root.certificate().to_vec(),
+        };
+        Ok(unsealed.seal(trust_domain, kek, now))
+    }
+
+    /// Opens the active root, signs an intermediate with a new key, and wipes the root. The
+    /// intermediate is recorded when this returns.
+    pub(crate) async fn sign_intermediate(
+        &self,
+        roots: &PublishedRoots,
+        now: OffsetDateTime,
+    ) -> Result<Intermediate, RootError> {
+        let (generation, certificate) = roots.active().ok_or(RootError::Absent)?;
+        let row = self.sealed(generation).await?;
+        let root = self.open(&row)?;
         let key = SigningKey::generate();
         let validity = Validity::try_new(
             now - self.lifetimes.back_date,
             now + self.lifetimes.intermediate,
         )?
-        .clamp_to(self.certificate.validity(), self.lifetimes.margin)?;
+        .clamp_to(certificate.validity(), self.lifetimes.margin)?;
         let serial = SerialNumber::random(&mut SystemRandom);
-        let certificate =
-            root.sign_intermediate(&self.replica, key.public_key(), validity, serial)?;
-        Ok(Intermediate::new(certificate, key)?)
+        let der = root.sign_intermediate(&self.replica, key.public_key(), validity, serial)?;
+        drop(root);
+        let intermediate = Intermediate::new(der, key, generation)?;
+        let record = IntermediateRow {
+            key_id: intermediate.key_id().to_owned(),
+            generation: generation.number(),
+            replica: self.replica.clone(),
+            not_before: validity.not_before(),
+            not_after: validity.not_after(),
+        };
+        self.store.record_intermediate(&record).await?;
+        Ok(intermediate)
     }
 
-    fn open(&self) -> Result<x509::Authority, RootError> {
-        let kek = kek_of(&self.sealed, &self.kek_file)?;
-        let row = &self.sealed;
-        let label = Label::of(&self.trust_domain, row.purpose, &row.key_id, row.version);
-        let data_key = kek
-            .open(&label.wrapping(), &row.wrapped_data_key)
-            .map_err(RootError::Sealed)?;
-        let data_key: Zeroizing<[u8; 32]> = Zeroizing::new(
-            data_key
-                .as_slice()
-                .try_into()
-                .map_err(|_| RootError::Sealed(OpenError::Refused))?,
-        );
-        let pkcs8 = SealingKey::from_bytes(*data_key)
-            .open(&label.sealing(), &row.sealed)
-            .map_err(RootError::Sealed)?;
-        let key = SigningKey::from_pkcs8(&pkcs8).map_err(RootError::Key)?;
-        Ok(x509::Authority::load(self.certificate.der().clone(), key)?)
+    async fn sealed(&self, generation: Generation) -> Result<SealedKeyRow, RootError> {
+        let rows = self.store.sealed_keys().await?;
+        let is_it = |row: &SealedKeyRow| {
+            row.purpose == KeyPurpose::X509Root && row.version == generation.number()
+        };
+        rows.into_iter().find(is_it).ok_or(RootError::Absent)
+    }
+
+    fn open(&self, row: &SealedKeyRow) -> Result<x509::Authority, RootError> {
+        let kek = kek_of(row, &self.kek_file)?;
+        let key = sealed::open(row, self.store.trust_domain(), &kek)?;
+        Ok(x509::Authority::load(row.certificate.clone().into(), key)?)
     }
 }
 
@@ -136,17 +184,10 @@ pub(crate) async fn kek_and_bundle(
     store: &Store,
     kek_file: &Path,
 ) -> Result<(SealingKey, Bundle), RootError> {
-    let sealed = sealed_root(store).await?.ok_or(RootError::Absent)?;
-    let kek = kek_of(&sealed, kek_file)?;
-    let certificate = RootCertificate::from_der(sealed.certificate.into())?;
-    Ok((kek, bundle_of(store.trust_domain(), &certificate)?))
-}
-
-async fn sealed_root(store: &Store) -> Result<Option<SealedKeyRow>, StoreError> {
     let rows = store.sealed_keys().await?;
-    Ok(rows
-        .into_iter()
-        .find(|row| row.purpose == KeyPurpose::X509Root))
+    let kek = kek_of(rows.first().ok_or(RootError::Absent)?, kek_file)?;
+    let roots = PublishedRoots::read(store).await?;
+    Ok((kek, roots.bundle().clone()))
 }
 
 fn kek_of(sealed: &SealedKeyRow, kek_file: &Path) -> Result<SealingKey, KekError> {
@@ -155,68 +196,6 @@ fn kek_of(sealed: &SealedKeyRow, kek_file: &Path) -> Result<SealingKey, KekError
         Ok(kek)
     } else {
         Err(KekError::Wrong(kek_file.to_owned()))
-    }
-}
-
-fn bundle_of(
-    trust_domain: &TrustDomain,
-    certificate: &RootCertificate,
-) -> Result<Bundle, x509::BundleError> {
-    Bundle::from_roots(trust_domain.clone(), 1, vec![certificate.clone()])
-}
-
-fn make(
-    trust_domain: &TrustDomain,
-    kek: &SealingKey,
-    lifetimes: Lifetimes,
-    now: OffsetDateTime,
-) -> Result<SealedKeyRow, RootError> {
-    let key = SigningKey::generate();
-    let key_id = key.public_key().fingerprint().to_string();
-    let validity = Validity::try_new(now - lifetimes.back_date, now + lifetimes.root)?;
-    let serial = SerialNumber::random(&mut SystemRandom);
-    let root = x509::Authority::new_root(trust_domain, &key, validity, serial)?;
-    let label = Label::of(trust_domain, KeyPurpose::X509Root, &key_id, VERSION);
-    let mut data_key_bytes = Zeroizing::new([0_u8; 32]);
-    SystemRandom.fill(data_key_bytes.as_mut_slice());
-    let data_key = SealingKey::from_bytes(*data_key_bytes);
-    Ok(SealedKeyRow {
-        purpose: KeyPurpose::X509Root,
-        version: VERSION,
-        wrapped_data_key: kek.seal(&label.wrapping(), data_key_bytes.as_slice()),
-        sealed: data_key.seal(&label.sealing(), &key.to_pkcs8()),
-        kek_check: kek.check_value(),
-        certificate: root.certificate().to_vec(),
-        created_at: now,
-        key_id,
-    })
-}
-
-/// What the seals are bound to. Each part is preceded by its length, so that no two labels meet.
-struct Label(Vec<u8>);
-
-impl Label {
-    fn of(trust_domain: &TrustDomain, purpose: KeyPurpose, key_id: &str, version: u32) -> Self {
-        let version = version.to_be_bytes();
-        let parts = [
-            trust_domain.as_str().as_bytes(),
-            purpose.as_str().as_bytes(),
-            key_id.as_bytes(),
-            &version,
-        ];
-        let framed = parts.iter().flat_map(|part| {
-            let length = u64::try_from(part.len()).expect("a length fits in 64 bits");
-            [&length.to_be_bytes()[..], part].concat()
-        });
-        Self(framed.collect())
-    }
-
-    fn wrapping(&self) -> Vec<u8> {
-        [b"countersign data key\0", self.0.as_slice()].concat()
-    }
-
-    fn sealing(&self) -> Vec<u8> {
-        [b"countersign sealed key\0", self.0.as_slice()].concat()
     }
 }
 

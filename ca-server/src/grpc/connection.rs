@@ -9,7 +9,8 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::TrustDomain;
-use mtls::{Credentials, ServerTls};
+use identity::x509::UnverifiedChain;
+use mtls::{Credentials, PeerIdentity, ServerTls};
 use runtime::{Clock, Shutdown};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -64,6 +65,11 @@ impl Connections {
         };
         let channel = ChannelBinding::new(tls.export_keying_material(EXPORTER_LABEL));
         let end = End::of(&caller);
+        let mut distrusted = pin!(distrusted(
+            self.credentials.clone(),
+            tls.peer().cloned(),
+            &self.clock
+        ));
         let routes = Routes::of(&self.desks, caller, channel, from.ip());
         let service = service_fn(move |request| {
             let routes = routes.clone();
@@ -81,6 +87,10 @@ impl Connections {
             ended = connection.as_mut() => Some(ended),
             () = self.shutdown.draining() => None,
             () = end.reached(&self.clock) => None,
+            () = distrusted.as_mut() => {
+                tracing::warn!(%from, "connection closed: the root of its peer is trusted no more");
+                return;
+            }
         };
         let ended = match ended {
             Some(ended) => Some(ended),
@@ -135,6 +145,31 @@ impl Connections {
                 Caller::Agent(agent)
             }
             Err(error) => Caller::Other(error),
+        }
+    }
+}
+
+/// Resolves when the bundle in force vouches for the peer no more. One without a certificate was
+/// never vouched for.
+async fn distrusted(mut credentials: Credentials, peer: Option<PeerIdentity>, clock: &Clock) {
+    let Some(peer) = peer else {
+        return std::future::pending().await;
+    };
+    let mut judged = None;
+    loop {
+        if let Some(current) = credentials.current() {
+            let bundles = current.bundles();
+            if judged.as_ref() != Some(bundles) {
+                let chain = UnverifiedChain::from_der(peer.chain().to_vec());
+                let verified = chain.map(|chain| chain.verify(bundles, clock.now()));
+                if !matches!(verified, Ok(Ok(_))) {
+                    return;
+                }
+                judged = Some(bundles.clone());
+            }
+        }
+        if credentials.changed().await.is_err() {
+            return std::future::pending().await;
         }
     }
 }

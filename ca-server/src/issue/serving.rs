@@ -1,5 +1,6 @@
 //! This replica's own SVID, with which both listeners answer: issued and recorded like any other,
-//! renewed at half of its life with a new key, verified before it is published.
+//! renewed at half of its life and when the
+//! authorities change, with a new key, verified before it is published.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -73,12 +74,12 @@ impl ServingRenewal {
         let key = SigningKey::generate();
         let authorized = Authorized::own_of_replica(self.id.clone(), *key.public_key());
         let chain = self.issuer.issue_one(authorized).await?.into_chain();
+        let roots = self.authority.roots();
         let verified =
-            UnverifiedChain::from_der(chain)?.verify(self.authority.bundles(), self.clock.now())?;
+            UnverifiedChain::from_der(chain)?.verify(roots.bundles(), self.clock.now())?;
         let validity = *verified.validity();
         let svid = X509Svid::try_new(verified, key)?;
-        self.publisher
-            .publish(svid, self.authority.bundles().clone())?;
+        self.publisher.publish(svid, roots.bundles().clone())?;
         Ok(validity)
     }
 
@@ -91,10 +92,12 @@ impl ServingRenewal {
         let mut retry =
             Backoff::try_new(RETRY_FIRST, RETRY_MOST, 0.2).expect("the constants are in order");
         let mut due = renewal_time(&validity, self.clock.now(), &mut SystemRandom);
+        let mut changes = self.authority.changes();
         loop {
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
                 () = self.clock.sleep_until(due) => {}
+                Ok(()) = changes.changed() => {}
             }
             match self.renew().await {
                 Ok(renewed) => {

@@ -10,6 +10,7 @@ use policy::{
 };
 
 use super::{RegistryError, ServiceAddresses};
+use crate::authority::PublishedRoots;
 use crate::store::{Place, Staged, Store};
 
 /// Immutable.
@@ -22,6 +23,7 @@ pub struct RegistrySnapshot {
     mesh: MeshNames,
     decision_key: HashKey,
     places: Arc<Places>,
+    roots: Arc<PublishedRoots>,
 }
 
 /// Of every name that ever was a Service's.
@@ -59,14 +61,29 @@ impl RegistrySnapshot {
         }
         // Read after the objects: a name that has a place keeps it, so none of theirs is missing.
         let places = store.places().await.map_err(RegistryError::Store)?;
+        // After the revision too: roots that are newer than it are told again with theirs.
+        let roots = PublishedRoots::read(store).await;
+        let roots = Arc::new(roots.map_err(RegistryError::Roots)?);
         Ok(Self::compile(
             revision,
             objects,
             changed_at,
             mesh,
             store.decision_key().clone(),
-            Arc::new(places),
+            (Arc::new(places), roots),
         ))
+    }
+
+    /// What follows this snapshot when nothing but the roots has changed.
+    pub(super) fn with_roots(&self, revision: Revision, roots: PublishedRoots) -> Self {
+        Self::compile(
+            revision,
+            self.objects.clone(),
+            self.changed_at.clone(),
+            self.mesh.clone(),
+            self.decision_key.clone(),
+            (Arc::clone(&self.places), Arc::new(roots)),
+        )
     }
 
     /// What follows this snapshot once `staged` is committed as `revision`; `places` if there
@@ -92,7 +109,8 @@ impl RegistrySnapshot {
         let objects = staged.whole().clone();
         let (mesh, decision_key) = (self.mesh.clone(), self.decision_key.clone());
         let places = places.map_or_else(|| Arc::clone(&self.places), Arc::new);
-        Self::compile(revision, objects, changed_at, mesh, decision_key, places)
+        let others = (places, Arc::clone(&self.roots));
+        Self::compile(revision, objects, changed_at, mesh, decision_key, others)
     }
 
     /// One revision of objects that nobody stored.
@@ -115,13 +133,14 @@ impl RegistrySnapshot {
             (name, Place::of_number(u32::from_be_bytes([0, a, b, c])))
         });
         let places = places.collect();
+        let roots = Arc::new(PublishedRoots::none(&mesh.trust_domain));
         Self::compile(
             revision,
             resources.into_iter().collect(),
             changed_at,
             mesh,
             key,
-            Arc::new(places),
+            (Arc::new(places), roots),
         )
     }
 
@@ -131,7 +150,7 @@ impl RegistrySnapshot {
         changed_at: BTreeMap<ObjectKey, Revision>,
         mesh: MeshNames,
         decision_key: HashKey,
-        places: Arc<Places>,
+        (places, roots): (Arc<Places>, Arc<PublishedRoots>),
     ) -> Self {
         // Registered custom identities are in the set itself.
         let policy = PolicySnapshot::compile(revision, &decision_key.bytes(), &mesh, &objects, &[]);
@@ -143,12 +162,18 @@ impl RegistrySnapshot {
             mesh,
             decision_key,
             places,
+            roots,
         }
     }
 
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// What the trust domain trusts.
+    pub(crate) fn roots(&self) -> &Arc<PublishedRoots> {
+        &self.roots
     }
 
     #[must_use]

@@ -1,15 +1,17 @@
 //! The one task that changes the configuration: judge, commit, publish, in that order.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use policy::{Kind, Outcome};
+use policy::{Kind, Outcome, Revision};
 use runtime::{Clock, Shutdown};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::snapshot::Places;
-use super::{Applied, ApplyError, Proposal, RegistryError, RegistrySnapshot, Write};
-use crate::store::{Authorship, CommitError, Staged, Store, StoreError};
+use super::{
+    Applied, ApplyError, Proposal, Publisher, RegistryError, RegistrySnapshot, StepError, Write,
+};
+use crate::authority::PublishedRoots;
+use crate::store::{AuthorityStep, Authorship, CommitError, Staged, Store, StoreError};
 
 /// How often a change is judged again because another replica wrote first.
 const ATTEMPTS: usize = 4;
@@ -19,7 +21,7 @@ const ATTEMPTS: usize = 4;
 pub struct RegistryWriter {
     store: Store,
     clock: Clock,
-    publisher: watch::Sender<Arc<RegistrySnapshot>>,
+    publisher: Publisher,
     waiting: mpsc::Receiver<Write>,
 }
 
@@ -27,7 +29,7 @@ impl RegistryWriter {
     pub(super) fn new(
         store: Store,
         clock: Clock,
-        publisher: watch::Sender<Arc<RegistrySnapshot>>,
+        publisher: Publisher,
         waiting: mpsc::Receiver<Write>,
     ) -> Self {
         Self {
@@ -52,12 +54,20 @@ impl RegistryWriter {
                     continue;
                 }
             };
-            let Some(Write { proposal, answer }) = write else {
-                break;
-            };
-            let result = self.apply(proposal).await;
             // Who asked may have gone away; the write stands all the same.
-            let _ = answer.send(result);
+            match write {
+                Some(Write::Objects { proposal, answer }) => {
+                    let _ = answer.send(self.apply(proposal).await);
+                }
+                Some(Write::Authority {
+                    step,
+                    authorship,
+                    answer,
+                }) => {
+                    let _ = answer.send(self.step(&step, &authorship).await);
+                }
+                None => break,
+            }
         }
         shutdown.draining().await;
         Ok(())
@@ -75,21 +85,46 @@ impl RegistryWriter {
         Err(ApplyError::Contended)
     }
 
+    async fn step(
+        &self,
+        step: &AuthorityStep,
+        authorship: &Authorship,
+    ) -> Result<Revision, StepError> {
+        self.catch_up().await?;
+        let revision = match self.store.step_authority(step, authorship).await {
+            Ok(revision) => revision,
+            Err(error) => {
+                // It may have been done although its answer was lost.
+                self.catch_up().await?;
+                return Err(error.into());
+            }
+        };
+        tracing::info!(%revision, author = authorship.author, reason = authorship.reason, "authorities changed");
+        let current = self.publisher.current();
+        let follows = revision.number == current.revision().number + 1;
+        match PublishedRoots::read(&self.store).await {
+            Ok(roots) if follows => self.publisher.publish(current.with_roots(revision, roots)),
+            // Others have written meanwhile, or the store is gone: it is read again, whole.
+            _ => self.catch_up().await?,
+        }
+        Ok(revision)
+    }
+
     /// Publishes what the store has and this replica does not yet know: another replica's write,
     /// or one of ours whose result was lost.
     async fn catch_up(&self) -> Result<(), ApplyError> {
         let head = self.store.head().await?;
-        if head == self.publisher.borrow().revision() {
+        if head == self.publisher.current().revision() {
             return Ok(());
         }
-        let mesh = self.publisher.borrow().mesh().clone();
+        let mesh = self.publisher.current().mesh().clone();
         match RegistrySnapshot::read(&self.store, mesh).await {
             Ok(snapshot) => {
-                self.publisher.send_replace(Arc::new(snapshot));
+                self.publisher.publish(snapshot);
                 Ok(())
             }
             Err(RegistryError::Store(error)) => Err(error.into()),
-            Err(error @ RegistryError::Object { .. }) => {
+            Err(error @ (RegistryError::Object { .. } | RegistryError::Roots(_))) => {
                 tracing::error!(%error, "cannot follow the store");
                 Err(ApplyError::Contended)
             }
@@ -97,7 +132,7 @@ impl RegistryWriter {
     }
 
     async fn attempt(&self, proposal: &Proposal) -> Result<Applied, CommitAttempt> {
-        let current = self.publisher.borrow().clone();
+        let current = self.publisher.current();
         let staged = Staged::try_new(
             current.revision(),
             current.objects(),
@@ -128,7 +163,7 @@ impl RegistryWriter {
             tracing::info!(%revision, author = authorship.author, "configuration changed");
             let places = self.new_places(&staged).await?;
             let next = current.after(revision, &staged, places);
-            self.publisher.send_replace(Arc::new(next));
+            self.publisher.publish(next);
         }
         Ok(Applied {
             revision,

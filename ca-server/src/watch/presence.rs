@@ -124,6 +124,15 @@ impl Presence {
         }
     }
 
+    /// The connected agents that have acknowledged `revision` or a later one.
+    pub(super) fn acknowledged_by(&self, revision: Revision) -> Vec<(SpiffeId, StreamId)> {
+        let table = self.table();
+        let agents = table.agents.values().filter(|known| known.has(revision));
+        agents
+            .map(|known| (known.agent.clone(), known.stream))
+            .collect()
+    }
+
     /// Waits until every connected agent has acknowledged `revision`, at most for `timeout`.
     pub async fn wait_enforced(&self, revision: Revision, timeout: Duration) -> Enforcement {
         let deadline = Instant::now() + timeout;
@@ -224,6 +233,13 @@ impl Drop for Session {
     }
 }
 
+impl ConnectedAgent {
+    fn has(&self, revision: Revision) -> bool {
+        self.acknowledged
+            .is_some_and(|acknowledged| reaches(acknowledged, revision))
+    }
+}
+
 /// The table itself.
 #[derive(Debug, Default)]
 pub(super) struct PresenceTable {
@@ -295,11 +311,7 @@ impl PresenceTable {
     fn pending(&self, revision: Revision) -> Vec<SpiffeId> {
         self.agents
             .values()
-            .filter(|known| {
-                !known
-                    .acknowledged
-                    .is_some_and(|acknowledged| reaches(acknowledged, revision))
-            })
+            .filter(|known| !known.has(revision))
             .map(|known| known.agent.clone())
             .collect()
     }

@@ -15,7 +15,6 @@ use tonic::{Request, Response, Status, Streaming};
 use super::endpoints::EndpointBoard;
 use super::presence::Presence;
 use super::session::WatchSession;
-use crate::authority::Authority;
 use crate::config::{Lifetimes, Limits};
 use crate::issue::{AdmittedAgents, Directory};
 use crate::metrics::Metrics;
@@ -30,7 +29,6 @@ pub(crate) struct WatchDesk {
     pub(crate) directory: Directory,
     pub(crate) presence: Presence,
     pub(crate) board: EndpointBoard,
-    pub(crate) authority: Authority,
     pub(crate) admitted: AdmittedAgents,
     pub(crate) replica: String,
     /// `host:port` of every replica.

@@ -232,7 +232,6 @@ impl WatchSession {
         let asked = hello.asked.clone();
         let mut view = self.view(asked.as_ref());
         let mut endpoints = BTreeMap::new();
-        let bundle = self.desk.authority.wire_bundle();
         let resume = hello.resume.as_ref();
         let resume = resume.filter(|it| it.revision.epoch == view.revision().epoch);
         let first = match resume {
@@ -240,14 +239,14 @@ impl WatchSession {
                 if asked.is_none() {
                     view.keep(&self.desk.directory.current(), resume);
                 }
-                Message::Delta(view.since_resumed(resume, bundle))
+                Message::Delta(view.since_resumed(resume))
             }
             _ => {
                 if let Some(resume) = resume {
                     self.alarm_behind(resume.revision, view.revision());
                 }
                 let known = self.endpoints_of(&view, &mut endpoints, map);
-                Message::Snapshot(view.snapshot(bundle, known))
+                Message::Snapshot(view.snapshot(known))
             }
         };
         self.send(first).await?;

@@ -12,6 +12,7 @@ use proto::mesh::v1 as mesh;
 
 use self::concern::Concern;
 use super::decode::Resume;
+use crate::authority::PublishedRoots;
 use crate::config::Lifetimes;
 use crate::issue::Assignments;
 use crate::registry::RegistryObject;
@@ -33,6 +34,7 @@ pub(super) struct View {
     custom: Vec<mesh::CustomIdentity>,
     unknown: Vec<String>,
     callable: BTreeSet<QualifiedName>,
+    roots: Arc<PublishedRoots>,
 }
 
 #[derive(Debug, Clone)]
@@ -88,6 +90,7 @@ impl View {
             custom: custom.map(custom_identity).collect(),
             unknown,
             callable: concern.into_callable(),
+            roots: Arc::clone(snapshot.roots()),
         }
     }
 
@@ -108,11 +111,7 @@ impl View {
     }
 
     /// The view whole.
-    pub(super) fn snapshot(
-        &self,
-        bundle: mesh::Bundle,
-        endpoints: Vec<mesh::ServiceEndpoints>,
-    ) -> wire::Snapshot {
+    pub(super) fn snapshot(&self, endpoints: Vec<mesh::ServiceEndpoints>) -> wire::Snapshot {
         wire::Snapshot {
             configuration: Some(mesh::Configuration {
                 revision: Some(wire_revision(self.revision)),
@@ -124,7 +123,7 @@ impl View {
                 unknown_services: self.unknown.clone(),
             }),
             identities: self.identities.clone(),
-            bundle: Some(bundle),
+            bundle: Some(self.roots.wire().clone()),
             endpoints,
         }
     }
@@ -153,7 +152,8 @@ impl View {
             custom_identities: (self.custom != before.custom).then(|| wire::CustomIdentities {
                 identities: self.custom.clone(),
             }),
-            bundle: None,
+            bundle: (self.roots.sequence() != before.roots.sequence())
+                .then(|| self.roots.wire().clone()),
             unknown_services: (self.unknown != before.unknown).then(|| self.unknown_services()),
         }
     }
@@ -175,7 +175,7 @@ impl View {
     }
 
     /// What turns what an agent holds into this view.
-    pub(super) fn since_resumed(&self, resume: &Resume, bundle: mesh::Bundle) -> wire::Delta {
+    pub(super) fn since_resumed(&self, resume: &Resume) -> wire::Delta {
         let is_news = |key: &ObjectKey, revision| resume.held.get(key) != Some(revision);
         let upserted = self.objects.iter();
         let upserted = upserted.filter(|(key, content)| is_news(key, &content.revision));
@@ -193,7 +193,7 @@ impl View {
             custom_identities: Some(wire::CustomIdentities {
                 identities: self.custom.clone(),
             }),
-            bundle: Some(bundle),
+            bundle: Some(self.roots.wire().clone()),
             unknown_services: Some(self.unknown_services()),
         }
     }

@@ -1,6 +1,7 @@
 //! Claims about everything over REST that is no configuration object.
 
-use identity::JoinToken;
+use crypto::random::SeededRandom;
+use identity::{JoinToken, SerialNumber};
 use policy::ENGINE_VERSION;
 
 use super::*;
@@ -59,7 +60,9 @@ async fn tokens_admit_their_agents_to_the_workloads() {
         .parse()
         .unwrap();
     assert_eq!(made["tokens"][0]["agentId"], agents[0]);
-    assert_eq!(token.roots(), [api.parts.bundle.authorities()[0].digest()]);
+    let snapshot = api.parts.registry.snapshot();
+    let roots = snapshot.roots().bundle().authorities();
+    assert_eq!(token.roots(), [roots[0].digest()]);
     let kept = &api.store.store.join_tokens().await.unwrap();
     let kept = kept.iter().find(|row| row.token.id == token.id()).unwrap();
     assert_eq!(kept.token.secret_sha256, token.secret_digest());

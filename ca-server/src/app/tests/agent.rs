@@ -39,7 +39,7 @@ impl TestCa {
     /// A connection without client certificate.
     pub(super) async fn anonymous(&self) -> Connection {
         let clock = self.clock.clone();
-        let pins = PinnedRoots::of_bundle(self.ca.bundle());
+        let pins = PinnedRoots::of_bundle(&self.ca.bundle());
         self.connect(pins.client_config(&[b"h2"], move || clock.now()))
             .await
     }
@@ -73,7 +73,7 @@ impl TestCa {
 
     /// A connection that shows this SVID.
     pub(super) async fn with_svid(&self, svid: X509Svid) -> Connection {
-        let bundles = BundleSet::from(self.ca.bundle().clone());
+        let bundles = BundleSet::from(self.ca.bundle());
         let clock = self.clock.clone();
         let (publisher, credentials) = mtls::channel(move || clock.now());
         publisher.publish(svid, bundles).unwrap();
@@ -95,7 +95,7 @@ impl TestCa {
         let chain = chain.iter().cloned().map(CertificateDer::from).collect();
         let verified = UnverifiedChain::from_der(chain)
             .unwrap()
-            .verify(&self.ca.bundle().clone().into(), self.clock.now())
+            .verify(&self.ca.bundle().into(), self.clock.now())
             .unwrap();
         X509Svid::try_new(verified, key.clone()).unwrap()
     }

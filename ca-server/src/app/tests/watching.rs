@@ -17,7 +17,7 @@ use super::harness::{TestCa, agent_id, policy, service, workload};
 use crate::store::Changes;
 
 /// One stream, from the agent's side.
-struct Stream {
+pub(super) struct Stream {
     say: mpsc::Sender<wire::AgentMessage>,
     hear: Streaming<wire::CaMessage>,
 }
@@ -36,7 +36,7 @@ fn held_of_shop(revision: mesh::Revision) -> [wire::HeldObject; 2] {
 
 impl TestCa {
     /// Opens a stream as an agent of protocol 1.1 does, and takes the greeting.
-    async fn watch(&self, agent: &TestAgent, resume: Option<mesh::Revision>) -> Stream {
+    pub(super) async fn watch(&self, agent: &TestAgent, resume: Option<mesh::Revision>) -> Stream {
         self.watch_asking(agent, resume, None).await
     }
 
@@ -89,20 +89,20 @@ impl TestCa {
 }
 
 impl Stream {
-    async fn say(&self, message: wire::agent_message::Message) {
+    pub(super) async fn say(&self, message: wire::agent_message::Message) {
         let message = wire::AgentMessage {
             message: Some(message),
         };
         self.say.send(message).await.unwrap();
     }
 
-    async fn try_next(&mut self) -> Result<Message, Status> {
+    pub(super) async fn try_next(&mut self) -> Result<Message, Status> {
         let next = timeout(Duration::from_secs(10), self.hear.message());
         let message = next.await.expect("nothing came in time")?;
         Ok(message.expect("the stream goes on").message.unwrap())
     }
 
-    async fn next(&mut self) -> Message {
+    pub(super) async fn next(&mut self) -> Message {
         self.try_next().await.unwrap()
     }
 

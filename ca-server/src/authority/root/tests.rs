@@ -34,15 +34,36 @@ impl Place {
             .await
             .unwrap()
     }
+
+    async fn sealed(&self) -> SealedKeyRow {
+        self.store.sealed_keys().await.unwrap().remove(0)
+    }
+
+    async fn roots(&self) -> PublishedRoots {
+        PublishedRoots::read(&self.store).await.unwrap()
+    }
 }
 
 #[tokio::test]
 async fn a_root_sealed_under_another_label_does_not_open() {
     let place = Place::new().await;
-    let mut keeper = place.keeper().await;
-    keeper.sealed.key_id.push('0');
+    let keeper = place.keeper().await;
+    let mut row = place.sealed().await;
+    row.key_id.push('0');
     assert!(matches!(
-        keeper.authority(NOW),
+        keeper.open(&row),
+        Err(RootError::Sealed(OpenError::Refused))
+    ));
+}
+
+#[tokio::test]
+async fn a_root_in_the_place_of_another_generation_does_not_open() {
+    let place = Place::new().await;
+    let keeper = place.keeper().await;
+    let mut row = place.sealed().await;
+    row.version = 2;
+    assert!(matches!(
+        keeper.open(&row),
         Err(RootError::Sealed(OpenError::Refused))
     ));
 }
@@ -50,10 +71,11 @@ async fn a_root_sealed_under_another_label_does_not_open() {
 #[tokio::test]
 async fn a_changed_bit_of_the_sealed_root_is_noticed() {
     let place = Place::new().await;
-    let mut keeper = place.keeper().await;
-    *keeper.sealed.sealed.last_mut().unwrap() ^= 1;
+    let keeper = place.keeper().await;
+    let mut row = place.sealed().await;
+    *row.sealed.last_mut().unwrap() ^= 1;
     assert!(matches!(
-        keeper.authority(NOW),
+        keeper.open(&row),
         Err(RootError::Sealed(OpenError::Refused))
     ));
 }
@@ -61,36 +83,48 @@ async fn a_changed_bit_of_the_sealed_root_is_noticed() {
 #[tokio::test]
 async fn the_sealed_row_holds_no_key_in_the_clear() {
     let place = Place::new().await;
-    let keeper = place.keeper().await;
+    place.keeper().await;
+    let row = place.sealed().await;
     let text = std::fs::read_to_string(place.kek_file()).unwrap();
-    assert!(SigningKey::from_pkcs8(&keeper.sealed.sealed).is_err());
-    assert!(
-        !keeper
-            .sealed
-            .wrapped_data_key
-            .windows(32)
-            .any(|bytes| { text.contains(&data_encoding::HEXLOWER.encode(bytes)) })
-    );
+    assert!(SigningKey::from_pkcs8(&row.sealed).is_err());
+    let mut windows = row.wrapped_data_key.windows(32);
+    assert!(!windows.any(|bytes| text.contains(&data_encoding::HEXLOWER.encode(bytes))));
 }
 
 #[tokio::test]
 async fn two_starts_make_one_root() {
     let place = Place::new().await;
-    let (first, second) = (place.keeper().await, place.keeper().await);
-    assert_eq!(first.certificate.digest(), second.certificate.digest());
+    place.keeper().await;
+    let first = place.roots().await;
+    place.keeper().await;
+    let second = place.roots().await;
+    assert_eq!(first.bundle().digest(), second.bundle().digest());
 }
 
 #[tokio::test]
 async fn an_intermediate_never_outlives_a_day_or_its_root() {
     let place = Place::new().await;
-    let keeper = place.keeper().await;
+    let (keeper, roots) = (place.keeper().await, place.roots().await);
     let day = Lifetimes::default().intermediate;
-    let early = keeper.sign_intermediate(NOW).unwrap();
+    let early = keeper.sign_intermediate(&roots, NOW).await.unwrap();
     assert_eq!(early.validity().not_after(), NOW + day);
-    let end = keeper.certificate.validity().not_after();
-    let late = keeper.sign_intermediate(end - day / 2).unwrap();
+    let end = roots.active().unwrap().1.validity().not_after();
+    let late = keeper
+        .sign_intermediate(&roots, end - day / 2)
+        .await
+        .unwrap();
     assert_eq!(
         late.validity().not_after(),
         end - Lifetimes::default().margin
     );
+}
+
+#[tokio::test]
+async fn an_intermediate_is_recorded_before_it_signs() {
+    let place = Place::new().await;
+    let (keeper, roots) = (place.keeper().await, place.roots().await);
+    let intermediate = keeper.sign_intermediate(&roots, NOW).await.unwrap();
+    let recorded = place.store.intermediates(NOW).await.unwrap();
+    assert_eq!(recorded[0].key_id, intermediate.key_id());
+    assert_eq!(recorded[0].generation, 1);
 }

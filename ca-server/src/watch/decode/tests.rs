@@ -41,7 +41,7 @@ fn announcing(address: &str, port: u32) -> wire::agent_message::Message {
 
 fn hello(major: u32) -> wire::agent_message::Message {
     wire::agent_message::Message::Hello(wire::Hello {
-        version: Some(mesh::ProtocolVersion { major, minor: 0 }),
+        version: Some(mesh::ProtocolVersion { major, ..PROTOCOL }),
         agent_time_unix_ms: 1_780_315_205_000,
         ..wire::Hello::default()
     })

@@ -191,10 +191,7 @@ fn resume((objects, _): &Held) -> Resume {
 type Held = (BTreeMap<(String, String), mesh::Object>, Vec<String>);
 
 fn held(view: &View) -> Held {
-    let configuration = view
-        .snapshot(mesh::Bundle::default(), Vec::new())
-        .configuration
-        .unwrap();
+    let configuration = view.snapshot(Vec::new()).configuration.unwrap();
     let objects = configuration.objects.into_iter();
     let objects = objects.map(|object| ((object.kind.clone(), object.name.clone()), object));
     (objects.collect(), configuration.unknown_services)
@@ -280,7 +277,7 @@ fn an_agent_is_told_to_need_no_newer_engine_than_what_it_sees_does() {
             number: 1,
         });
         let view = view(1, &placed, &[asked.to_owned()].into());
-        let told = view.snapshot(mesh::Bundle::default(), Vec::new());
+        let told = view.snapshot(Vec::new());
         told.configuration.unwrap().engine_version
     };
     assert_eq!((engine("b.shop"), engine("a.shop")), (1, 2));
@@ -309,7 +306,7 @@ proptest! {
         let mut now = view(20, &next_placed, &Subscriptions::new());
         now.keep(&assignments, &resume);
 
-        let resumed = apply(known, now.since_resumed(&resume, mesh::Bundle::default()));
+        let resumed = apply(known, now.since_resumed(&resume));
         prop_assert_eq!(&resumed, &held(&now));
 
         let told = view(20, &next_placed, &next_asked);

@@ -1,0 +1,152 @@
+//! Claims of a root that is rotated in a running replica.
+
+use std::time::Duration;
+
+use identity::x509::{BundleSet, UnverifiedChain};
+use proto::agent::v1::agent_message::Message as Said;
+use proto::agent::v1::ca_message::Message;
+use proto::agent::v1::{self as wire};
+use proto::mesh::v1 as mesh;
+use tokio::time::timeout;
+
+use super::agent::TestAgent;
+use super::harness::{TestCa, agent_id};
+use super::watching::Stream;
+use crate::authority::lifecycle::{Event, Generation, Phase};
+use crate::rotation::Progress;
+
+const LONG: Duration = Duration::from_secs(20);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+impl TestCa {
+    async fn progress(&self) -> Progress {
+        self.ca.rotation.progress().await.unwrap()
+    }
+
+    async fn wish(&self, event: Event) {
+        let wished = self.ca.rotation.wish(&event, "test".to_owned());
+        wished.await.unwrap();
+    }
+
+    /// Waits until the roots are in these phases.
+    async fn until(&self, phases: &[Phase]) -> Progress {
+        let reaching = async {
+            loop {
+                let progress = self.progress().await;
+                let members = progress.lifecycle.members().iter();
+                if members.map(|it| it.phase).eq(phases.iter().copied()) {
+                    return progress;
+                }
+                self.ca.rotation.look();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        match timeout(LONG, reaching).await {
+            Ok(progress) => progress,
+            Err(_) => panic!("{phases:?} not reached: {:#?}", self.progress().await),
+        }
+    }
+
+    fn verifies(&self, agent: &TestAgent) -> bool {
+        let chain = agent.chain.iter().cloned().map(Into::into).collect();
+        let chain = UnverifiedChain::from_der(chain).unwrap();
+        let bundles = BundleSet::from(self.ca.bundle());
+        chain.verify(&bundles, self.clock.now()).is_ok()
+    }
+}
+
+impl Stream {
+    /// Takes what comes until a bundle does, and answers with it and its revision.
+    async fn bundle(&mut self) -> (mesh::Bundle, mesh::Revision) {
+        loop {
+            let (bundle, revision) = match self.next().await {
+                Message::Snapshot(snapshot) => (
+                    snapshot.bundle,
+                    snapshot.configuration.and_then(|it| it.revision),
+                ),
+                Message::Delta(delta) => (delta.bundle, delta.revision),
+                _ => continue,
+            };
+            if let (Some(bundle), Some(revision)) = (bundle, revision) {
+                return (bundle, revision);
+            }
+        }
+    }
+
+    async fn acknowledge(&self, revision: mesh::Revision) {
+        let revision = Some(revision);
+        self.say(Said::Acknowledge(wire::Acknowledge { revision }))
+            .await;
+    }
+
+    async fn closed(&mut self) {
+        while self.try_next().await.is_ok() {}
+    }
+}
+
+#[tokio::test]
+async fn a_new_root_signs_only_after_the_live_agents_have_acknowledged_it() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    let mut stream = ca.watch(&agent, None).await;
+    ca.wish(Event::Rotate).await;
+    let progress = ca.until(&[Phase::Active, Phase::Published]).await;
+    assert_eq!(progress.pending[0].spiffe_id, agent_id("web-7"));
+    ca.control.advance(HOUR / 3);
+    let (bundle, revision) = loop {
+        let told = stream.bundle().await;
+        if told.0.sequence == 2 {
+            break told;
+        }
+    };
+    assert_eq!(bundle.x509_authorities.len(), 2);
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    stream.acknowledge(revision).await;
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+}
+
+#[tokio::test]
+async fn a_drained_root_is_trusted_nowhere_and_its_key_is_destroyed() {
+    let ca = TestCa::start().await;
+    let before = ca.agent("web-7").await;
+    ca.wish(Event::Rotate).await;
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    // Who holds nothing that is alive is not waited for.
+    ca.control.advance(HOUR * 2);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let after = ca.agent("web-8").await;
+    assert!(ca.verifies(&after));
+    ca.control.advance(HOUR * 2);
+    ca.until(&[Phase::Removed, Phase::Active]).await;
+    assert_eq!(ca.ca.bundle().authorities().len(), 1);
+    let keys = ca.ca.store.sealed_keys().await.unwrap();
+    assert_eq!(keys.iter().map(|key| key.version).collect::<Vec<_>>(), [2]);
+    assert!(!ca.verifies(&before));
+}
+
+#[tokio::test]
+async fn a_connection_under_a_removed_root_is_closed() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    let mut stream = ca.watch(&agent, None).await;
+    let generation = Generation::FIRST;
+    let within = Duration::ZERO;
+    ca.wish(Event::Compromised { generation, within }).await;
+    ca.until(&[Phase::Removed, Phase::Active]).await;
+    timeout(LONG, stream.closed()).await.unwrap();
+    assert!(!ca.verifies(&agent));
+}
+
+#[tokio::test]
+async fn a_restart_goes_on_with_a_rotation() {
+    let ca = TestCa::start().await;
+    ca.wish(Event::Rotate).await;
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    let ca = ca.restart_with(|_| {}).await.unwrap();
+    assert_eq!(ca.ca.bundle().authorities().len(), 2);
+    ca.control.advance(HOUR);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let agent = ca.agent("web-7").await;
+    let ca = ca.restart_with(|_| {}).await.unwrap();
+    ca.of(&agent).await.issue(Vec::new()).await.unwrap();
+}

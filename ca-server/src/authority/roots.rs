@@ -1,0 +1,106 @@
+//! The roots that the trust domain trusts at one state of their life, as everybody is told of them.
+
+use std::collections::BTreeMap;
+
+use identity::TrustDomain;
+use identity::x509::{Bundle, BundleSet, RootCertificate};
+use proto::mesh::v1 as wire;
+
+use super::lifecycle::{Generation, Lifecycle};
+use super::root::RootError;
+use crate::store::{KeyPurpose, Store};
+
+/// Immutable. Without a root in the store nothing is trusted.
+#[derive(Debug)]
+pub(crate) struct PublishedRoots {
+    active: Option<Generation>,
+    certificates: BTreeMap<Generation, RootCertificate>,
+    bundles: BundleSet,
+    bundle: Bundle,
+    wire: wire::Bundle,
+}
+
+impl PublishedRoots {
+    pub(crate) fn none(trust_domain: &TrustDomain) -> Self {
+        Self::of(trust_domain, None, BTreeMap::new())
+            .expect("a bundle without roots breaks no rule of theirs")
+    }
+
+    /// As the store has it. The state is read first: what is not in it yet is not told.
+    pub(crate) async fn read(store: &Store) -> Result<Self, RootError> {
+        let Some(state) = store.authority_state(KeyPurpose::X509Root).await? else {
+            return Ok(Self::none(store.trust_domain()));
+        };
+        let lifecycle: Lifecycle = serde_json::from_str(&state.json).map_err(RootError::State)?;
+        let mut certificates = BTreeMap::new();
+        for key in store.sealed_keys().await? {
+            let generation = Generation::of_number(key.version);
+            if let (KeyPurpose::X509Root, Some(generation)) = (key.purpose, generation) {
+                let certificate = RootCertificate::from_der(key.certificate.into())?;
+                certificates.insert(generation, certificate);
+            }
+        }
+        Self::of(store.trust_domain(), Some(lifecycle), certificates)
+    }
+
+    fn of(
+        trust_domain: &TrustDomain,
+        lifecycle: Option<Lifecycle>,
+        certificates: BTreeMap<Generation, RootCertificate>,
+    ) -> Result<Self, RootError> {
+        let members = lifecycle.iter().flat_map(Lifecycle::bundled);
+        let bundled: Vec<_> = members
+            .filter_map(|member| Some((member, certificates.get(&member.generation)?)))
+            .collect();
+        let sequence = lifecycle.as_ref().map_or(0, Lifecycle::sequence);
+        let tainted = bundled.iter().filter(|(member, _)| member.is_reissued());
+        let tainted = tainted.map(|(_, root)| root.digest().as_bytes().to_vec());
+        let wire = wire::Bundle {
+            trust_domain: trust_domain.to_string(),
+            sequence,
+            x509_authorities: bundled
+                .iter()
+                .map(|(_, root)| root.der().to_vec())
+                .collect(),
+            tainted_authorities: tainted.collect(),
+        };
+        let roots = bundled.iter().map(|(_, root)| (*root).clone()).collect();
+        let bundle = Bundle::from_roots(trust_domain.clone(), sequence, roots)?;
+        Ok(Self {
+            active: lifecycle.map(|it| it.active().generation),
+            certificates,
+            bundles: BundleSet::from(bundle.clone()),
+            bundle,
+            wire,
+        })
+    }
+
+    /// Of the bundle; 0 while there is none.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.wire.sequence
+    }
+
+    /// Of every root whose key the store holds.
+    pub(crate) fn certificate(&self, generation: Generation) -> Option<&RootCertificate> {
+        self.certificates.get(&generation)
+    }
+
+    /// What signs intermediates.
+    pub(crate) fn active(&self) -> Option<(Generation, &RootCertificate)> {
+        let generation = self.active?;
+        Some((generation, self.certificates.get(&generation)?))
+    }
+
+    pub(crate) fn bundle(&self) -> &Bundle {
+        &self.bundle
+    }
+
+    pub(crate) fn bundles(&self) -> &BundleSet {
+        &self.bundles
+    }
+
+    /// The bundle as agents get it.
+    pub(crate) fn wire(&self) -> &wire::Bundle {
+        &self.wire
+    }
+}

@@ -1,0 +1,278 @@
+//! Drives the life of the roots by the machine in `authority::lifecycle`: gathers what it asks
+//! about, makes the keys that it wants, and puts each step in force as one revision.
+//!
+//! Every replica drives: a step that somebody else has made already is refused by the store, and
+//! changes nothing. So no replica is needed for it, and none that wakes late does harm.
+
+mod keeper;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use runtime::Clock;
+use time::OffsetDateTime;
+use tokio::sync::Notify;
+
+use crate::authority::lifecycle::{Action, Event, Facts, Generation, Lifecycle, Refusal, Rules};
+use crate::authority::{RootError, RootKeeper};
+use crate::config::Lifetimes;
+use crate::registry::{ApplyError, Registry, StepError};
+use crate::store::{
+    AuthorityStep, Authorship, KeyPurpose, LiveAgent, SealedKeyRow, Store, StoreError,
+};
+
+pub(crate) use keeper::RotationKeeper;
+
+/// How often a step is tried again because somebody else made one first.
+const ATTEMPTS: usize = 4;
+const ROOT: KeyPurpose = KeyPurpose::X509Root;
+
+/// A cheap handle.
+#[derive(Debug, Clone)]
+pub(crate) struct Rotation {
+    store: Store,
+    registry: Registry,
+    keeper: RootKeeper,
+    lifetimes: Lifetimes,
+    refresh_hint: Duration,
+    clock: Clock,
+    wake: Arc<Notify>,
+}
+
+/// How far it has come.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress {
+    pub(crate) lifecycle: Lifecycle,
+    /// Live agents that have not acknowledged the bundle in force.
+    pub(crate) pending: Vec<LiveAgent>,
+    pub(crate) rules: Rules,
+    pub(crate) leaves_until: BTreeMap<Generation, OffsetDateTime>,
+}
+
+/// Why a step was not made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RotationError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("the root was not made")]
+    Root(#[from] RootError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    #[error("the authorities kept changing; try again")]
+    Contended,
+}
+
+/// A step that was thought through, and not made yet.
+struct Planned {
+    lifecycle: Lifecycle,
+    actions: Vec<Action>,
+    made: Option<SealedKeyRow>,
+}
+
+impl Rotation {
+    pub(crate) fn new(
+        registry: Registry,
+        store: Store,
+        keeper: RootKeeper,
+        (lifetimes, refresh_hint): (Lifetimes, Duration),
+        clock: Clock,
+    ) -> Self {
+        Self {
+            store,
+            registry,
+            keeper,
+            lifetimes,
+            refresh_hint,
+            clock,
+            wake: Arc::default(),
+        }
+    }
+
+    /// Follows what somebody wants; what comes after it is done in the background.
+    pub(crate) async fn wish(&self, event: &Event, author: String) -> Result<(), RotationError> {
+        self.step(event, author).await?;
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Acknowledgements have come.
+    pub(crate) fn look(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) async fn progress(&self) -> Result<Progress, RotationError> {
+        let (lifecycle, _) = self.state().await?;
+        let now = self.clock.now();
+        let sequence = lifecycle.sequence();
+        let mut pending = self.store.live_agents(now).await?;
+        pending.retain(|agent| agent.bundle_sequence < sequence);
+        Ok(Progress {
+            lifecycle,
+            pending,
+            rules: self.rules(),
+            leaves_until: self.leaves_until(now).await?,
+        })
+    }
+
+    fn rules(&self) -> Rules {
+        let snapshot = self.registry.snapshot();
+        let entries = snapshot.objects().workloads();
+        let longest = entries.filter_map(|entry| entry.ttl).max();
+        let Lifetimes {
+            agent, workload, ..
+        } = self.lifetimes;
+        let longest_leaf = longest.into_iter().fold(agent.max(workload), Duration::max);
+        let settle = self.refresh_hint * 3;
+        Rules {
+            settle,
+            // An agent whose host is down must find a root that it knows when it comes back.
+            settle_on_schedule: settle.max(self.lifetimes.reattest_within),
+            longest_leaf: longest_leaf.min(self.lifetimes.intermediate),
+            margin: self.lifetimes.margin,
+        }
+    }
+
+    async fn state(&self) -> Result<(Lifecycle, u64), RotationError> {
+        let state = self.store.authority_state(ROOT).await?;
+        let state = state.ok_or(RootError::Absent)?;
+        let lifecycle = serde_json::from_str(&state.json).map_err(RootError::State)?;
+        Ok((lifecycle, state.version))
+    }
+
+    /// What the machine asks about; nothing while it has nothing to wait for.
+    async fn facts(&self) -> Result<Facts, RotationError> {
+        let (lifecycle, _) = self.state().await?;
+        if lifecycle.is_settled() {
+            return Ok(Facts::default());
+        }
+        let now = self.clock.now();
+        let live = self.store.live_agents(now).await?;
+        Ok(Facts {
+            acknowledged: live.iter().map(|agent| agent.bundle_sequence).min(),
+            leaves_until: self.leaves_until(now).await?,
+        })
+    }
+
+    async fn leaves_until(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<BTreeMap<Generation, OffsetDateTime>, RotationError> {
+        let until = self.store.leaves_until(now).await?.into_iter();
+        let until = until.filter_map(|(number, at)| Some((Generation::of_number(number)?, at)));
+        Ok(until.collect())
+    }
+
+    /// Answers whether anything has changed.
+    async fn step(&self, event: &Event, author: String) -> Result<bool, RotationError> {
+        for _ in 0..ATTEMPTS {
+            let (before, version) = self.state().await?;
+            let now = self.clock.now();
+            let planned = self.plan(before.clone(), event, now).await?;
+            if planned.lifecycle == before {
+                return Ok(false);
+            }
+            let step = AuthorityStep {
+                purpose: ROOT,
+                from: version,
+                json: serde_json::to_string(&planned.lifecycle).map_err(RootError::State)?,
+                destroyed: planned.destroyed(),
+                made: planned.made,
+            };
+            let authorship = Authorship {
+                author: author.clone(),
+                reason: reason(event, &planned.actions),
+                at: now,
+            };
+            match self.registry.step_authority(step, authorship).await {
+                Ok(_) => {
+                    alarm(&planned.actions);
+                    return Ok(true);
+                }
+                Err(StepError::Moved) => {}
+                Err(StepError::Apply(error)) => return Err(error.into()),
+            }
+        }
+        Err(RotationError::Contended)
+    }
+
+    async fn plan(
+        &self,
+        before: Lifecycle,
+        event: &Event,
+        now: OffsetDateTime,
+    ) -> Result<Planned, RotationError> {
+        let rules = self.rules();
+        let (mut lifecycle, actions) = before.step(event, now, &rules)?;
+        let mut made = None;
+        for action in &actions {
+            if let Action::Make(generation, trigger) = *action {
+                let (row, validity) = self.keeper.make(generation, now).await?;
+                let event = Event::Made {
+                    generation,
+                    validity,
+                    trigger,
+                };
+                lifecycle = lifecycle.step(&event, now, &rules)?.0;
+                made = Some(row);
+            }
+        }
+        Ok(Planned {
+            lifecycle,
+            actions,
+            made,
+        })
+    }
+}
+
+impl Planned {
+    fn destroyed(&self) -> Vec<u32> {
+        let removed = self.actions.iter().filter_map(|action| match action {
+            Action::Remove(generation) => Some(generation.number()),
+            _ => None,
+        });
+        removed.collect()
+    }
+}
+
+/// What the revision says.
+fn reason(event: &Event, actions: &[Action]) -> String {
+    let marked = match event {
+        Event::Compromised { generation, .. } => {
+            Some(format!("root {generation} is marked as compromised"))
+        }
+        _ => None,
+    };
+    let done = actions.iter().map(|action| match action {
+        Action::Make(generation, _) => format!("root {generation} is prepared"),
+        Action::Publish(generation) => format!("root {generation} is published"),
+        Action::Activate(generation) => format!("root {generation} is active"),
+        Action::Reissue(generation) => {
+            format!("what leads to root {generation} is replaced")
+        }
+        Action::Remove(generation) => format!("root {generation} is removed"),
+        Action::AlarmForced(generation, phase) => {
+            format!("not all have acknowledged that root {generation} becomes {phase}")
+        }
+    });
+    marked
+        .into_iter()
+        .chain(done)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+fn alarm(actions: &[Action]) {
+    for action in actions {
+        if let Action::AlarmForced(generation, phase) = action {
+            tracing::error!(
+                alarm = "rotation-forced",
+                root = %generation,
+                %phase,
+                "time was up: a root changed although live agents have not acknowledged"
+            );
+        }
+    }
+}
