@@ -10,6 +10,7 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod listen;
+mod store;
 
 use std::path::Path;
 
@@ -19,10 +20,11 @@ use serde::Deserialize;
 
 pub use attest::{AttestConfig, HostNaming, NamePattern, NamePatternError, X509PopConfig};
 pub use bundle::{BundleConfig, RefreshHintError};
-pub use keys::{AdminConfig, KeysConfig, StoreFile};
+pub use keys::{AdminConfig, KeysConfig};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
+pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -36,7 +38,7 @@ pub struct Config {
     /// How identities are named; fixed when the store is created.
     #[serde(default)]
     pub id_template: IdTemplate,
-    pub store: StoreFile,
+    pub store: StorePlace,
     pub keys: KeysConfig,
     #[serde(default)]
     pub listen: ListenConfig,
@@ -74,9 +76,7 @@ impl Config {
             trust_domain,
             replica: default_replica(),
             id_template: IdTemplate::default(),
-            store: StoreFile {
-                sqlite: directory.join("data").join("ca.sqlite"),
-            },
+            store: StorePlace::Sqlite(directory.join("data").join("ca.sqlite")),
             keys: KeysConfig {
                 kek_file: directory.join("keys").join("kek"),
             },

@@ -9,24 +9,28 @@ mod agents;
 mod authorities;
 mod cidr;
 mod configuration;
+mod database;
 mod error;
 mod issuance;
 mod join_tokens;
 mod keys;
+mod mesh;
 mod places;
 mod retention;
-mod sqlite;
 mod staged;
 #[cfg(test)]
 pub(crate) mod tests;
+mod write;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crypto::digest::HashKey;
+use database::Database;
 use identity::{IdTemplate, TrustDomain};
+use mesh::Mesh;
 use time::OffsetDateTime;
 
+pub use crate::config::StorePlace;
 pub use admin::{AdminCredential, AdminCredentialRow};
 pub use agents::AgentRow;
 pub use authorities::{
@@ -44,8 +48,7 @@ pub use staged::{Changes, Expected, Precondition, StageError, Staged};
 /// Where the store is, and the mesh it must be of.
 #[derive(Clone, Debug)]
 pub struct StoreConfig {
-    /// The database file; its lock file stands beside it.
-    pub sqlite: PathBuf,
+    pub place: StorePlace,
     pub trust_domain: TrustDomain,
     pub id_template: IdTemplate,
 }
@@ -53,7 +56,7 @@ pub struct StoreConfig {
 /// A cheap handle on the one store of a mesh.
 #[derive(Clone, Debug)]
 pub struct Store {
-    backend: Backend,
+    database: Arc<Database>,
     mesh: Arc<Mesh>,
 }
 
@@ -61,12 +64,18 @@ impl Store {
     /// Opens the store, making it when there is none.
     ///
     /// # Errors
-    /// Another CA has it open, it is of another mesh, its schema needs a newer build, or the file
-    /// cannot be used; nothing in it has changed then.
+    /// Another CA has its file open, it is of another mesh, its schema needs a newer build, or the
+    /// database cannot be used; nothing in it has changed then.
     pub async fn open(config: &StoreConfig, now: OffsetDateTime) -> Result<Self, OpenError> {
-        let (backend, mesh) = sqlite::Sqlite::open(config, now).await?;
+        let database = Database::open(&config.place).await?;
+        let unreadable = |source| OpenError::mesh(&config.place, source);
+        let mesh = Mesh::read_or_insert(&database, config, now)
+            .await
+            .map_err(unreadable)?;
+        mesh.require_same(config)?;
+        places::give_missing(&database).await.map_err(unreadable)?;
         Ok(Self {
-            backend: Backend::Sqlite(Arc::new(backend)),
+            database: Arc::new(database),
             mesh: Arc::new(mesh),
         })
     }
@@ -96,29 +105,11 @@ impl Store {
     /// What `/v1/about` calls it.
     #[must_use]
     pub fn backend_name(&self) -> &'static str {
-        match &self.backend {
-            Backend::Sqlite(_) => "sqlite",
-        }
+        self.database.name()
     }
 
     /// Waits for running statements and lets go of the lock.
     pub async fn close(&self) {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.close().await,
-        }
+        self.database.close().await;
     }
-}
-
-#[derive(Clone, Debug)]
-enum Backend {
-    Sqlite(Arc<sqlite::Sqlite>),
-}
-
-/// Fixed when the store was made.
-#[derive(Debug)]
-struct Mesh {
-    trust_domain: TrustDomain,
-    id_template: IdTemplate,
-    epoch: u64,
-    decision_key: HashKey,
 }

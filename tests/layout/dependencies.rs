@@ -167,7 +167,7 @@ fn linked(features: &[&str]) -> BTreeSet<String> {
 }
 
 fn deployable() -> impl Iterator<Item = &'static Package> {
-    let judges = ["mesh-tests", "countersign-bench"];
+    let judges = ["mesh-tests", "countersign-bench", "postgres-cluster"];
     Metadata::get()
         .members()
         .filter(move |package| !judges.contains(&package.name.as_str()))

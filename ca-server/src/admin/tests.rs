@@ -17,7 +17,7 @@ fn access() -> AdminAccess {
 }
 
 fn path(test: &TestStore) -> PathBuf {
-    test.config.sqlite.with_file_name("admin.toml")
+    test.directory().join("admin.toml")
 }
 
 fn secret_in(path: &Path) -> AdminSecret {

@@ -123,9 +123,11 @@ pub(super) async fn start(
 }
 
 async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {
-    runtime::files::private_directory(config.store.data_directory())?;
+    if let Some(directory) = config.store.data_directory() {
+        runtime::files::private_directory(directory)?;
+    }
     let store = StoreConfig {
-        sqlite: config.store.sqlite.clone(),
+        place: config.store.clone(),
         trust_domain: config.trust_domain.clone(),
         id_template: config.id_template.clone(),
     };

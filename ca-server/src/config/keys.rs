@@ -1,19 +1,11 @@
-//! `[store]`, `[keys]` and `[admin]`: where secrets lie, and that the key-encryption key never lies
+//! `[keys]` and `[admin]`: where secrets lie, and that the key-encryption key never lies
 //! beside the data which it protects.
 
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::BrokenRule;
-
-/// Where what the CA remembers is kept.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct StoreFile {
-    /// The SQLite file; its directory is the data directory.
-    pub sqlite: PathBuf,
-}
+use super::{BrokenRule, StorePlace};
 
 /// The key-encryption key, which opens the sealed root.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,8 +25,10 @@ pub struct AdminConfig {
 
 impl KeysConfig {
     /// A copy of the data directory must not hold the key that opens it.
-    pub(super) fn check_apart_from(&self, store: &StoreFile) -> Result<(), BrokenRule> {
-        let data_directory = store.data_directory();
+    pub(super) fn check_apart_from(&self, store: &StorePlace) -> Result<(), BrokenRule> {
+        let Some(data_directory) = store.data_directory() else {
+            return Ok(());
+        };
         if !self.kek_file.starts_with(&data_directory) {
             return Ok(());
         }
@@ -46,15 +40,5 @@ impl KeysConfig {
                 data_directory.display()
             ),
         })
-    }
-}
-
-impl StoreFile {
-    /// The directory of the SQLite file.
-    pub fn data_directory(&self) -> PathBuf {
-        match self.sqlite.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_path_buf(),
-            _ => PathBuf::from("."),
-        }
     }
 }

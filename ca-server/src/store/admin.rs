@@ -3,7 +3,8 @@
 use crypto::digest::Sha256;
 use time::OffsetDateTime;
 
-use super::{Backend, Store, StoreError};
+use super::database::{Row, Statement, Transaction, Turn};
+use super::{Store, StoreError};
 
 /// One credential as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,9 +38,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or has this id already.
     pub async fn put_admin_credential(&self, row: AdminCredentialRow) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.put_admin_credential(row).await,
-        }
+        let mut transaction = self.database.begin().await?;
+        insert(&mut transaction, row).await?;
+        transaction.commit().await
     }
 
     /// Keeps `row` unless any credential was ever made. Answers whether it was kept.
@@ -50,9 +51,14 @@ impl Store {
         &self,
         row: AdminCredentialRow,
     ) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.put_first_admin_credential(row).await,
+        let mut transaction = self.database.begin_alone(Turn::AdminCredentials).await?;
+        let any = Statement::new("SELECT id FROM admin_credentials LIMIT 1");
+        if transaction.fetch_optional(any).await?.is_some() {
+            return Ok(false);
         }
+        insert(&mut transaction, row).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Compares with every credential in constant time; `None` when none matches, or the one that
@@ -83,9 +89,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn admin_credentials(&self) -> Result<Vec<AdminCredentialRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.admin_credentials().await,
-        }
+        let all = Statement::new("SELECT * FROM admin_credentials ORDER BY created_at, id");
+        let rows = self.database.fetch_all(all).await?;
+        rows.iter().map(credential).collect()
     }
 
     /// Answers whether there was such a live credential.
@@ -97,9 +103,10 @@ impl Store {
         id: &str,
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.revoke_admin_credential(id, now).await,
-        }
+        let revoke = Statement::new(
+            "UPDATE admin_credentials SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL",
+        );
+        Ok(self.database.execute(revoke.bind(id).bind(now)).await? == 1)
     }
 
     /// Revokes every credential and keeps `row`, in one transaction.
@@ -110,8 +117,35 @@ impl Store {
         &self,
         row: AdminCredentialRow,
     ) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.replace_admin_credentials(row).await,
-        }
+        let mut transaction = self.database.begin_alone(Turn::AdminCredentials).await?;
+        let revoke =
+            Statement::new("UPDATE admin_credentials SET revoked_at = $1 WHERE revoked_at IS NULL");
+        transaction.execute(revoke.bind(row.created_at)).await?;
+        insert(&mut transaction, row).await?;
+        transaction.commit().await
     }
+}
+
+async fn insert(transaction: &mut Transaction, row: AdminCredentialRow) -> Result<(), StoreError> {
+    let insert = Statement::new(
+        "INSERT INTO admin_credentials (id, secret_sha256, created_at, expires_at, revoked_at)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(row.id)
+    .bind(row.secret_sha256)
+    .bind(row.created_at)
+    .bind(row.expires_at)
+    .bind(row.revoked_at);
+    transaction.execute(insert).await?;
+    Ok(())
+}
+
+fn credential(row: &Row) -> Result<AdminCredentialRow, StoreError> {
+    Ok(AdminCredentialRow {
+        id: row.plain("id")?,
+        secret_sha256: row.digest("secret_sha256")?,
+        created_at: row.instant("created_at")?,
+        expires_at: row.instant("expires_at")?,
+        revoked_at: row.instant_if_any("revoked_at")?,
+    })
 }

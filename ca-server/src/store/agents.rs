@@ -1,9 +1,11 @@
-//! Agents that have attested.
+//! Agents that have attested. Which serial is newer follows from the order of issuance, since serial
+//! numbers are random.
 
 use identity::{SerialNumber, SpiffeId};
 use time::OffsetDateTime;
 
-use super::{Backend, Store, StoreError};
+use super::database::{Row, Statement};
+use super::{Store, StoreError};
 
 /// One agent, and the SVID it was last given.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,9 +22,19 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn record_agent(&self, row: AgentRow) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.record_agent(row).await,
-        }
+        let upsert = Statement::new(
+            "INSERT INTO agents (spiffe_id, attested_at, serial, not_after)
+             VALUES ($1, $2, $3, $4)
+             ON CONFLICT (spiffe_id) DO UPDATE SET
+                 attested_at = excluded.attested_at,
+                 serial = excluded.serial,
+                 not_after = excluded.not_after",
+        )
+        .bind(&row.spiffe_id)
+        .bind(row.attested_at)
+        .bind(row.serial)
+        .bind(row.not_after);
+        self.database.execute(upsert).await.map(drop)
     }
 
     /// Remembers the SVID that a renewal gave. `false`: the agent was forgotten meanwhile, and
@@ -36,9 +48,12 @@ impl Store {
         serial: SerialNumber,
         not_after: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.renew_agent(id, serial, not_after).await,
-        }
+        let renew =
+            Statement::new("UPDATE agents SET serial = $2, not_after = $3 WHERE spiffe_id = $1")
+                .bind(id)
+                .bind(serial)
+                .bind(not_after);
+        Ok(self.database.execute(renew).await? == 1)
     }
 
     /// All agents, by name.
@@ -46,9 +61,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.agents().await,
-        }
+        let all = Statement::new("SELECT * FROM agents ORDER BY spiffe_id");
+        let rows = self.database.fetch_all(all).await?;
+        rows.iter().map(agent).collect()
     }
 
     /// `None`: it never attested, or was forgotten.
@@ -56,9 +71,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn agent(&self, id: &SpiffeId) -> Result<Option<AgentRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.agent(id).await,
-        }
+        let one = Statement::new("SELECT * FROM agents WHERE spiffe_id = $1");
+        let row = self.database.fetch_optional(one.bind(id)).await?;
+        row.as_ref().map(agent).transpose()
     }
 
     /// Stops an agent's renewals, and deletes its join tokens: the one that it joined with is still
@@ -67,9 +82,15 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn forget_agent(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.forget_agent(id).await,
+        let mut transaction = self.database.begin().await?;
+        let agent = Statement::new("DELETE FROM agents WHERE spiffe_id = $1");
+        if transaction.execute(agent.bind(id)).await? == 0 {
+            return Ok(false);
         }
+        let tokens = Statement::new("DELETE FROM join_tokens WHERE agent_id = $1");
+        transaction.execute(tokens.bind(id)).await?;
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Notes the serial that an agent has shown in a handshake; never goes back to one issued
@@ -82,9 +103,16 @@ impl Store {
         agent: &SpiffeId,
         serial: SerialNumber,
     ) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.note_seen_serial(agent, serial).await,
-        }
+        let note = Statement::new(
+            "UPDATE agents SET seen_serial = $2
+             WHERE spiffe_id = $1
+               AND seen_serial IS DISTINCT FROM $2
+               AND EXISTS (SELECT 1 FROM issued WHERE serial = $2 AND spiffe_id = $1)
+               AND COALESCE((SELECT sequence FROM issued WHERE serial = seen_serial), -1)
+                   < (SELECT sequence FROM issued WHERE serial = $2)",
+        );
+        let note = note.bind(agent).bind(serial);
+        self.database.execute(note).await.map(drop)
     }
 
     /// Whether `agent` has shown a serial that was issued after `than`: then `than` is in the
@@ -97,8 +125,22 @@ impl Store {
         agent: &SpiffeId,
         than: SerialNumber,
     ) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.newer_serial_seen(agent, than).await,
-        }
+        let newer = Statement::new(
+            "SELECT 1 AS newer FROM agents JOIN issued ON issued.serial = agents.seen_serial
+             WHERE agents.spiffe_id = $1
+               AND issued.sequence
+                   > COALESCE((SELECT sequence FROM issued WHERE serial = $2), -1)",
+        );
+        let newer = newer.bind(agent).bind(than);
+        Ok(self.database.fetch_optional(newer).await?.is_some())
     }
+}
+
+fn agent(row: &Row) -> Result<AgentRow, StoreError> {
+    Ok(AgentRow {
+        spiffe_id: row.parsed("spiffe_id")?,
+        attested_at: row.instant("attested_at")?,
+        serial: row.parsed("serial")?,
+        not_after: row.instant("not_after")?,
+    })
 }

@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use crypto::digest::Sha256;
 use identity::SpiffeId;
 use policy::Revision;
 use time::OffsetDateTime;
 
-use super::{Authorship, Backend, KeyPurpose, SealedKeyRow, Store, StoreError};
+use super::database::{Row, Statement, Transaction, Turn};
+use super::{Authorship, KeyPurpose, SealedKeyRow, Store, StoreError, keys, write};
 
 /// The state of all authorities of one kind, as its owner writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,9 +69,8 @@ impl Store {
         &self,
         purpose: KeyPurpose,
     ) -> Result<Option<AuthorityState>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.authority_state(purpose).await,
-        }
+        let row = self.database.fetch_optional(state_of(purpose)).await?;
+        row.as_ref().map(state).transpose()
     }
 
     /// Keeps a first state unless there is one, and answers with the one kept.
@@ -81,9 +82,16 @@ impl Store {
         purpose: KeyPurpose,
         json: &str,
     ) -> Result<AuthorityState, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.insert_authority_state_if_absent(purpose, json).await,
-        }
+        let mut transaction = self.database.begin().await?;
+        let insert = Statement::new(
+            "INSERT INTO authority_states (purpose, version, json) VALUES ($1, 1, $2)
+             ON CONFLICT DO NOTHING",
+        );
+        let insert = insert.bind(purpose.as_str()).bind(json);
+        transaction.execute(insert).await?;
+        let kept = state(&transaction.fetch_one(state_of(purpose)).await?)?;
+        transaction.commit().await?;
+        Ok(kept)
     }
 
     /// Makes a step, and with it one revision: all of it, or nothing when the state has moved on.
@@ -95,9 +103,31 @@ impl Store {
         step: &AuthorityStep,
         authorship: &Authorship,
     ) -> Result<Revision, AuthorityStepError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.step_authority(self.epoch(), step, authorship).await,
+        let from = i64::try_from(step.from).map_err(|_| AuthorityStepError::Moved)?;
+        let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
+        // The update is the comparison: it finds no row of another version.
+        let update = Statement::new(
+            "UPDATE authority_states SET version = $2 + 1, json = $3
+             WHERE purpose = $1 AND version = $2",
+        )
+        .bind(step.purpose.as_str())
+        .bind(from)
+        .bind(step.json.as_str());
+        if transaction.execute(update).await? != 1 {
+            return Err(AuthorityStepError::Moved);
         }
+        change_keys(&mut transaction, step).await?;
+        let head: u64 = transaction
+            .fetch_one(write::head())
+            .await?
+            .unsigned("number")?;
+        let content = last_content(&mut transaction).await?;
+        write::new_revision(&mut transaction, head + 1, authorship, content).await?;
+        transaction.commit().await?;
+        Ok(Revision {
+            epoch: self.epoch(),
+            number: head + 1,
+        })
     }
 
     /// Remembers an intermediate, before it signs.
@@ -105,9 +135,16 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn record_intermediate(&self, row: &IntermediateRow) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.record_intermediate(row).await,
-        }
+        let insert = Statement::new(
+            "INSERT INTO intermediates (key_id, generation, replica, not_before, not_after)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(row.key_id.as_str())
+        .bind(row.generation)
+        .bind(row.replica.as_str())
+        .bind(row.not_before)
+        .bind(row.not_after);
+        self.database.execute(insert).await.map(drop)
     }
 
     /// The intermediates that have not ended, by replica and beginning.
@@ -118,9 +155,11 @@ impl Store {
         &self,
         now: OffsetDateTime,
     ) -> Result<Vec<IntermediateRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.intermediates(now).await,
-        }
+        let live = Statement::new(
+            "SELECT * FROM intermediates WHERE not_after > $1 ORDER BY replica, not_before",
+        );
+        let rows = self.database.fetch_all(live.bind(now)).await?;
+        rows.iter().map(intermediate).collect()
     }
 
     /// For each authority the end of the last recorded leaf that leads to it. An issuer that was
@@ -132,9 +171,16 @@ impl Store {
         &self,
         now: OffsetDateTime,
     ) -> Result<BTreeMap<u32, OffsetDateTime>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.leaves_until(now).await,
-        }
+        let ends = Statement::new(
+            "SELECT COALESCE(intermediates.generation, 1) AS generation,
+                    MAX(issued.not_after) AS until
+             FROM issued LEFT JOIN intermediates ON intermediates.key_id = issued.issuer
+             WHERE issued.not_after > $1 GROUP BY 1",
+        );
+        let rows = self.database.fetch_all(ends.bind(now)).await?;
+        rows.iter()
+            .map(|row| Ok((row.unsigned("generation")?, row.instant("until")?)))
+            .collect()
     }
 
     /// The agents that were not forgotten and hold an unexpired SVID, by ID.
@@ -142,9 +188,21 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn live_agents(&self, now: OffsetDateTime) -> Result<Vec<LiveAgent>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.live_agents(now).await,
-        }
+        let live = Statement::new(
+            "SELECT spiffe_id, bundle_sequence FROM agents
+             WHERE not_after > $1
+                OR spiffe_id IN (SELECT agent_id FROM issued WHERE not_after > $1)
+             ORDER BY spiffe_id",
+        );
+        let rows = self.database.fetch_all(live.bind(now)).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(LiveAgent {
+                    spiffe_id: row.parsed("spiffe_id")?,
+                    bundle_sequence: row.unsigned("bundle_sequence")?,
+                })
+            })
+            .collect()
     }
 
     /// Notes that agents have acknowledged a bundle; never goes back.
@@ -152,8 +210,60 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn note_bundle(&self, agents: &[SpiffeId], sequence: u64) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.note_bundle(agents, sequence).await,
-        }
+        let agents: Vec<_> = agents.iter().map(ToString::to_string).collect();
+        let note = Statement::by_engine(
+            "UPDATE agents SET bundle_sequence = $2
+             WHERE bundle_sequence < $2 AND spiffe_id IN (SELECT value FROM json_each($1))",
+            "UPDATE agents SET bundle_sequence = $2
+             WHERE bundle_sequence < $2
+               AND spiffe_id IN (SELECT json_array_elements_text($1::json))",
+        )
+        .bind(serde_json::Value::from(agents).to_string())
+        .bind(i64::try_from(sequence).unwrap_or(i64::MAX));
+        self.database.execute(note).await.map(drop)
     }
+}
+
+fn state_of(purpose: KeyPurpose) -> Statement {
+    Statement::new("SELECT version, json FROM authority_states WHERE purpose = $1")
+        .bind(purpose.as_str())
+}
+
+async fn change_keys(
+    transaction: &mut Transaction,
+    step: &AuthorityStep,
+) -> Result<(), StoreError> {
+    if let Some(made) = &step.made {
+        keys::insert(transaction, made).await?;
+    }
+    for version in &step.destroyed {
+        let delete = Statement::new("DELETE FROM sealed_keys WHERE purpose = $1 AND version = $2");
+        let delete = delete.bind(step.purpose.as_str()).bind(*version);
+        transaction.execute(delete).await?;
+    }
+    Ok(())
+}
+
+/// The objects in force stay as they were.
+async fn last_content(transaction: &mut Transaction) -> Result<Sha256, StoreError> {
+    let last = Statement::new("SELECT content_sha256 FROM revisions ORDER BY number DESC LIMIT 1");
+    let row = transaction.fetch_optional(last).await?;
+    row.map_or_else(|| Ok(Sha256::of(b"")), |row| row.digest("content_sha256"))
+}
+
+fn state(row: &Row) -> Result<AuthorityState, StoreError> {
+    Ok(AuthorityState {
+        version: row.unsigned("version")?,
+        json: row.plain("json")?,
+    })
+}
+
+fn intermediate(row: &Row) -> Result<IntermediateRow, StoreError> {
+    Ok(IntermediateRow {
+        key_id: row.plain("key_id")?,
+        generation: row.unsigned("generation")?,
+        replica: row.plain("replica")?,
+        not_before: row.instant("not_before")?,
+        not_after: row.instant("not_after")?,
+    })
 }

@@ -5,7 +5,8 @@ use policy::{ObjectKey, Revision};
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Backend, Staged, Store, StoreError};
+use super::database::{Row, Statement, Turn};
+use super::{Staged, Store, StoreError, write};
 
 /// One object in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,9 +58,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn head(&self) -> Result<Revision, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.head(self.epoch()).await,
-        }
+        let row = self.database.fetch_one(write::head()).await?;
+        self.revision_in(&row, "number")
     }
 
     /// The newest revision and all objects in force at it, in key order.
@@ -67,9 +67,17 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn objects(&self) -> Result<(Revision, Vec<StoredObject>), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.objects(self.epoch()).await,
-        }
+        let mut transaction = self.database.snapshot().await?;
+        let head = self.revision_in(&transaction.fetch_one(write::head()).await?, "number")?;
+        let all = Statement::new("SELECT * FROM objects");
+        let rows = transaction.fetch_all(all).await?;
+        let mut objects: Vec<StoredObject> = rows
+            .iter()
+            .map(|row| self.object_in(row))
+            .collect::<Result<_, _>>()?;
+        // Not by the database, which may order text by the rules of a language.
+        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok((head, objects))
     }
 
     /// Writes a judged change as one revision; without changes it makes none and answers with the
@@ -82,9 +90,18 @@ impl Store {
         staged: &Staged,
         authorship: &Authorship,
     ) -> Result<Revision, CommitError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.commit(self.epoch(), staged, authorship).await,
+        let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
+        write::check(&mut transaction, self.epoch(), staged).await?;
+        if !staged.changes_anything() {
+            return Ok(staged.base());
         }
+        let number = staged.base().number + 1;
+        write::write(&mut transaction, number, staged, authorship).await?;
+        transaction.commit().await?;
+        Ok(Revision {
+            epoch: self.epoch(),
+            number,
+        })
     }
 
     /// What [`Self::commit`] would refuse now, without writing.
@@ -92,9 +109,8 @@ impl Store {
     /// # Errors
     /// See [`CommitError`].
     pub async fn rehearse(&self, staged: &Staged) -> Result<(), CommitError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.rehearse(self.epoch(), staged).await,
-        }
+        let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
+        write::check(&mut transaction, self.epoch(), staged).await
     }
 
     /// At most `limit` revisions, the newest first, those below number `before` only.
@@ -106,17 +122,26 @@ impl Store {
         limit: u32,
         before: Option<u64>,
     ) -> Result<Vec<RevisionRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.revisions(self.epoch(), limit, before).await,
-        }
+        let before = before.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX));
+        let some = Statement::new(
+            "SELECT * FROM revisions WHERE number < $1 ORDER BY number DESC LIMIT $2",
+        );
+        let rows = self
+            .database
+            .fetch_all(some.bind(before).bind(limit))
+            .await?;
+        rows.iter().map(|row| self.revision_row(row)).collect()
     }
 
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn revision(&self, number: u64) -> Result<Option<RevisionRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.revision(self.epoch(), number).await,
-        }
+        let Ok(number) = i64::try_from(number) else {
+            return Ok(None);
+        };
+        let one = Statement::new("SELECT * FROM revisions WHERE number = $1");
+        let row = self.database.fetch_optional(one.bind(number)).await?;
+        row.map(|row| self.revision_row(&row)).transpose()
     }
 
     /// Notes when the last live agent acknowledged a revision. The first note stays.
@@ -128,8 +153,38 @@ impl Store {
         revision: Revision,
         at: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.mark_enforced(revision.number, at).await,
-        }
+        let mark = Statement::new(
+            "UPDATE revisions SET enforced_at = $2 WHERE number = $1 AND enforced_at IS NULL",
+        );
+        let mark = mark.bind(write::column(revision.number)).bind(at);
+        self.database.execute(mark).await.map(drop)
+    }
+
+    fn revision_in(&self, row: &Row, column: &'static str) -> Result<Revision, StoreError> {
+        Ok(Revision {
+            epoch: self.epoch(),
+            number: row.unsigned(column)?,
+        })
+    }
+
+    fn object_in(&self, row: &Row) -> Result<StoredObject, StoreError> {
+        let json: &str = row.plain("json")?;
+        Ok(StoredObject {
+            key: write::key(row)?,
+            revision: self.revision_in(row, "revision")?,
+            json: serde_json::from_str(json)
+                .map_err(|error| StoreError::corrupt("object", error))?,
+        })
+    }
+
+    fn revision_row(&self, row: &Row) -> Result<RevisionRow, StoreError> {
+        Ok(RevisionRow {
+            revision: self.revision_in(row, "number")?,
+            author: row.plain("author")?,
+            reason: row.plain("reason")?,
+            committed_at: row.instant("committed_at")?,
+            content_sha256: row.digest("content_sha256")?,
+            enforced_at: row.instant_if_any("enforced_at")?,
+        })
     }
 }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use identity::{IdTemplate, TrustDomain};
+use runtime::FileError;
 use runtime::files::LockError;
+
+use super::StorePlace;
 
 /// Why the store was not opened. Nothing in it has changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,48 +31,82 @@ pub enum OpenError {
     },
     #[error("store {path} is open to others (mode {mode:04o}); run: chmod 600 {path}")]
     Permissions { path: PathBuf, mode: u32 },
-    #[error("{path} is a database, but not a Countersign store")]
-    NotAStore { path: PathBuf },
+    #[error("the store's password cannot be used")]
+    Password(#[source] FileError),
+    #[error("the store's password in {path} is not UTF-8 text")]
+    PasswordNotText { path: PathBuf },
+    #[error("store {store} is a standby, which cannot write; name the primary")]
+    Standby { store: String },
+    #[error("store {store} is PostgreSQL {version}; {oldest} is the oldest that is known to work")]
+    OldServer {
+        store: String,
+        version: i32,
+        oldest: i32,
+    },
+    #[error("{store} is a database, but not a Countersign store")]
+    NotAStore { store: String },
     #[error(
-        "store {path} has schema {version}, which needs a build that reads schema {min_reader}; \
+        "store {store} has schema {version}, which needs a build that reads schema {min_reader}; \
          this one reads up to {reads}"
     )]
     TooNew {
-        path: PathBuf,
+        store: String,
         version: i64,
         min_reader: i64,
         reads: i64,
     },
-    #[error("store {path} belongs to trust domain {found}, not {wanted}")]
+    #[error("store {store} belongs to trust domain {found}, not {wanted}")]
     OtherTrustDomain {
-        path: PathBuf,
+        store: String,
         found: TrustDomain,
         wanted: TrustDomain,
     },
-    #[error("store {path} names workloads by {found}, not {wanted}; the template never changes")]
+    #[error("store {store} names workloads by {found}, not {wanted}; the template never changes")]
     OtherTemplate {
-        path: PathBuf,
+        store: String,
         found: IdTemplate,
         wanted: IdTemplate,
     },
-    #[error("cannot migrate store {path}")]
+    #[error("cannot migrate store {store}")]
     Migrate {
-        path: PathBuf,
+        store: String,
         #[source]
         source: sqlx::migrate::MigrateError,
     },
-    #[error("cannot open store {path}")]
+    #[error("cannot open store {store}")]
     Database {
-        path: PathBuf,
+        store: String,
         #[source]
         source: sqlx::Error,
     },
-    #[error("cannot read what mesh store {path} is of")]
+    #[error("cannot read what mesh store {store} is of")]
     Mesh {
-        path: PathBuf,
+        store: String,
         #[source]
         source: StoreError,
     },
+}
+
+impl OpenError {
+    pub(super) fn database(place: &StorePlace, source: sqlx::Error) -> Self {
+        let store = place.to_string();
+        Self::Database { store, source }
+    }
+
+    pub(super) fn migrate(place: &StorePlace, source: sqlx::migrate::MigrateError) -> Self {
+        let store = place.to_string();
+        Self::Migrate { store, source }
+    }
+
+    pub(super) fn mesh(place: &StorePlace, source: StoreError) -> Self {
+        let store = place.to_string();
+        Self::Mesh { store, source }
+    }
+
+    pub(super) fn not_a_store(place: &StorePlace) -> Self {
+        let store = place.to_string();
+        Self::NotAStore { store }
+    }
 }
 
 /// Why a statement failed. Nothing of a failed write is kept.

@@ -2,9 +2,11 @@
 
 use crypto::digest::Sha256;
 use identity::{SerialNumber, SpiffeId};
+use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Backend, Store, StoreError};
+use super::database::{Row, Statement, millis};
+use super::{Store, StoreError};
 
 /// One X.509-SVID.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,13 +32,37 @@ pub struct IssuedFilter {
 }
 
 impl Store {
-    /// Records all of `rows` or none, in one statement; durable on return.
+    /// Records all of `rows` or none, in one statement, hence one commit and one wait for the disk;
+    /// durable on return.
     ///
     /// # Errors
     /// The store is unavailable, or has one of the serials already.
     pub async fn record_issued(&self, rows: &[IssuedRow]) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.record_issued(rows).await,
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let batch: Vec<_> = rows.iter().map(row_as_json).collect();
+        let insert = Statement::by_engine(
+            "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                                 issued_at, leaf_sha256)
+             SELECT value ->> 'serial', value ->> 'spiffe_id', value ->> 'agent_id',
+                    value ->> 'issuer', value ->> 'not_before', value ->> 'not_after',
+                    value ->> 'issued_at', unhex(value ->> 'leaf_sha256')
+             FROM json_each($1) ORDER BY key",
+            "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                                 issued_at, leaf_sha256)
+             SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after, issued_at,
+                    decode(leaf_sha256, 'hex')
+             FROM json_to_recordset($1::json) AS batch (
+                 serial text, spiffe_id text, agent_id text, issuer text, not_before bigint,
+                 not_after bigint, issued_at bigint, leaf_sha256 text)",
+        )
+        .bind(serde_json::Value::from(batch).to_string());
+        match self.database.execute(insert).await {
+            Err(StoreError::Duplicate { .. }) => Err(StoreError::Duplicate {
+                what: "serial number",
+            }),
+            outcome => outcome.map(drop),
         }
     }
 
@@ -49,9 +75,16 @@ impl Store {
         filter: &IssuedFilter,
         limit: u32,
     ) -> Result<Vec<IssuedRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.issued(filter, limit).await,
-        }
+        let some = Statement::new(
+            "SELECT * FROM issued
+             WHERE ($1 IS NULL OR spiffe_id = $1) AND ($2 IS NULL OR agent_id = $2)
+             ORDER BY sequence DESC LIMIT $3",
+        )
+        .bind(filter.spiffe_id.as_ref().map(ToString::to_string))
+        .bind(filter.agent_id.as_ref().map(ToString::to_string))
+        .bind(limit);
+        let rows = self.database.fetch_all(some).await?;
+        rows.iter().map(issued).collect()
     }
 
     /// Whether this very certificate was issued here to this identity.
@@ -64,9 +97,11 @@ impl Store {
         serial: SerialNumber,
         leaf_sha256: Sha256,
     ) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.is_recorded(id, serial, leaf_sha256).await,
-        }
+        let known = Statement::new(
+            "SELECT serial FROM issued WHERE serial = $1 AND spiffe_id = $2 AND leaf_sha256 = $3",
+        );
+        let known = known.bind(serial).bind(id).bind(leaf_sha256);
+        Ok(self.database.fetch_optional(known).await?.is_some())
     }
 
     /// The serial of the SVID that `agent` was last given for itself.
@@ -77,8 +112,37 @@ impl Store {
         &self,
         agent: &SpiffeId,
     ) -> Result<Option<SerialNumber>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.latest_serial(agent).await,
-        }
+        let latest = Statement::new(
+            "SELECT serial FROM issued WHERE spiffe_id = $1 AND agent_id = $1
+             ORDER BY sequence DESC LIMIT 1",
+        );
+        let row = self.database.fetch_optional(latest.bind(agent)).await?;
+        row.map(|row| row.parsed("serial")).transpose()
     }
+}
+
+fn row_as_json(row: &IssuedRow) -> serde_json::Value {
+    json!({
+        "serial": row.serial.to_string(),
+        "spiffe_id": row.spiffe_id.as_str(),
+        "agent_id": row.agent_id.as_str(),
+        "issuer": row.issuer,
+        "not_before": millis(row.not_before),
+        "not_after": millis(row.not_after),
+        "issued_at": millis(row.issued_at),
+        "leaf_sha256": row.leaf_sha256.to_string(),
+    })
+}
+
+fn issued(row: &Row) -> Result<IssuedRow, StoreError> {
+    Ok(IssuedRow {
+        serial: row.parsed("serial")?,
+        spiffe_id: row.parsed("spiffe_id")?,
+        agent_id: row.parsed("agent_id")?,
+        issuer: row.plain("issuer")?,
+        not_before: row.instant("not_before")?,
+        not_after: row.instant("not_after")?,
+        issued_at: row.instant("issued_at")?,
+        leaf_sha256: row.digest("leaf_sha256")?,
+    })
 }

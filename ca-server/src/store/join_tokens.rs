@@ -7,10 +7,11 @@ use crypto::digest::{Sha256, constant_time_eq};
 use identity::SpiffeId;
 use time::OffsetDateTime;
 
-use super::{Backend, Cidr, Store, StoreError};
+use super::database::{Row, Statement};
+use super::{Cidr, Store, StoreError};
 
 /// How long after the first redemption the same key gets the same answer again.
-pub(super) const REPEAT_WITHIN: Duration = Duration::from_secs(600);
+const REPEAT_WITHIN: Duration = Duration::from_secs(600);
 
 /// A token to keep; its secret stays with who asked for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,17 +94,17 @@ impl RedeemError {
 
 /// What an agent shows to redeem a token.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Redemption {
-    pub(super) secret_sha256: Sha256,
-    pub(super) key: Sha256,
-    pub(super) from: IpAddr,
-    pub(super) now: OffsetDateTime,
+struct Redemption {
+    secret_sha256: Sha256,
+    key: Sha256,
+    from: IpAddr,
+    now: OffsetDateTime,
 }
 
 impl Redemption {
     /// Judges the row as it stands inside the transaction. The caller binds the key unless the
     /// answer is a repeat.
-    pub(super) fn judge(&self, row: &JoinTokenRow) -> Result<Redeemed, RedeemError> {
+    fn judge(&self, row: &JoinTokenRow) -> Result<Redeemed, RedeemError> {
         let token = &row.token;
         if !constant_time_eq(
             token.secret_sha256.as_bytes(),
@@ -144,9 +145,23 @@ impl Store {
     /// # Errors
     /// The store is unavailable, or has one of the ids already.
     pub async fn create_join_tokens(&self, tokens: Vec<NewJoinToken>) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.create_join_tokens(tokens).await,
+        let mut transaction = self.database.begin().await?;
+        for token in tokens {
+            let insert = Statement::new(
+                "INSERT INTO join_tokens (id, secret_sha256, agent_id, cidr, author, created_at,
+                                          expires_at)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            )
+            .bind(token.id)
+            .bind(token.secret_sha256)
+            .bind(&token.agent_id)
+            .bind(token.cidr.map(|cidr| cidr.to_string()))
+            .bind(token.author)
+            .bind(token.created_at)
+            .bind(token.expires_at);
+            transaction.execute(insert).await?;
         }
+        transaction.commit().await
     }
 
     /// All tokens, the newest first.
@@ -154,9 +169,9 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn join_tokens(&self) -> Result<Vec<JoinTokenRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.join_tokens().await,
-        }
+        let all = Statement::new("SELECT * FROM join_tokens ORDER BY created_at DESC, id");
+        let rows = self.database.fetch_all(all).await?;
+        rows.iter().map(join_token).collect()
     }
 
     /// Answers whether there was such a token.
@@ -164,9 +179,8 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn delete_join_token(&self, id: &str) -> Result<bool, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.delete_join_token(id).await,
-        }
+        let delete = Statement::new("DELETE FROM join_tokens WHERE id = $1");
+        Ok(self.database.execute(delete.bind(id)).await? == 1)
     }
 
     /// Binds a token to the first key that shows its secret, in one transaction: of two racing
@@ -191,8 +205,49 @@ impl Store {
             from,
             now,
         };
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.redeem(token_id, &redemption).await,
+        let mut transaction = self.database.begin().await?;
+        // Whoever else redeems it waits until this transaction has ended.
+        let token = Statement::by_engine(
+            "SELECT * FROM join_tokens WHERE id = $1",
+            "SELECT * FROM join_tokens WHERE id = $1 FOR UPDATE",
+        );
+        let row = transaction
+            .fetch_optional(token.bind(token_id))
+            .await?
+            .ok_or(RedeemError::Unknown)?;
+        let redeemed = redemption.judge(&join_token(&row)?)?;
+        if redeemed.repeated() {
+            return Ok(redeemed);
         }
+        let bind = Statement::new(
+            "UPDATE join_tokens SET bound_key = $2, redeemed_at = $3
+             WHERE id = $1 AND bound_key IS NULL",
+        );
+        let bind = bind.bind(token_id).bind(key).bind(now);
+        if transaction.execute(bind).await? != 1 {
+            return Err(RedeemError::AlreadyUsed);
+        }
+        transaction.commit().await?;
+        Ok(redeemed)
     }
+}
+
+fn join_token(row: &Row) -> Result<JoinTokenRow, StoreError> {
+    let state = match row.instant_if_any("redeemed_at")? {
+        None => JoinTokenState::Unused,
+        Some(at) => {
+            let key = row.digest("bound_key")?;
+            JoinTokenState::Redeemed { key, at }
+        }
+    };
+    let token = NewJoinToken {
+        id: row.plain("id")?,
+        secret_sha256: row.digest("secret_sha256")?,
+        agent_id: row.parsed("agent_id")?,
+        cidr: row.parsed_if_any("cidr")?,
+        author: row.plain("author")?,
+        created_at: row.instant("created_at")?,
+        expires_at: row.instant("expires_at")?,
+    };
+    Ok(JoinTokenRow { token, state })
 }

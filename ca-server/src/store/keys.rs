@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use super::{Backend, Store, StoreError};
+use super::database::{Row, Statement, Transaction};
+use super::{Store, StoreError};
 
 /// What a sealed key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +66,13 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn sealed_keys(&self) -> Result<Vec<SealedKeyRow>, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.sealed_keys().await,
-        }
+        let all = Statement::new("SELECT * FROM sealed_keys ORDER BY created_at, purpose, version");
+        let rows = self.database.fetch_all(all).await?;
+        rows.iter().map(sealed_key).collect()
     }
 
-    /// Keeps `row` unless there is one with its purpose and version, and answers with the one kept.
+    /// Keeps `row` unless there is one with its purpose and version, and answers with the one kept:
+    /// of replicas that race, the first wins and everybody reads the winner.
     ///
     /// # Errors
     /// The store is unavailable or damaged.
@@ -78,8 +80,46 @@ impl Store {
         &self,
         row: SealedKeyRow,
     ) -> Result<SealedKeyRow, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.insert_sealed_key_if_absent(row).await,
-        }
+        let mut transaction = self.database.begin().await?;
+        insert(&mut transaction, &row).await?;
+        let kept = Statement::new("SELECT * FROM sealed_keys WHERE purpose = $1 AND version = $2");
+        let kept = kept.bind(row.purpose.as_str()).bind(row.version);
+        let kept = sealed_key(&transaction.fetch_one(kept).await?)?;
+        transaction.commit().await?;
+        Ok(kept)
     }
+}
+
+/// Does nothing where there is one with its purpose and version.
+pub(super) async fn insert(
+    transaction: &mut Transaction,
+    row: &SealedKeyRow,
+) -> Result<(), StoreError> {
+    let insert = Statement::new(
+        "INSERT INTO sealed_keys (purpose, version, key_id, wrapped_data_key, sealed,
+                                  kek_check, certificate, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING",
+    )
+    .bind(row.purpose.as_str())
+    .bind(row.version)
+    .bind(row.key_id.as_str())
+    .bind(row.wrapped_data_key.clone())
+    .bind(row.sealed.clone())
+    .bind(row.kek_check.to_vec())
+    .bind(row.certificate.clone())
+    .bind(row.created_at);
+    transaction.execute(insert).await.map(drop)
+}
+
+fn sealed_key(row: &Row) -> Result<SealedKeyRow, StoreError> {
+    Ok(SealedKeyRow {
+        purpose: row.parsed("purpose")?,
+        key_id: row.plain("key_id")?,
+        version: row.unsigned("version")?,
+        wrapped_data_key: row.plain("wrapped_data_key")?,
+        sealed: row.plain("sealed")?,
+        kek_check: row.bytes("kek_check")?,
+        certificate: row.plain("certificate")?,
+        created_at: row.instant("created_at")?,
+    })
 }

@@ -1,8 +1,9 @@
-//! What is let go when it has been over for long enough.
+//! What is let go when it has been over for long enough. Configuration history is not among it.
 
 use time::OffsetDateTime;
 
-use super::{Backend, Store, StoreError};
+use super::database::Statement;
+use super::{Store, StoreError};
 
 impl Store {
     /// Drops issuance records, join tokens and admin credentials that ended before `before`.
@@ -11,8 +12,18 @@ impl Store {
     /// # Errors
     /// The store is unavailable.
     pub async fn prune(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
-        match &self.backend {
-            Backend::Sqlite(sqlite) => sqlite.prune(before).await,
-        }
+        let mut transaction = self.database.begin().await?;
+        let issued = Statement::new("DELETE FROM issued WHERE not_after < $1");
+        let pruned = transaction.execute(issued.bind(before)).await?;
+        let tokens = Statement::new("DELETE FROM join_tokens WHERE expires_at < $1");
+        transaction.execute(tokens.bind(before)).await?;
+        // The newest stays, so that "was there ever one" keeps its answer.
+        let credentials = Statement::new(
+            "DELETE FROM admin_credentials WHERE expires_at < $1
+             AND id != (SELECT id FROM admin_credentials ORDER BY created_at DESC, id LIMIT 1)",
+        );
+        transaction.execute(credentials.bind(before)).await?;
+        transaction.commit().await?;
+        Ok(pruned)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::app::{BindError, Ca, StartError};
 use crate::authority::{KekError, RootError};
-use crate::store::OpenError;
+use crate::store::{OpenError, StorePlace};
 use runtime::Clock;
 
 use super::harness::TestCa;
@@ -13,10 +13,10 @@ use super::harness::TestCa;
 #[tokio::test]
 async fn a_wrong_kek_is_refused_and_the_data_is_untouched() {
     let ca = TestCa::start().await;
-    let (kek, sqlite) = (
-        ca.config.keys.kek_file.clone(),
-        ca.config.store.sqlite.clone(),
-    );
+    let StorePlace::Sqlite(sqlite) = ca.config.store.clone() else {
+        panic!("it is in a file");
+    };
+    let kek = ca.config.keys.kek_file.clone();
     let (config, directory) = (ca.config.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
     fs::write(&kek, "ab".repeat(32)).unwrap();

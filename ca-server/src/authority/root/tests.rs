@@ -3,7 +3,7 @@
 use time::macros::datetime;
 
 use super::*;
-use crate::store::StoreConfig;
+use crate::store::{StoreConfig, StorePlace};
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 
@@ -16,7 +16,7 @@ impl Place {
     async fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let config = StoreConfig {
-            sqlite: directory.path().join("ca.sqlite"),
+            place: StorePlace::Sqlite(directory.path().join("ca.sqlite")),
             trust_domain: "td.test".parse().unwrap(),
             id_template: identity::IdTemplate::default(),
         };

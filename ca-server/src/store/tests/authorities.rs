@@ -37,18 +37,24 @@ fn system() -> Authorship {
     }
 }
 
-async fn begun() -> TestStore {
-    let test = TestStore::open().await;
+async fn begin(test: &TestStore) {
     let store = &test.store;
     store.insert_sealed_key_if_absent(key(1)).await.unwrap();
     let first = store.insert_authority_state_if_absent(ROOT, "first").await;
     assert_eq!(first.unwrap().version, 1);
-    test
 }
 
-#[tokio::test]
-async fn a_late_step_changes_nothing() {
-    let test = begun().await;
+on_each_database![
+    a_late_step_changes_nothing,
+    a_second_first_state_is_not_kept,
+    a_step_makes_one_revision_and_changes_keys_with_it,
+    an_agent_is_live_as_long_as_anything_that_it_holds,
+    an_acknowledged_bundle_never_goes_back,
+    the_last_leaf_of_each_authority_is_known_and_an_unknown_issuer_is_the_firsts,
+];
+
+async fn a_late_step_changes_nothing(test: TestStore) {
+    begin(&test).await;
     let store = &test.store;
     store
         .step_authority(&step(1, None, vec![]), &system())
@@ -65,9 +71,8 @@ async fn a_late_step_changes_nothing() {
     assert_eq!((state.version, state.json.as_str()), (2, "after 1"));
 }
 
-#[tokio::test]
-async fn a_second_first_state_is_not_kept() {
-    let test = begun().await;
+async fn a_second_first_state_is_not_kept(test: TestStore) {
+    begin(&test).await;
     let kept = test
         .store
         .insert_authority_state_if_absent(ROOT, "second")
@@ -75,9 +80,8 @@ async fn a_second_first_state_is_not_kept() {
     assert_eq!(kept.unwrap().json, "first");
 }
 
-#[tokio::test]
-async fn a_step_makes_one_revision_and_changes_keys_with_it() {
-    let test = begun().await;
+async fn a_step_makes_one_revision_and_changes_keys_with_it(test: TestStore) {
+    begin(&test).await;
     let store = &test.store;
     let revision = store
         .step_authority(&step(1, Some(key(2)), vec![1]), &system())
@@ -118,9 +122,8 @@ fn leaf(through: &str, issuer: &str, seed: u64, not_after: OffsetDateTime) -> Is
     }
 }
 
-#[tokio::test]
-async fn an_agent_is_live_as_long_as_anything_that_it_holds() {
-    let test = begun().await;
+async fn an_agent_is_live_as_long_as_anything_that_it_holds(test: TestStore) {
+    begin(&test).await;
     let store = &test.store;
     join(store, "ended", 1, NOW).await;
     join(store, "holder", 2, NOW).await;
@@ -136,9 +139,8 @@ async fn an_agent_is_live_as_long_as_anything_that_it_holds() {
     assert_eq!(live, [agent("holder"), agent("live")]);
 }
 
-#[tokio::test]
-async fn an_acknowledged_bundle_never_goes_back() {
-    let test = begun().await;
+async fn an_acknowledged_bundle_never_goes_back(test: TestStore) {
+    begin(&test).await;
     let store = &test.store;
     join(store, "live", 3, NOW + minutes(1)).await;
     store.note_bundle(&[agent("live")], 3).await.unwrap();
@@ -147,9 +149,10 @@ async fn an_acknowledged_bundle_never_goes_back() {
     assert_eq!(store.live_agents(NOW).await.unwrap()[0].bundle_sequence, 3);
 }
 
-#[tokio::test]
-async fn the_last_leaf_of_each_authority_is_known_and_an_unknown_issuer_is_the_firsts() {
-    let test = begun().await;
+async fn the_last_leaf_of_each_authority_is_known_and_an_unknown_issuer_is_the_firsts(
+    test: TestStore,
+) {
+    begin(&test).await;
     let store = &test.store;
     let intermediate = IntermediateRow {
         key_id: "new".to_owned(),

@@ -34,29 +34,46 @@ fn authorship() -> Authorship {
     }
 }
 
-#[tokio::test]
-async fn a_write_that_fails_half_way_leaves_nothing() {
-    let test = TestStore::open().await;
+on_each_database![
+    a_write_that_fails_half_way_leaves_nothing,
+    a_change_judged_on_an_older_revision_is_refused,
+    a_failed_precondition_leaves_nothing,
+    a_change_of_nothing_makes_no_revision,
+    revisions_and_history_cannot_be_changed,
+    the_note_of_enforcement_stays_the_first,
+    equal_content_has_an_equal_digest,
+    what_is_written_and_deleted_reads_back,
+    a_name_keeps_its_place_and_no_other_gets_it,
+    a_service_of_a_build_without_places_gets_one_at_opening,
+];
+
+async fn a_write_that_fails_half_way_leaves_nothing(test: TestStore) {
     let first = test.put(workload("orders", 1)).await.unwrap();
     let before = test.store.objects().await.unwrap();
-    test.tamper(
-        "CREATE TRIGGER planted BEFORE UPDATE ON revision_counter
-         BEGIN SELECT RAISE(ABORT, 'planted'); END",
-    )
+    test.tamper(match &*test.store.database {
+        Database::Sqlite(_) => {
+            "CREATE TRIGGER planted BEFORE UPDATE ON revision_counter
+             BEGIN SELECT RAISE(ABORT, 'planted'); END"
+        }
+        Database::Postgres(_) => {
+            "CREATE TRIGGER planted BEFORE UPDATE ON revision_counter
+             FOR EACH ROW EXECUTE FUNCTION refuse('planted')"
+        }
+    })
     .await
     .unwrap();
     let failed = test.put(workload("checkout", 2)).await;
     assert!(matches!(failed, Err(CommitError::Store(_))));
     assert_eq!(test.store.objects().await.unwrap(), before);
     assert_eq!(test.store.revisions(9, None).await.unwrap().len(), 1);
-    test.tamper("DROP TRIGGER planted").await.unwrap();
+    test.drop_trigger("planted", "revision_counter")
+        .await
+        .unwrap();
     let second = test.put(workload("checkout", 2)).await.unwrap();
     assert_eq!(second.number, first.number + 1);
 }
 
-#[tokio::test]
-async fn a_change_judged_on_an_older_revision_is_refused() {
-    let test = TestStore::open().await;
+async fn a_change_judged_on_an_older_revision_is_refused(test: TestStore) {
     let changes = Changes {
         upserts: vec![workload("orders", 1)],
         ..Changes::default()
@@ -67,9 +84,7 @@ async fn a_change_judged_on_an_older_revision_is_refused() {
     assert!(matches!(refused, Err(CommitError::Moved { head: found }) if found == head));
 }
 
-#[tokio::test]
-async fn a_failed_precondition_leaves_nothing() {
-    let test = TestStore::open().await;
+async fn a_failed_precondition_leaves_nothing(test: TestStore) {
     let head = test.put(workload("orders", 1)).await.unwrap();
     let key = workload("orders", 1).key();
     for expected in [
@@ -94,17 +109,13 @@ async fn a_failed_precondition_leaves_nothing() {
     assert_eq!(test.store.head().await.unwrap(), head);
 }
 
-#[tokio::test]
-async fn a_change_of_nothing_makes_no_revision() {
-    let test = TestStore::open().await;
+async fn a_change_of_nothing_makes_no_revision(test: TestStore) {
     let first = test.put(workload("orders", 1)).await.unwrap();
     assert_eq!(test.put(workload("orders", 1)).await.unwrap(), first);
     assert_eq!(test.store.revisions(9, None).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn revisions_and_history_cannot_be_changed() {
-    let test = TestStore::open().await;
+async fn revisions_and_history_cannot_be_changed(test: TestStore) {
     test.put(workload("orders", 1)).await.unwrap();
     for sql in [
         "UPDATE revisions SET author = 'x'",
@@ -116,9 +127,7 @@ async fn revisions_and_history_cannot_be_changed() {
     }
 }
 
-#[tokio::test]
-async fn the_note_of_enforcement_stays_the_first() {
-    let test = TestStore::open().await;
+async fn the_note_of_enforcement_stays_the_first(test: TestStore) {
     let head = test.put(workload("orders", 1)).await.unwrap();
     test.store
         .mark_enforced(head, NOW + minutes(1))
@@ -132,9 +141,7 @@ async fn the_note_of_enforcement_stays_the_first() {
     assert_eq!(row.enforced_at, Some(NOW + minutes(1)));
 }
 
-#[tokio::test]
-async fn equal_content_has_an_equal_digest() {
-    let test = TestStore::open().await;
+async fn equal_content_has_an_equal_digest(test: TestStore) {
     test.put(workload("orders", 1)).await.unwrap();
     test.put(workload("orders", 2)).await.unwrap();
     test.put(workload("orders", 1)).await.unwrap();
@@ -143,9 +150,7 @@ async fn equal_content_has_an_equal_digest() {
     assert_ne!(rows[0].content_sha256, rows[1].content_sha256);
 }
 
-#[tokio::test]
-async fn what_is_written_and_deleted_reads_back() {
-    let test = TestStore::open().await;
+async fn what_is_written_and_deleted_reads_back(test: TestStore) {
     test.put(workload("orders", 1)).await.unwrap();
     test.put(workload("checkout", 2)).await.unwrap();
     let deletes: Vec<ObjectKey> = vec![workload("orders", 1).key()];
@@ -166,9 +171,7 @@ async fn what_is_written_and_deleted_reads_back() {
     assert_eq!(objects, [expected]);
 }
 
-#[tokio::test]
-async fn a_name_keeps_its_place_and_no_other_gets_it() {
-    let test = TestStore::open().await;
+async fn a_name_keeps_its_place_and_no_other_gets_it(test: TestStore) {
     test.put(workload("orders", 1)).await.unwrap();
     test.put(workload("orders-v2", 2)).await.unwrap();
     test.put(service("orders")).await.unwrap();
@@ -199,12 +202,12 @@ async fn a_name_keeps_its_place_and_no_other_gets_it() {
     }
 }
 
-#[tokio::test]
-async fn a_service_of_a_build_without_places_gets_one_at_opening() {
-    let test = TestStore::open().await;
+async fn a_service_of_a_build_without_places_gets_one_at_opening(test: TestStore) {
     test.put(workload("orders", 1)).await.unwrap();
     test.put(service("orders")).await.unwrap();
-    test.tamper("DROP TRIGGER places_are_kept").await.unwrap();
+    test.drop_trigger("places_are_kept", "service_places")
+        .await
+        .unwrap();
     test.tamper("DELETE FROM service_places").await.unwrap();
     test.store.close().await;
 

@@ -33,9 +33,18 @@ fn row(seed: u64, spiffe_id: SpiffeId) -> IssuedRow {
     }
 }
 
-#[tokio::test]
-async fn one_duplicate_serial_keeps_the_whole_batch_out() {
-    let test = TestStore::open().await;
+on_each_database![
+    one_duplicate_serial_keeps_the_whole_batch_out,
+    records_come_newest_first_and_by_identity,
+    the_latest_serial_of_an_agent_is_of_its_own_svids,
+    records_are_pruned_by_their_end,
+    a_forgotten_agent_is_not_renewed,
+    a_serial_older_than_one_that_was_seen_is_told_apart,
+    an_unknown_expired_or_revoked_credential_admits_nobody,
+    there_is_one_first_credential,
+];
+
+async fn one_duplicate_serial_keeps_the_whole_batch_out(test: TestStore) {
     test.store.record_issued(&[row(1, orders())]).await.unwrap();
     let refused = test
         .store
@@ -59,7 +68,9 @@ async fn one_duplicate_serial_keeps_the_whole_batch_out() {
 #[tokio::test]
 async fn a_full_disk_records_nothing_and_says_unavailable() {
     let test = TestStore::open().await;
-    let Backend::Sqlite(sqlite) = &test.store.backend;
+    let Database::Sqlite(sqlite) = &*test.store.database else {
+        panic!("it was opened in a file");
+    };
     sqlite.fill_disk().await.unwrap();
     let rows: Vec<_> = (0..5000).map(|seed| row(seed, orders())).collect();
     let refused = test.store.record_issued(&rows).await;
@@ -76,9 +87,7 @@ async fn a_full_disk_records_nothing_and_says_unavailable() {
     );
 }
 
-#[tokio::test]
-async fn records_come_newest_first_and_by_identity() {
-    let test = TestStore::open().await;
+async fn records_come_newest_first_and_by_identity(test: TestStore) {
     let rows = [row(1, orders()), row(2, agent()), row(3, orders())];
     test.store.record_issued(&rows).await.unwrap();
     let filter = IssuedFilter {
@@ -89,9 +98,7 @@ async fn records_come_newest_first_and_by_identity() {
     assert_eq!(found, [rows[2].clone(), rows[0].clone()]);
 }
 
-#[tokio::test]
-async fn the_latest_serial_of_an_agent_is_of_its_own_svids() {
-    let test = TestStore::open().await;
+async fn the_latest_serial_of_an_agent_is_of_its_own_svids(test: TestStore) {
     test.store
         .record_issued(&[row(1, agent()), row(2, agent()), row(3, orders())])
         .await
@@ -103,9 +110,7 @@ async fn the_latest_serial_of_an_agent_is_of_its_own_svids() {
     assert_eq!(test.store.latest_serial(&orders()).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn records_are_pruned_by_their_end() {
-    let test = TestStore::open().await;
+async fn records_are_pruned_by_their_end(test: TestStore) {
     let late = IssuedRow {
         not_after: NOW + minutes(61),
         ..row(2, orders())
@@ -124,9 +129,7 @@ async fn records_are_pruned_by_their_end() {
     );
 }
 
-#[tokio::test]
-async fn a_forgotten_agent_is_not_renewed() {
-    let test = TestStore::open().await;
+async fn a_forgotten_agent_is_not_renewed(test: TestStore) {
     let row = AgentRow {
         spiffe_id: agent(),
         attested_at: NOW,
@@ -146,9 +149,7 @@ async fn a_forgotten_agent_is_not_renewed() {
     assert_eq!(test.store.agents().await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_serial_older_than_one_that_was_seen_is_told_apart() {
-    let test = TestStore::open().await;
+async fn a_serial_older_than_one_that_was_seen_is_told_apart(test: TestStore) {
     let known = AgentRow {
         spiffe_id: agent(),
         attested_at: NOW,
@@ -198,9 +199,7 @@ fn credential(id: &str, secret: &[u8]) -> AdminCredentialRow {
     }
 }
 
-#[tokio::test]
-async fn an_unknown_expired_or_revoked_credential_admits_nobody() {
-    let test = TestStore::open().await;
+async fn an_unknown_expired_or_revoked_credential_admits_nobody(test: TestStore) {
     test.store
         .put_admin_credential(credential("1", b"a"))
         .await
@@ -227,9 +226,7 @@ async fn an_unknown_expired_or_revoked_credential_admits_nobody() {
     assert_eq!(test.store.check_admin(&right, NOW).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn there_is_one_first_credential() {
-    let test = TestStore::open().await;
+async fn there_is_one_first_credential(test: TestStore) {
     assert!(
         test.store
             .put_first_admin_credential(credential("1", b"a"))

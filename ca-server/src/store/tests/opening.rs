@@ -16,9 +16,16 @@ async fn a_second_ca_on_one_file_is_refused() {
     assert!(matches!(error, OpenError::InUse { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn a_store_of_another_trust_domain_is_refused() {
-    let mut test = TestStore::open().await;
+on_each_database![
+    a_store_of_another_trust_domain_is_refused,
+    a_store_with_another_template_is_refused,
+    a_schema_that_needs_a_newer_build_is_refused_and_untouched,
+    a_newer_schema_that_this_build_reads_is_opened,
+    epoch_and_decision_key_outlive_a_restart,
+    the_first_sealed_key_wins,
+];
+
+async fn a_store_of_another_trust_domain_is_refused(mut test: TestStore) {
     test.config.trust_domain = "other.example".parse().unwrap();
     drop_store(&test).await;
     let error = refused(&test.config).await;
@@ -28,43 +35,36 @@ async fn a_store_of_another_trust_domain_is_refused() {
     );
 }
 
-#[tokio::test]
-async fn a_store_with_another_template_is_refused() {
-    let mut test = TestStore::open().await;
+async fn a_store_with_another_template_is_refused(mut test: TestStore) {
     test.config.id_template = "/w/{namespace}/{name}".parse().unwrap();
     drop_store(&test).await;
     let error = refused(&test.config).await;
     assert!(matches!(error, OpenError::OtherTemplate { .. }), "{error}");
 }
 
-#[tokio::test]
-async fn a_schema_that_needs_a_newer_build_is_refused_and_untouched() {
-    let test = TestStore::open().await;
-    test.tamper("UPDATE schema SET version = 9, min_reader = 8")
+async fn a_schema_that_needs_a_newer_build_is_refused_and_untouched(test: TestStore) {
+    test.tamper("UPDATE schema SET version = 99, min_reader = 98")
         .await
         .unwrap();
     drop_store(&test).await;
-    let before = fs::read(&test.config.sqlite).unwrap();
+    let before = test.dump();
     let error = refused(&test.config).await;
     assert!(
         matches!(
             error,
             OpenError::TooNew {
-                version: 9,
-                min_reader: 8,
-                reads: 1,
+                version: 99,
+                min_reader: 98,
                 ..
             }
         ),
         "{error}"
     );
-    assert_eq!(fs::read(&test.config.sqlite).unwrap(), before);
+    assert_eq!(test.dump(), before);
 }
 
-#[tokio::test]
-async fn a_newer_schema_that_this_build_reads_is_opened() {
-    let test = TestStore::open().await;
-    test.tamper("UPDATE schema SET version = 9").await.unwrap();
+async fn a_newer_schema_that_this_build_reads_is_opened(test: TestStore) {
+    test.tamper("UPDATE schema SET version = 99").await.unwrap();
     drop_store(&test).await;
     assert_eq!(reopen(&test).await.head().await.unwrap().number, 0);
 }
@@ -72,28 +72,44 @@ async fn a_newer_schema_that_this_build_reads_is_opened() {
 #[tokio::test]
 async fn another_programs_database_is_refused_and_untouched() {
     let directory = tempfile::tempdir().unwrap();
-    let config = config(directory.path().join("notes.sqlite"));
-    fs::write(&config.sqlite, "").unwrap();
-    fs::set_permissions(&config.sqlite, Permissions::from_mode(0o600)).unwrap();
+    let config = config(StorePlace::Sqlite(directory.path().join("notes.sqlite")));
+    fs::write(file_of(&config), "").unwrap();
+    fs::set_permissions(file_of(&config), Permissions::from_mode(0o600)).unwrap();
     tamper(&config, "CREATE TABLE notes (text TEXT)")
         .await
         .unwrap();
-    let before = fs::read(&config.sqlite).unwrap();
+    let before = fs::read(file_of(&config)).unwrap();
     let error = refused(&config).await;
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
-    assert_eq!(fs::read(&config.sqlite).unwrap(), before);
+    assert_eq!(fs::read(file_of(&config)).unwrap(), before);
+}
+
+#[tokio::test]
+async fn another_programs_database_on_a_server_is_refused_and_untouched() {
+    let Some(server) = fresh_database() else {
+        return;
+    };
+    let config = config(StorePlace::Postgres(server.clone()));
+    tamper(&config, "CREATE TABLE notes (text TEXT)")
+        .await
+        .unwrap();
+    let cluster = postgres_cluster::shared().unwrap();
+    let before = cluster.dump(&server.database);
+    let error = refused(&config).await;
+    assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
+    assert_eq!(cluster.dump(&server.database), before);
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
-    let config = config(directory.path().join("text"));
+    let config = config(StorePlace::Sqlite(directory.path().join("text")));
     fs::write(
-        &config.sqlite,
+        file_of(&config),
         "not a database, but long enough to be looked at".repeat(20),
     )
     .unwrap();
-    fs::set_permissions(&config.sqlite, Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(file_of(&config), Permissions::from_mode(0o600)).unwrap();
     let error = refused(&config).await;
     assert!(matches!(error, OpenError::NotAStore { .. }), "{error}");
 }
@@ -102,7 +118,7 @@ async fn a_file_that_is_no_database_is_refused() {
 async fn a_file_that_others_can_read_is_refused() {
     let test = TestStore::open().await;
     drop_store(&test).await;
-    fs::set_permissions(&test.config.sqlite, Permissions::from_mode(0o640)).unwrap();
+    fs::set_permissions(test.file(), Permissions::from_mode(0o640)).unwrap();
     let error = refused(&test.config).await;
     assert!(
         matches!(error, OpenError::Permissions { mode: 0o640, .. }),
@@ -113,16 +129,14 @@ async fn a_file_that_others_can_read_is_refused() {
 #[tokio::test]
 async fn every_file_of_the_store_is_private() {
     let test = TestStore::open().await;
-    for file in fs::read_dir(test.config.sqlite.parent().unwrap()).unwrap() {
+    for file in fs::read_dir(test.file().parent().unwrap()).unwrap() {
         let file = file.unwrap();
         let mode = file.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{:?}", file.path());
     }
 }
 
-#[tokio::test]
-async fn epoch_and_decision_key_outlive_a_restart() {
-    let test = TestStore::open().await;
+async fn epoch_and_decision_key_outlive_a_restart(test: TestStore) {
     drop_store(&test).await;
     let store = reopen(&test).await;
     assert_eq!(store.epoch(), test.store.epoch());
@@ -132,9 +146,7 @@ async fn epoch_and_decision_key_outlive_a_restart() {
     );
 }
 
-#[tokio::test]
-async fn the_first_sealed_key_wins() {
-    let test = TestStore::open().await;
+async fn the_first_sealed_key_wins(test: TestStore) {
     let row = |key_id: &str| SealedKeyRow {
         purpose: KeyPurpose::X509Root,
         key_id: key_id.to_owned(),

@@ -1,20 +1,8 @@
-//! The store in one SQLite file: one writer connection, a few readers, WAL, `synchronous=FULL`.
+//! One SQLite file: one writer connection, a few readers, WAL, `synchronous=FULL`.
 //!
 //! Invariant: a write transaction begins with `BEGIN IMMEDIATE` on the only writer, so what it
-//! reads cannot change before it commits; one that is dropped half-way rolls back.
-
-mod admin;
-mod agents;
-mod authorities;
-mod columns;
-mod configuration;
-mod issuance;
-mod join_tokens;
-mod keys;
-mod mesh;
-mod migrations;
-mod places;
-mod retention;
+//! reads cannot change before it commits; one that is dropped half-way rolls back. A second process
+//! is refused by a lock file.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -24,60 +12,54 @@ use std::time::Duration;
 
 use runtime::files::{LockError, LockFile};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Sqlite as Engine, SqlitePool, Transaction};
-use time::OffsetDateTime;
+use sqlx::{Sqlite, SqlitePool, Transaction};
 
-use super::{Mesh, OpenError, StoreConfig, StoreError};
+use super::schema;
+use crate::store::{OpenError, StorePlace};
 
 const READERS: u32 = 4;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
-pub(super) struct Sqlite {
+pub(in crate::store) struct SqliteDatabase {
     writer: SqlitePool,
     readers: SqlitePool,
     /// Held for as long as the store is open.
     lock: Mutex<Option<LockFile>>,
 }
 
-impl Sqlite {
-    pub(super) async fn open(
-        config: &StoreConfig,
-        now: OffsetDateTime,
-    ) -> Result<(Self, Mesh), OpenError> {
-        let path = &config.sqlite;
+impl SqliteDatabase {
+    pub(super) async fn open(path: &Path) -> Result<Self, OpenError> {
         let lock = lock(path)?;
         let existed = require_private_file(path)?;
         if existed {
-            migrations::require_readable(path).await?;
+            schema::require_readable_file(path).await?;
         }
-        let database = |source| OpenError::Database {
-            path: path.clone(),
-            source,
-        };
+        let database = |source| OpenError::database(&StorePlace::Sqlite(path.to_owned()), source);
         let writer = pool(path, 1, false).await.map_err(database)?;
-        migrations::run(&writer)
-            .await
-            .map_err(|source| OpenError::Migrate {
-                path: path.clone(),
-                source,
-            })?;
+        schema::migrate_sqlite(&writer, path).await?;
         let readers = pool(path, READERS, true).await.map_err(database)?;
-        let sqlite = Self {
+        Ok(Self {
             writer,
             readers,
             lock: Mutex::new(Some(lock)),
-        };
-        sqlite.give_missing_places().await.map_err(database)?;
-        let mesh = sqlite
-            .mesh_or_insert(config, now)
-            .await
-            .map_err(|source| OpenError::Mesh {
-                path: path.clone(),
-                source,
-            })?;
-        mesh::require_same(&mesh, config)?;
-        Ok((sqlite, mesh))
+        })
+    }
+
+    pub(super) fn writer(&self) -> &SqlitePool {
+        &self.writer
+    }
+
+    pub(super) fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    pub(super) async fn snapshot(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
+        self.readers.begin().await
     }
 
     pub(super) async fn close(&self) {
@@ -93,14 +75,9 @@ impl Sqlite {
 
     /// Lets the file grow no further.
     #[cfg(test)]
-    pub(super) async fn fill_disk(&self) -> Result<(), StoreError> {
+    pub(in crate::store) async fn fill_disk(&self) -> Result<(), sqlx::Error> {
         let query = sqlx::query("PRAGMA max_page_count = 1");
-        query.execute(&self.writer).await?;
-        Ok(())
-    }
-
-    async fn begin(&self) -> Result<Transaction<'static, Engine>, StoreError> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+        query.execute(&self.writer).await.map(drop)
     }
 }
 

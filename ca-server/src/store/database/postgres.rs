@@ -1,0 +1,158 @@
+//! A database of a PostgreSQL server, which several replicas share.
+//!
+//! Invariant: a commit that returns is on the server's disk, whatever the server's default is. The
+//! password comes from a file, and a server on another host must prove its name; a standby, which
+//! cannot write, is refused.
+
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
+
+use super::schema;
+use crate::config::{PostgresServer, PostgresTls};
+use crate::store::{OpenError, StorePlace};
+
+/// What our advisory locks are told apart by from those of others in the same database.
+pub(super) const LOCKS: i32 = 0x4353_4743;
+
+const CONNECTIONS: u32 = 10;
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that was used so lately is taken without asking the server whether it lives.
+const FRESH: Duration = Duration::from_secs(1);
+/// 14 is the oldest that its makers still maintain.
+const OLDEST_VERSION: i32 = 140_000;
+
+#[derive(Debug)]
+pub(in crate::store) struct PostgresDatabase {
+    pool: PgPool,
+}
+
+impl PostgresDatabase {
+    pub(super) async fn open(server: &PostgresServer) -> Result<Self, OpenError> {
+        let place = StorePlace::Postgres(server.clone());
+        let database = |source| OpenError::database(&place, source);
+        let options = options(server)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, usage| {
+                Box::pin(async move {
+                    if usage.idle_for > FRESH {
+                        sqlx::Connection::ping(connection).await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|connection, _| Box::pin(require_durable(connection)))
+            .connect_with(options)
+            .await
+            .map_err(database)?;
+        require_primary(&pool, &place).await?;
+        schema::migrate_postgres(&pool, &place).await?;
+        Ok(Self { pool })
+    }
+
+    pub(super) fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.pool.begin().await
+    }
+
+    pub(super) async fn snapshot(
+        &self,
+        limit: Duration,
+    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        let mut transaction = self.pool.begin_with(begin).await?;
+        let limit = format!("SET LOCAL statement_timeout = {}", limit.as_millis());
+        sqlx::raw_sql(AssertSqlSafe(limit))
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction)
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn options(server: &PostgresServer) -> Result<PgConnectOptions, OpenError> {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&server.host)
+        .port(server.port)
+        .username(&server.user)
+        .database(&server.database)
+        .application_name("countersign-ca")
+        .ssl_mode(match server.tls() {
+            PostgresTls::VerifyFull => PgSslMode::VerifyFull,
+            PostgresTls::VerifyCa => PgSslMode::VerifyCa,
+            PostgresTls::Prefer => PgSslMode::Prefer,
+        })
+        .options([
+            ("statement_timeout", "9s"),
+            ("lock_timeout", "5s"),
+            ("idle_in_transaction_session_timeout", "30s"),
+        ]);
+    let options = match server.is_socket() {
+        true => options.socket(&server.host),
+        false => options,
+    };
+    let options = match &server.ca_file {
+        Some(file) => options.ssl_root_cert(file),
+        None => options,
+    };
+    let Some(file) = &server.password_file else {
+        return Ok(options);
+    };
+    let password = runtime::files::read_private(file).map_err(OpenError::Password)?;
+    let password = std::str::from_utf8(&password)
+        .map_err(|_| OpenError::PasswordNotText { path: file.clone() })?;
+    Ok(options.password(password.trim_end_matches(['\r', '\n'])))
+}
+
+/// Where the server's default is not to wait for its disk, this session waits all the same.
+async fn require_durable(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::raw_sql(
+        "SELECT set_config('synchronous_commit', 'on', false)
+         WHERE current_setting('synchronous_commit') = 'off'",
+    )
+    .execute(connection)
+    .await
+    .map(drop)
+}
+
+async fn require_primary(pool: &PgPool, place: &StorePlace) -> Result<(), OpenError> {
+    let database = |source| OpenError::database(place, source);
+    let row = sqlx::query(
+        "SELECT pg_is_in_recovery() AS standby,
+                current_setting('server_version_num')::int AS version,
+                current_setting('fsync') = 'off' AS forgetful",
+    )
+    .fetch_one(pool)
+    .await
+    .map_err(database)?;
+    let version: i32 = row.try_get("version").map_err(database)?;
+    if version < OLDEST_VERSION {
+        return Err(OpenError::OldServer {
+            store: place.to_string(),
+            version: version / 10_000,
+            oldest: OLDEST_VERSION / 10_000,
+        });
+    }
+    if row.try_get("standby").map_err(database)? {
+        return Err(OpenError::Standby {
+            store: place.to_string(),
+        });
+    }
+    if row.try_get("forgetful").map_err(database)? {
+        tracing::warn!(
+            store = %place,
+            "this server has fsync off: after a crash, issued certificates may be without a record"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! Claims about several replicas on one PostgreSQL database.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use crypto::digest::Sha256;
+use policy::{ObjectKey, ObjectSet};
+use tokio::task::JoinSet;
+
+use super::*;
+
+fn authorship() -> Authorship {
+    Authorship {
+        author: "admin/1".to_owned(),
+        reason: "test".to_owned(),
+        at: NOW,
+    }
+}
+
+/// Judges a new workload on what `store` holds.
+async fn staged(store: &Store, name: &str) -> Staged {
+    let (head, objects) = store.objects().await.unwrap();
+    let current: ObjectSet = objects
+        .iter()
+        .map(|object| policy::parse_json(&object.json).unwrap())
+        .collect();
+    let changes = Changes {
+        upserts: vec![workload(name, 1)],
+        ..Changes::default()
+    };
+    Staged::try_new(head, &current, changes, &mesh()).unwrap()
+}
+
+#[tokio::test]
+async fn replicas_that_start_at_once_on_nothing_make_one_mesh() {
+    let Some(server) = fresh_database() else {
+        return;
+    };
+    let config = config(StorePlace::Postgres(server));
+    let opening = (0..4).map(|_| {
+        let config = config.clone();
+        async move { Store::open(&config, NOW).await.unwrap() }
+    });
+    let stores = opening.collect::<JoinSet<_>>().join_all().await;
+    let epochs: Vec<_> = stores.iter().map(Store::epoch).collect();
+    assert_eq!(epochs, [epochs[0]; 4]);
+}
+
+#[tokio::test]
+async fn of_two_first_roots_one_is_kept_and_both_replicas_read_it() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let row = |key_id: &str| SealedKeyRow {
+        purpose: KeyPurpose::X509Root,
+        key_id: key_id.to_owned(),
+        version: 1,
+        wrapped_data_key: vec![1],
+        sealed: vec![2],
+        kek_check: [3; 16],
+        certificate: vec![4],
+        created_at: NOW,
+    };
+    let (first, second) = tokio::join!(
+        test.store.insert_sealed_key_if_absent(row("a")),
+        other.insert_sealed_key_if_absent(row("b"))
+    );
+    let kept = first.unwrap();
+    assert_eq!(kept, second.unwrap());
+    assert_eq!(test.store.sealed_keys().await.unwrap(), [kept]);
+}
+
+#[tokio::test]
+async fn of_two_first_credentials_one_is_kept() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let row = |id: &str| AdminCredentialRow {
+        id: id.to_owned(),
+        secret_sha256: Sha256::of(id.as_bytes()),
+        created_at: NOW,
+        expires_at: NOW + minutes(60),
+        revoked_at: None,
+    };
+    let (first, second) = tokio::join!(
+        test.store.put_first_admin_credential(row("a")),
+        other.put_first_admin_credential(row("b"))
+    );
+    assert_ne!(first.unwrap(), second.unwrap());
+    assert_eq!(test.store.admin_credentials().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_token_that_two_replicas_are_shown_at_once_is_bound_once() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let token = NewJoinToken {
+        id: "t1".to_owned(),
+        secret_sha256: Sha256::of(b"secret"),
+        agent_id: "spiffe://corp.example/countersign/agent/join-token/web-7"
+            .parse()
+            .unwrap(),
+        cidr: None,
+        author: "admin/1".to_owned(),
+        created_at: NOW,
+        expires_at: NOW + minutes(10),
+    };
+    test.store.create_join_tokens(vec![token]).await.unwrap();
+    let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let redeem = |store: Store, key: &'static [u8]| async move {
+        let (secret, key) = (Sha256::of(b"secret"), Sha256::of(key));
+        store.redeem("t1", secret, key, from, NOW).await
+    };
+    let (a, b) = tokio::join!(redeem(test.store.clone(), b"a"), redeem(other, b"b"));
+    let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
+    assert!(winner.is_ok());
+    assert!(matches!(loser, Err(RedeemError::AlreadyUsed)), "{loser:?}");
+}
+
+#[tokio::test]
+async fn of_two_writes_on_one_base_the_second_is_told_that_it_moved() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let (a, b) = (
+        staged(&test.store, "orders").await,
+        staged(&other, "checkout").await,
+    );
+    let by = authorship();
+    let (a, b) = tokio::join!(test.store.commit(&a, &by), other.commit(&b, &by));
+    let (winner, loser) = if a.is_ok() { (a, b) } else { (b, a) };
+    let head = winner.unwrap();
+    assert!(
+        matches!(loser, Err(CommitError::Moved { head: found }) if found == head),
+        "{loser:?}"
+    );
+    let keys: Vec<ObjectKey> = test
+        .store
+        .objects()
+        .await
+        .unwrap()
+        .1
+        .into_iter()
+        .map(|object| object.key)
+        .collect();
+    assert_eq!(keys.len(), 1);
+}
+
+#[tokio::test]
+async fn revisions_of_replicas_that_write_at_once_have_no_gaps() {
+    const EACH: u64 = 8;
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let writers = ["a", "b", "c"].map(|writer| {
+        let config = test.config.clone();
+        async move {
+            let store = Store::open(&config, NOW).await.unwrap();
+            let mut written = 0;
+            while written < EACH {
+                let staged = staged(&store, &format!("{writer}{written}")).await;
+                match store.commit(&staged, &authorship()).await {
+                    Ok(_) => written += 1,
+                    Err(CommitError::Moved { .. }) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+    });
+    writers.into_iter().collect::<JoinSet<_>>().join_all().await;
+    let rows = test.store.revisions(99, None).await.unwrap();
+    let numbers: Vec<_> = rows.iter().rev().map(|row| row.revision.number).collect();
+    assert_eq!(numbers, (1..=3 * EACH).collect::<Vec<_>>());
+}
