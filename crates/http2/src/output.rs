@@ -1,0 +1,55 @@
+//! What is to be written, gathered until the connection's task writes it.
+
+use std::cell::Cell;
+
+/// Bodies wait when so much does.
+pub(crate) const MOST: usize = 64 * 1024;
+
+/// What a buffer has room for at first: what may wait, and the frame that passes it.
+const ROOM: usize = MOST + 17 * 1024;
+
+thread_local! {
+    /// Each thread has one buffer to gather in: a burst grows none anew, and a connection that has
+    /// nothing to say holds none.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Output {
+    /// To write frames to.
+    pub(crate) fn frames(&mut self) -> &mut Vec<u8> {
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
+            self.bytes.reserve(ROOM);
+        }
+        &mut self.bytes
+    }
+
+    pub(crate) fn waiting(&self) -> &[u8] {
+        &self.bytes[self.written..]
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.written == self.bytes.len()
+    }
+
+    /// How much more of bodies it takes.
+    pub(crate) fn room(&self) -> usize {
+        MOST.saturating_sub(self.waiting().len())
+    }
+
+    pub(crate) fn wrote(&mut self, count: usize) {
+        self.written += count;
+        if self.is_empty() {
+            let mut spare = std::mem::take(&mut self.bytes);
+            spare.clear();
+            self.written = 0;
+            SPARE.set(spare);
+        }
+    }
+}

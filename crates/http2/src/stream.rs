@@ -1,0 +1,169 @@
+//! What is known of one stream (RFC 9113 section 5.1).
+
+use std::collections::VecDeque;
+use std::task::Waker;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::head::Response;
+use crate::window::{ReceiveWindow, SendWindow};
+use crate::{Config, Error};
+
+/// More interims than this do not wait for their reader: they are a courtesy.
+const MOST_INTERIMS: usize = 8;
+
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) id: u32,
+    /// How many handles there are on it.
+    pub(crate) handles: u8,
+    /// Whether we may yet send on it, and the peer.
+    pub(crate) sends: bool,
+    pub(crate) receives: bool,
+    pub(crate) error: Option<Error>,
+    pub(crate) outward: SendWindow,
+    pub(crate) inward: ReceiveWindow,
+    /// Its place among those that wait for room on the connection.
+    pub(crate) turn: Turn,
+    /// Nobody reads it any more.
+    pub(crate) unread: bool,
+    /// Whether its head, which is not an interim, came or went.
+    pub(crate) answered: bool,
+    pub(crate) body: Body,
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+}
+
+/// What came on a stream, and waits to be read.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    pub(crate) head: Option<Box<Response>>,
+    pub(crate) interims: Vec<Response>,
+    first: Bytes,
+    rest: VecDeque<Bytes>,
+    pub(crate) trailers: Option<Box<HeaderMap>>,
+    /// Of the declared length, what has not come.
+    pub(crate) expected: Option<u64>,
+    /// The response to a HEAD has a length and no body.
+    pub(crate) is_for_head: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    None,
+    Waits,
+    Has,
+}
+
+impl Stream {
+    pub(crate) fn new(id: u32, config: &Config, peer_window: u32) -> Self {
+        Self {
+            id,
+            handles: 0,
+            sends: true,
+            receives: true,
+            error: None,
+            outward: SendWindow::new(peer_window),
+            inward: ReceiveWindow::new(config.stream_window),
+            turn: Turn::None,
+            unread: false,
+            answered: false,
+            body: Body::default(),
+            reader: None,
+            writer: None,
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        !self.sends && !self.receives
+    }
+
+    /// Ends both directions.
+    pub(crate) fn fail(&mut self, error: Error) {
+        if self.is_closed() {
+            return;
+        }
+        (self.sends, self.receives) = (false, false);
+        self.error = Some(error);
+        self.wake_reader();
+        self.wake_writer();
+    }
+
+    pub(crate) fn wake_reader(&mut self) {
+        if let Some(task) = self.reader.take() {
+            task.wake();
+        }
+    }
+
+    pub(crate) fn wake_writer(&mut self) {
+        if let Some(task) = self.writer.take() {
+            task.wake();
+        }
+    }
+}
+
+impl Body {
+    pub(crate) fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            self.rest.push_back(data);
+        }
+    }
+
+    pub(crate) fn pop(&mut self) -> Option<Bytes> {
+        if self.first.is_empty() {
+            return None;
+        }
+        let next = self.rest.pop_front().unwrap_or_default();
+        Some(std::mem::replace(&mut self.first, next))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    pub(crate) fn push_interim(&mut self, interim: Response) {
+        if self.interims.len() < MOST_INTERIMS {
+            self.interims.push(interim);
+        }
+    }
+
+    /// Counts what came against the declared length; no if it is more.
+    #[must_use]
+    pub(crate) fn count(&mut self, bytes: usize) -> bool {
+        match &mut self.expected {
+            Some(left) => match left.checked_sub(bytes as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    true
+                }
+                None => false,
+            },
+            None => true,
+        }
+    }
+
+    /// Whether it may end here.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_for_head || self.expected.is_none_or(|left| left == 0)
+    }
+
+    /// Drops all of it, and says how many bytes it held.
+    pub(crate) fn clear(&mut self) -> usize {
+        let rest: usize = self.rest.iter().map(Bytes::len).sum();
+        let bytes = self.first.len() + rest;
+        self.first = Bytes::new();
+        self.rest = VecDeque::new();
+        bytes
+    }
+}
+
+/// How a stream stands towards those who read it.
+pub(crate) fn is_end(stream: &Stream) -> bool {
+    !stream.receives
+        && stream.error.is_none()
+        && stream.body.is_empty()
+        && stream.body.trailers.is_none()
+}
