@@ -4,13 +4,14 @@
 //! that mutual TLS proved and whose certificate was valid at that moment; its stream is in the
 //! table of live streams, so a later configuration ends it. Unknown means no.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use identity::SpiffeId;
 use policy::{
-    CanonicalPath, DecisionId, HeaderLookup, HeaderValues, PolicySnapshot, Question, RequestPath,
-    Rule, Verdict,
+    CanonicalPath, DecisionId, HeaderLookup, HeaderValues, LastDecision, PolicySnapshot, Question,
+    RequestPath, Rule, Verdict,
 };
 use runtime::Clock;
 use time::OffsetDateTime;
@@ -62,6 +63,7 @@ pub(crate) struct Peer {
     not_after: OffsetDateTime,
     /// What the application is told about it.
     identity: HeaderValue,
+    last: RefCell<LastDecision>,
 }
 
 /// Leave to pass one request or connection on to the application. Only the gate makes one.
@@ -166,7 +168,7 @@ impl Gate {
         loop {
             let state = self.state();
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
-            let (rule, decision) = allowed(policy, &inputs)?;
+            let (rule, decision) = allowed(policy, &inputs, &mut peer.last.borrow_mut())?;
             let judged = Judged {
                 inputs,
                 not_after: peer.not_after,
@@ -203,6 +205,7 @@ impl Peer {
         Self {
             spiffe_id: identity.spiffe_id().clone(),
             not_after: identity.not_after(),
+            last: RefCell::default(),
             identity: head::identity(
                 &identity.leaf_digest().to_string(),
                 identity.spiffe_id().as_str(),
@@ -273,7 +276,9 @@ impl HeaderLookup for JudgedFields<'_> {
 pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) -> bool {
     policy.is_some_and(|policy| match inputs.request {
         JudgedRequest::Check => check::permits(policy, inputs),
-        JudgedRequest::Connection | JudgedRequest::Http { .. } => allowed(policy, inputs).is_ok(),
+        JudgedRequest::Connection | JudgedRequest::Http { .. } => {
+            allowed(policy, inputs, &mut LastDecision::default()).is_ok()
+        }
     })
 }
 
@@ -290,7 +295,11 @@ fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
     }
 }
 
-fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(Arc<Rule>, DecisionId), Denied> {
+fn allowed(
+    policy: &PolicySnapshot,
+    inputs: &Inputs,
+    last: &mut LastDecision,
+) -> Result<(Arc<Rule>, DecisionId), Denied> {
     let fields;
     let request = match &inputs.request {
         // Of a check nobody asks this; on an HTTP port it is denied.
@@ -304,14 +313,15 @@ fn allowed(policy: &PolicySnapshot, inputs: &Inputs) -> Result<(Arc<Rule>, Decis
             }
         }
     };
-    let decision = policy.judge(&Question {
+    let question = Question {
         source: &inputs.source,
         target: policy::Target {
             service: &inputs.target.service,
             port: &inputs.target.port,
         },
         request,
-    });
+    };
+    let decision = policy.judge_again(&question, last);
     match decision.verdict {
         Verdict::Allow(rule) => Ok((rule, decision.id)),
         Verdict::Deny(why) => Err(Denied {

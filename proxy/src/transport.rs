@@ -24,6 +24,7 @@ mod http1_client;
 mod http1_connection;
 mod http1_server;
 mod http2_client;
+mod http2_driver;
 mod http2_group;
 mod http2_head;
 mod http2_server;
@@ -50,12 +51,10 @@ mod silence;
 pub(crate) mod steering;
 mod transparent;
 mod tunnel;
-mod turn;
 
 /// One stream may fill a quarter of the connection's window, so that no stream starves others.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 4 * STREAM_WINDOW;
-const SEND_BUFFER: usize = 256 * 1024;
 
 /// How long a connection that has ended may take to send what it said last.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);

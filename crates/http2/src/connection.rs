@@ -55,11 +55,11 @@ impl Connection {
     }
 
     /// Has the task polled again after those that are ready now, if there is output: theirs and
-    /// this leave in one write.
-    pub fn end_turn(&self) {
+    /// this leave in one write. Not if it is `blocked`: then it is woken when it can write.
+    pub fn end_turn(&self, blocked: bool) {
         let mut core = self.core.borrow_mut();
         core.is_driven = false;
-        if !core.output.is_empty() {
+        if !blocked && !core.output.is_empty() {
             core.wake_driver();
         }
     }

@@ -230,9 +230,7 @@ impl Core {
         if stream.receives {
             self.streams.remember_reset(id);
         }
-        let stream = self.streams.get_mut(key);
-        stream.fail(error);
-        let dropped = stream.body.clear();
+        let dropped = self.streams.get_mut(key).fail(error);
         frame::put_reset(self.frames(), id, reason);
         self.release(dropped);
         self.settle(key);
@@ -251,7 +249,8 @@ impl Core {
         let ids: Vec<u32> = ids.map(|stream| stream.id).collect();
         for id in ids {
             if let Some(key) = self.streams.key(id) {
-                self.streams.get_mut(key).fail(error);
+                let dropped = self.streams.get_mut(key).fail(error);
+                self.release(dropped);
                 self.settle(key);
             }
         }

@@ -108,7 +108,11 @@ pub(crate) fn seal_block(out: &mut Vec<u8>, start: usize, stream: u32, end_strea
     let mut pieces = block.chunks(MOST).peekable();
     let (mut kind, mut flags) = (HEADERS, flags);
     while let Some(piece) = pieces.next() {
-        let last = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+        let last = if pieces.peek().is_none() {
+            END_HEADERS
+        } else {
+            0
+        };
         put(out, kind, flags | last, stream, piece);
         (kind, flags) = (CONTINUATION, 0);
     }

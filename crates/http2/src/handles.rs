@@ -75,11 +75,7 @@ impl Requests {
     ///
     /// # Errors
     /// If the connection takes none any more. Nothing was sent then.
-    pub fn send(
-        &self,
-        head: &Outgoing<'_>,
-        ends: bool,
-    ) -> Result<(Reader, Option<Writer>), Error> {
+    pub fn send(&self, head: &Outgoing<'_>, ends: bool) -> Result<(Reader, Option<Writer>), Error> {
         let mut core = self.core.borrow_mut();
         let key = core.request(head, ends)?;
         core.streams.get_mut(key).handles = if ends { 1 } else { 2 };
@@ -113,24 +109,25 @@ impl Reader {
         }
     }
 
-    /// The response's head.
-    pub fn poll_head(&mut self, context: &Context<'_>) -> Poll<Result<Response, Error>> {
+    /// The response's head; what comes before it goes to `interim`.
+    pub fn poll_head(
+        &mut self,
+        context: &Context<'_>,
+        interim: impl FnMut(Response),
+    ) -> Poll<Result<Response, Error>> {
         let mut core = self.core.borrow_mut();
         let stream = core.streams.get_mut(self.key);
+        if !stream.body.interims.is_empty() {
+            stream.body.interims.drain(..).for_each(interim);
+        }
         if let Some(head) = stream.body.head.take() {
             return Poll::Ready(Ok(*head));
         }
-        if let Some(error) = stream.error {
+        if let Some(error) = stream.broken {
             return Poll::Ready(Err(error));
         }
         set(&mut stream.reader, context);
         Poll::Pending
-    }
-
-    /// The interims that came before the head.
-    pub fn interims(&mut self) -> Vec<Response> {
-        let mut core = self.core.borrow_mut();
-        std::mem::take(&mut core.streams.get_mut(self.key).body.interims)
     }
 
     /// The next piece of the body; nothing at its end.
@@ -140,7 +137,7 @@ impl Reader {
         if let Some(data) = stream.body.pop() {
             return Poll::Ready(Some(Ok(data)));
         }
-        if let Some(error) = stream.error {
+        if let Some(error) = stream.broken {
             return Poll::Ready(Some(Err(error)));
         }
         if !stream.receives {

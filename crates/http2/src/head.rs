@@ -17,8 +17,10 @@ pub struct Outgoing<'a> {
     pub method: &'a Method,
     pub scheme: &'a str,
     pub authority: &'a str,
-    /// With its query; nothing for CONNECT.
+    /// Nothing for CONNECT.
     pub path: Option<&'a str>,
+    /// If it is not in the path already.
+    pub query: Option<&'a str>,
     /// Those of one connection are left out.
     pub fields: &'a HeaderMap,
     /// Whether the caller takes trailers.
@@ -162,7 +164,10 @@ impl Outgoing<'_> {
         if let Some(path) = self.path {
             encoder.scheme(self.scheme, out);
             encoder.authority(self.authority, out);
-            encoder.path(path, out);
+            match self.query {
+                Some(query) => encoder.path(&[path, "?", query].concat(), out),
+                None => encoder.path(path, out),
+            }
         } else {
             encoder.authority(self.authority, out);
         }

@@ -98,7 +98,10 @@ impl Peer {
             ENABLE_PUSH if value == 1 && is_client => return refuse("a server enables push"),
             MAX_CONCURRENT_STREAMS => self.streams = value as usize,
             INITIAL_WINDOW_SIZE if value > frame::LARGEST => {
-                return Err((Reason::FLOW_CONTROL_ERROR, "INITIAL_WINDOW_SIZE above 2^31-1"));
+                return Err((
+                    Reason::FLOW_CONTROL_ERROR,
+                    "INITIAL_WINDOW_SIZE above 2^31-1",
+                ));
             }
             INITIAL_WINDOW_SIZE => {
                 change.window += i64::from(value) - i64::from(self.stream_window);

@@ -21,7 +21,10 @@ pub(crate) struct Stream {
     /// Whether we may yet send on it, and the peer.
     pub(crate) sends: bool,
     pub(crate) receives: bool,
+    /// Why it ended before its end, for the one who writes, and the one who reads: what came whole
+    /// is read to its end.
     pub(crate) error: Option<Error>,
+    pub(crate) broken: Option<Error>,
     pub(crate) outward: SendWindow,
     pub(crate) inward: ReceiveWindow,
     /// Its place among those that wait for room on the connection.
@@ -64,6 +67,7 @@ impl Stream {
             sends: true,
             receives: true,
             error: None,
+            broken: None,
             outward: SendWindow::new(peer_window),
             inward: ReceiveWindow::new(config.stream_window),
             turn: Turn::None,
@@ -79,15 +83,21 @@ impl Stream {
         !self.sends && !self.receives
     }
 
-    /// Ends both directions.
-    pub(crate) fn fail(&mut self, error: Error) {
+    /// Ends both directions, and says how many bytes nobody will read now.
+    pub(crate) fn fail(&mut self, error: Error) -> usize {
         if self.is_closed() {
-            return;
+            return 0;
+        }
+        let mut dropped = 0;
+        if self.receives {
+            self.broken = Some(error);
+            dropped = self.body.clear();
         }
         (self.sends, self.receives) = (false, false);
         self.error = Some(error);
         self.wake_reader();
         self.wake_writer();
+        dropped
     }
 
     pub(crate) fn wake_reader(&mut self) {
@@ -163,7 +173,7 @@ impl Body {
 /// How a stream stands towards those who read it.
 pub(crate) fn is_end(stream: &Stream) -> bool {
     !stream.receives
-        && stream.error.is_none()
+        && stream.broken.is_none()
         && stream.body.is_empty()
         && stream.body.trailers.is_none()
 }

@@ -103,7 +103,9 @@ impl Hasher for IdHasher {
 
     fn write_u32(&mut self, id: u32) {
         // The table takes its position from the low bits and its tag from the high ones.
-        self.0 = (self.0 ^ u64::from(id >> 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+        self.0 = (self.0 ^ u64::from(id >> 1))
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(32);
     }
 
     fn finish(&self) -> u64 {

@@ -57,7 +57,9 @@ impl ReceiveWindow {
     /// Gives back what was read; now and then, how much to tell the peer of.
     pub(crate) fn release(&mut self, bytes: usize) -> Option<u32> {
         // Never more than was taken, which is less than 31 bits.
-        self.released = self.released.saturating_add(u32::try_from(bytes).unwrap_or(LARGEST));
+        self.released = self
+            .released
+            .saturating_add(u32::try_from(bytes).unwrap_or(LARGEST));
         if self.released < self.size / 2 {
             return None;
         }

@@ -10,6 +10,7 @@ pub mod resource;
 mod decision;
 mod engine;
 mod explain;
+mod last_decision;
 mod parse;
 mod question;
 mod revision;
@@ -24,6 +25,7 @@ pub use engine::ENGINE_VERSION;
 pub use explain::{
     Explanation, MirrorExplanation, NearMiss, RouteExplanation, RouteMiss, RoutedTo, RuleRef,
 };
+pub use last_decision::LastDecision;
 pub use parse::{ParseCode, ParseError, parse_documents, parse_json};
 pub use path::{CanonicalPath, PathAmbiguous, PathTemplate, split_target};
 pub use question::{HeaderLookup, HeaderValues, Question, Request, RequestPath, Target};

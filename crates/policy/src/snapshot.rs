@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::decision::{Decision, DecisionClass, DecisionId, DenyReason, Indeterminate, Verdict};
 use crate::engine::{ENGINE_VERSION, EVALUATOR};
+use crate::last_decision::LastDecision;
 use crate::parse::parse_json;
 use crate::question::{Question, Request, RequestPath, Target};
 use crate::resource::{External, Gateway, Route, Service, Source};
@@ -71,12 +72,28 @@ impl PolicySnapshot {
         Self::of(revision, decision_key, world)
     }
 
-    /// Answers a question. The only allocations on the way to an allow are
-    /// those of the decision id.
+    /// Answers a question.
     pub fn judge(&self, question: &Question<'_>) -> Decision {
+        self.judge_again(question, &mut LastDecision::default())
+    }
+
+    /// Answers a question of one who asks much the same again and again: nothing is hashed then
+    /// on the way to an allow.
+    pub fn judge_again(&self, question: &Question<'_>, last: &mut LastDecision) -> Decision {
         let (verdict, path_shape) = self.verdict(question);
+        let name = || self.name(question, &verdict, &path_shape);
+        let id = last.name(self.0.revision, question, &verdict, &path_shape, name);
+        Decision {
+            verdict,
+            id,
+            revision: self.0.revision,
+            path_shape,
+        }
+    }
+
+    fn name(&self, question: &Question<'_>, verdict: &Verdict, path_shape: &str) -> DecisionId {
         let service = question.target.service;
-        let id = DecisionId::of(
+        DecisionId::of(
             &self.0.decision_key,
             &DecisionClass {
                 revision: &self.0.revision_text,
@@ -88,16 +105,10 @@ impl PolicySnapshot {
                     question.target.port.as_str(),
                 ],
                 method: question.request.method().unwrap_or_default(),
-                path_shape: &path_shape,
-                verdict: &verdict,
+                path_shape,
+                verdict,
             },
-        );
-        Decision {
-            verdict,
-            id,
-            revision: self.0.revision,
-            path_shape,
-        }
+        )
     }
 
     /// The configuration that this was compiled from.

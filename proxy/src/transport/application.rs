@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::uri::Authority;
 use http::{HeaderMap, Method};
+use http2::Outgoing;
 use policy::Protocol;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -21,7 +22,6 @@ use tokio::time::Instant;
 use super::body::Upload;
 use super::dial::dial;
 use super::failure::Failure;
-use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen, is_idempotent};
 use super::http_server::Interims;
 use super::http1_client::{self, Line};
@@ -213,7 +213,7 @@ impl Applications {
     ) -> Result<Reply, Attempt> {
         let group = self.pool.group(address);
         let find = async || self.http2(&group, address).await;
-        http2_group::send(find, || request.http2(), upload, stream, interims).await
+        http2_group::send(find, request.http2(), upload, stream, interims).await
     }
 
     async fn http2(&self, group: &Group, address: &str) -> Result<Found, Failure> {
@@ -228,10 +228,8 @@ impl Applications {
 
     async fn open_http2(&self, address: &str) -> Result<(Http2, Option<OffsetDateTime>), Failure> {
         let io = Io::Tcp(self.dial(address).await?);
-        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, None).await;
-        opened
-            .map(|connection| (connection, None))
-            .map_err(Fault::into_failure)
+        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, None);
+        Ok((opened, None))
     }
 
     fn home(&self, address: &Arc<str>) -> Home {
@@ -335,14 +333,7 @@ impl Home {
 }
 
 impl Permitted<'_> {
-    fn http2(&self) -> Result<http::Request<()>, Failure> {
-        let line = &self.line;
-        http2_head::request(
-            line.method,
-            line.authority,
-            http2_head::path_and_query(line.path, line.query)?,
-            line.fields,
-            self.accepts_trailers,
-        )
+    fn http2(&self) -> Outgoing<'_> {
+        http2_head::of_line(&self.line, self.accepts_trailers)
     }
 }

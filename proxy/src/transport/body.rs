@@ -6,8 +6,8 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
 use http::HeaderMap;
+use http2::Reader;
 
 use super::fault::Fault;
 use super::http1_connection::Http1Body;
@@ -28,7 +28,7 @@ pub(crate) enum Incoming {
     /// A few words of our own.
     Words(Bytes),
     Http1(Http1Body),
-    Http2(Box<RecvStream>),
+    Http2(Reader),
     /// HTTP ends here, for the connection goes on otherwise.
     Onward(Box<Onward>),
 }
@@ -72,11 +72,11 @@ struct Kept {
 }
 
 impl Incoming {
-    pub(crate) fn http2(stream: RecvStream) -> Self {
-        if stream.is_end_stream() {
+    pub(crate) fn http2(stream: Reader) -> Self {
+        if stream.is_end() {
             Self::Empty
         } else {
-            Self::Http2(Box::new(stream))
+            Self::Http2(stream)
         }
     }
 
@@ -101,14 +101,13 @@ impl Source for Incoming {
             Self::Empty | Self::Onward(_) => true,
             Self::Words(words) => words.is_empty(),
             Self::Http1(body) => body.is_end(),
-            Self::Http2(stream) => stream.is_end_stream(),
+            Self::Http2(stream) => stream.is_end(),
         }
     }
 
     fn release(&mut self, bytes: usize) {
         if let Self::Http2(stream) = self {
-            // A stream that has ended needs no window.
-            drop(stream.flow_control().release_capacity(bytes));
+            stream.release(bytes);
         }
     }
 }
@@ -252,18 +251,14 @@ impl Kept {
 }
 
 fn poll_http2(
-    stream: &mut RecvStream,
+    stream: &mut Reader,
     context: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame, Fault>>> {
-    loop {
-        match ready!(stream.poll_data(context)) {
-            Some(Ok(data)) if data.is_empty() && !stream.is_end_stream() => {}
-            Some(data) => return Poll::Ready(Some(data.map(Frame::Data).map_err(Fault::Http2))),
-            None => break,
-        }
-    }
-    let trailers = ready!(stream.poll_trailers(context)).map_err(Fault::Http2);
-    Poll::Ready(trailers.transpose().map(|it| it.map(Frame::Trailers)))
+    let data = ready!(stream.poll_data(context));
+    Poll::Ready(match data {
+        Some(data) => Some(data.map(Frame::Data).map_err(Fault::Http2)),
+        None => stream.trailers().map(|it| Ok(Frame::Trailers(it))),
+    })
 }
 
 #[cfg(test)]

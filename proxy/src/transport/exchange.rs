@@ -71,13 +71,13 @@ impl Exchange {
             }
             // The call's record says that the caller went away.
             Err(Broken::Sink(_)) => {
-                self.break_off(h2::Reason::CANCEL);
+                self.break_off(http2::Reason::CANCEL);
             }
         }
         Poll::Ready(false)
     }
 
-    fn break_off(&mut self, code: h2::Reason) -> bool {
+    fn break_off(&mut self, code: http2::Reason) -> bool {
         self.download.break_off(code);
         if let Some(upload) = &mut self.upload {
             upload.break_off(code);
@@ -100,7 +100,7 @@ fn poll_upload(
         Poll::Pending => {}
         Poll::Ready(Ok(()) | Err(Broken::Sink(_))) => *upload = None,
         Poll::Ready(Err(Broken::Source(_))) => {
-            pipe.break_off(h2::Reason::CANCEL);
+            pipe.break_off(http2::Reason::CANCEL);
             *upload = None;
         }
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::Request;
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::uri::Authority;
+use http2::Outgoing;
 use mtls::WebTls;
 use mtls::web::{WebClientConfig, connect};
 use time::OffsetDateTime;
@@ -27,7 +27,6 @@ use super::application::Pool;
 use super::body::Upload;
 use super::dial::dial;
 use super::failure::Failure;
-use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen, is_idempotent};
 use super::http_server::Interims;
 use super::http1_client::{self, Line};
@@ -42,7 +41,7 @@ use crate::discovery::{Discovery, Resolved};
 use crate::external::trust::{Trust, Trusted};
 use crate::external::{WayOut, address};
 use crate::failure::Reason;
-use crate::head::{RequestHead, RequestTarget};
+use crate::head::RequestHead;
 use crate::live::Stream;
 use crate::record::Direction;
 use crate::telemetry::Journal;
@@ -178,7 +177,7 @@ impl Externals {
         let group = self.pool.group(going.place);
         let open = async |_| self.open(going).await;
         let find = async || group.find(OffsetDateTime::UNIX_EPOCH, None, open).await;
-        http2_group::send(find, || going.http2(), upload, stream, interims).await
+        http2_group::send(find, going.http2(), upload, stream, interims).await
     }
 
     async fn send_http1(
@@ -245,10 +244,8 @@ impl Externals {
             let open = self.journal.connection(Direction::Outbound);
             let io = Io::Outside(Box::new(tls));
             let counted = Some(Counted::new(open, None));
-            let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted).await;
-            return opened
-                .map(|connection| (connection, None))
-                .map_err(Fault::into_failure);
+            let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted);
+            return Ok((opened, None));
         }
         self.plain.borrow_mut().insert(Arc::clone(going.place));
         self.pool.keep(going.place, &self.http1(tls));
@@ -353,23 +350,11 @@ impl Going<'_> {
         }
     }
 
-    fn http2(&self) -> Result<Request<()>, Failure> {
-        let path = match self.head.target() {
-            RequestTarget::Asterisk => PathAndQuery::from_static("*"),
-            RequestTarget::Path(path) => path.clone(),
-        };
-        let mut request = http2_head::request(
-            self.head.method(),
-            self.authority,
-            path,
-            self.head.fields(),
-            self.head.accepts_trailers(),
-        )?;
-        let mut parts = std::mem::take(request.uri_mut()).into_parts();
-        parts.scheme = Some(Scheme::HTTPS);
-        *request.uri_mut() = Uri::from_parts(parts)
-            .map_err(|error| Failure::new(Reason::BadRequest, error.to_string()))?;
-        Ok(request)
+    fn http2(&self) -> Outgoing<'_> {
+        Outgoing {
+            scheme: "https",
+            ..http2_head::of_head(self.head, self.authority)
+        }
     }
 }
 

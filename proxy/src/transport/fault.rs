@@ -10,7 +10,7 @@ use crate::http1::{Malformed, Unsendable};
 /// What broke.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    Http2(h2::Error),
+    Http2(http2::Error),
     Io(io::Error),
     /// The other side broke a rule of HTTP/1.
     Malformed(Malformed),
@@ -32,10 +32,10 @@ impl Fault {
     }
 
     /// The HTTP/2 code that tells the next hop of it (RFC 9113 section 7).
-    pub(crate) fn code(&self) -> h2::Reason {
+    pub(crate) fn code(&self) -> http2::Reason {
         match self {
-            Self::Http2(error) => error.reason().unwrap_or(h2::Reason::INTERNAL_ERROR),
-            _ => h2::Reason::INTERNAL_ERROR,
+            Self::Http2(error) => error.reason().unwrap_or(http2::Reason::INTERNAL_ERROR),
+            _ => http2::Reason::INTERNAL_ERROR,
         }
     }
 
@@ -43,14 +43,7 @@ impl Fault {
     /// it refused the stream, or left in good order before it saw it. A stream that it did see
     /// ends with another error.
     pub(crate) fn is_unprocessed(&self) -> bool {
-        let Self::Http2(error) = self else {
-            return false;
-        };
-        match error.reason() {
-            Some(h2::Reason::REFUSED_STREAM) => true,
-            Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
-            _ => false,
-        }
+        matches!(self, Self::Http2(error) if error.is_unprocessed())
     }
 
     pub(crate) fn into_failure(self) -> Failure {
@@ -61,7 +54,7 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Http2(error) => f.write_str(&runtime::exit::one_line(error)),
+            Self::Http2(error) => error.fmt(f),
             Self::Io(error) => error.fmt(f),
             Self::Malformed(rule) => rule.fmt(f),
             Self::Unsendable(rule) => rule.fmt(f),
@@ -89,12 +82,12 @@ impl From<Unsendable> for Fault {
     }
 }
 
-impl From<h2::Error> for Fault {
-    fn from(error: h2::Error) -> Self {
+impl From<http2::Error> for Fault {
+    fn from(error: http2::Error) -> Self {
         Self::Http2(error)
     }
 }
 
-fn code(error: &h2::Error) -> Option<u32> {
-    error.reason().map(u32::from)
+fn code(error: &http2::Error) -> Option<u32> {
+    error.reason().map(http2::Reason::code)
 }

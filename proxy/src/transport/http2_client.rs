@@ -2,26 +2,21 @@
 
 use std::cell::{Cell, OnceCell};
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
-use h2::client::{self, Builder, ResponseFuture, SendRequest};
-use http::Request;
+use http2::{Config, Connection, Outgoing, Reader, Requests, Response};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 
 use super::admission::Counted;
 use super::body::{Incoming, Upload};
 use super::fault::Fault;
 use super::hop::{Attempt, Reply, source_fault};
 use super::http_server::Interims;
+use super::http2_driver::Driver;
 use super::io::Io;
-use super::keep_alive::KeepAlive;
 use super::pipe::{Broken, Pipe, Sink, Way};
-use super::turn::{Gathering, Turn};
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::live::Stream;
 use crate::worker::tasks::Tasks;
 
@@ -32,7 +27,7 @@ const STREAMS_PER_CONNECTION: usize = 128;
 /// A connection; it ends when the last clone is dropped and nothing is in flight on it.
 #[derive(Clone, Debug)]
 pub(crate) struct Http2 {
-    sender: SendRequest<Bytes>,
+    requests: Requests,
     streams: Rc<Streams>,
     ended: Rc<Cell<bool>>,
 }
@@ -74,45 +69,27 @@ pub(crate) struct StreamPlace {
 }
 
 impl Http2 {
-    /// Opens a connection over `io`.
-    ///
-    /// # Errors
-    /// If it is not HTTP/2.
-    pub(crate) async fn open(
-        io: Io,
-        header_bytes: u32,
-        tasks: &Tasks,
-        counted: Option<Counted>,
-    ) -> Result<Self, Fault> {
-        let (gathering, turn) = Gathering::new(io, BytesMut::new());
-        let mut builder = Builder::new();
-        builder
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(SEND_BUFFER)
-            .max_header_list_size(header_bytes)
-            .enable_push(false);
-        let (sender, mut connection) = builder.handshake(gathering).await?;
+    /// Begins a connection over `io`.
+    pub(crate) fn open(io: Io, header_bytes: u32, tasks: &Tasks, counted: Option<Counted>) -> Self {
+        let (connection, requests) = Connection::client(Config {
+            stream_window: STREAM_WINDOW,
+            connection_window: CONNECTION_WINDOW,
+            streams: 0,
+            header_bytes,
+        });
         let ended = Rc::new(Cell::new(false));
-        let driver = Driver {
-            keep_alive: connection.ping_pong().map(KeepAlive::new),
-            connection,
-            turn,
-            ended: Ended(Rc::clone(&ended)),
-            _counted: counted,
-        };
-        tasks.spawn(driver.run());
-        Ok(Self {
-            sender,
+        let on_end = Ended(Rc::clone(&ended));
+        tasks.spawn(drive(Driver::new(io, connection), on_end, counted));
+        Self {
+            requests,
             streams: Rc::default(),
             ended,
-        })
+        }
     }
 
     /// Whether it takes requests at all.
-    pub(crate) fn is_usable(&mut self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        !self.ended.get() && matches!(self.sender.poll_ready(&mut context), Poll::Ready(Ok(())))
+    pub(crate) fn is_usable(&self) -> bool {
+        !self.ended.get() && self.requests.is_usable()
     }
 
     /// Whether it has room for another stream.
@@ -122,7 +99,7 @@ impl Http2 {
 
     /// Whether its peer takes another stream.
     pub(crate) fn takes_more(&self) -> bool {
-        self.streams.open.get() < self.sender.current_max_send_streams()
+        self.streams.open.get() < self.requests.most_streams()
     }
 
     /// Whether no stream is open on it.
@@ -148,73 +125,39 @@ impl Http2 {
     ///
     /// # Errors
     /// An [`Attempt`] that says how far it got.
-    pub(crate) fn send<'a>(
-        mut self,
-        request: Request<()>,
+    pub(crate) async fn send(
+        self,
+        head: Outgoing<'_>,
         upload: Upload,
-        stream: &'a Stream,
-        interims: &'a Interims,
+        stream: &Stream,
+        interims: &Interims,
         lease: Lease,
-    ) -> impl Future<Output = Result<Reply, Attempt>> + 'a {
-        // At once, or the future would have room for the request.
-        let begun = self.begin(request, upload.is_nothing());
-        async move {
-            let begun = match begun {
-                Begun::Sent(sent) => sent,
-                Begun::Waiting(request) => self.wait(*request, upload.is_nothing()).await,
-            };
-            let (response, sink) = match begun {
-                Ok(sent) => sent,
-                Err(error) => {
-                    return Err(Attempt::unsent(Fault::from(error).into_failure(), upload));
-                }
-            };
-            let mut sending = Sending {
-                response,
-                upload: Pipe::new(upload, sink, Way::Up),
-            };
-            match poll_fn(|context| sending.poll(context, stream, interims)).await {
-                Ok(response) => Ok(sending.reply(response, lease)),
-                Err(broken) => Err(sending.attempt(broken)),
-            }
+    ) -> Result<Reply, Attempt> {
+        if !self.requests.has_room() {
+            poll_fn(|context| self.requests.poll_room(context)).await;
         }
-    }
-
-    /// Begins a stream, if there is room for it now.
-    fn begin(&mut self, request: Request<()>, is_end: bool) -> Begun {
-        let mut context = Context::from_waker(Waker::noop());
-        match self.sender.poll_ready(&mut context) {
-            Poll::Ready(Ok(())) => Begun::Sent(self.open_stream(request, is_end)),
-            Poll::Ready(Err(error)) => Begun::Sent(Err(error)),
-            Poll::Pending => Begun::Waiting(Box::new(request)),
-        }
-    }
-
-    async fn wait(&mut self, request: Request<()>, is_end: bool) -> Result<Opened, h2::Error> {
-        poll_fn(|context| self.sender.poll_ready(context)).await?;
-        self.open_stream(request, is_end)
-    }
-
-    fn open_stream(&mut self, request: Request<()>, is_end: bool) -> Result<Opened, h2::Error> {
-        let (response, stream) = self.sender.send_request(request, is_end)?;
-        let sink = if is_end {
-            Sink::Done
-        } else {
-            Sink::Http2(stream)
+        let (response, sink) = match self.begin(&head, upload.is_nothing()) {
+            Ok(begun) => begun,
+            Err(error) => return Err(Attempt::unsent(Fault::from(error).into_failure(), upload)),
         };
-        Ok((response, sink))
+        let mut sending = Sending {
+            response,
+            upload: Pipe::new(upload, sink, Way::Up),
+        };
+        match poll_fn(|context| sending.poll(context, stream, interims)).await {
+            Ok(response) => Ok(sending.reply(response, lease)),
+            Err(broken) => Err(sending.attempt(broken)),
+        }
     }
-}
 
-type Opened = (ResponseFuture, Sink);
-
-enum Begun {
-    Sent(Result<Opened, h2::Error>),
-    Waiting(Box<Request<()>>),
+    fn begin(&self, head: &Outgoing<'_>, is_end: bool) -> Result<(Reader, Sink), http2::Error> {
+        let (response, writer) = self.requests.send(head, is_end)?;
+        Ok((response, writer.map_or(Sink::Done, Sink::Http2)))
+    }
 }
 
 struct Sending {
-    response: ResponseFuture,
+    response: Reader,
     upload: Pipe<Upload>,
 }
 
@@ -224,17 +167,14 @@ impl Sending {
         context: &mut Context<'_>,
         stream: &Stream,
         interims: &Interims,
-    ) -> Poll<Result<http::Response<h2::RecvStream>, Broken>> {
+    ) -> Poll<Result<Response, Broken>> {
         if !self.upload.is_done()
             && let Some(fault) = source_fault(self.upload.poll(context, Some(stream)))
         {
             return Poll::Ready(Err(Broken::Source(fault)));
         }
-        while let Poll::Ready(Some(Ok(interim))) = self.response.poll_informational(context) {
-            let (head, ()) = interim.into_parts();
-            interims.push(head.status, head.headers);
-        }
-        let response = Pin::new(&mut self.response).poll(context);
+        let push = |interim: Response| interims.push(interim.status, interim.fields);
+        let response = self.response.poll_head(context, push);
         response.map_err(|error| Broken::Sink(error.into()))
     }
 
@@ -243,13 +183,13 @@ impl Sending {
         !self.upload.is_done() || self.upload.source().outlasts()
     }
 
-    fn reply(self, response: http::Response<h2::RecvStream>, lease: Lease) -> Reply {
-        let (head, body) = response.into_parts();
+    fn reply(self, response: Response, lease: Lease) -> Reply {
+        let upload = self.is_upload_wanted();
         Reply {
-            status: head.status,
-            fields: head.headers,
-            body: Incoming::http2(body),
-            upload: self.is_upload_wanted().then(|| Box::new(self.upload)),
+            status: response.status,
+            fields: response.fields,
+            body: Incoming::http2(self.response),
+            upload: upload.then(|| Box::new(self.upload)),
             lease: Some(lease),
             carried: None,
         }
@@ -258,7 +198,7 @@ impl Sending {
     fn attempt(mut self, broken: Broken) -> Attempt {
         match broken {
             Broken::Source(fault) => {
-                self.upload.break_off(h2::Reason::CANCEL);
+                self.upload.break_off(http2::Reason::CANCEL);
                 Attempt::by_caller(&fault, self.upload.into_source())
             }
             Broken::Sink(fault) => Attempt::broken(fault, self.upload.into_source()),
@@ -266,43 +206,14 @@ impl Sending {
     }
 }
 
-struct Driver {
-    connection: client::Connection<Gathering, Bytes>,
-    turn: Turn,
-    keep_alive: Option<KeepAlive>,
-    ended: Ended,
-    _counted: Option<Counted>,
-}
-
 /// Says that the connection has ended, however it does.
 struct Ended(Rc<Cell<bool>>);
 
-impl Driver {
-    async fn run(mut self) {
-        let ended = poll_fn(|context| {
-            let ended = self.poll(context);
-            self.turn.end(context);
-            ended
-        })
-        .await;
-        if let Err(error) = ended {
-            let error = runtime::exit::one_line(&error);
-            tracing::debug!(error, "connection to an upstream ended");
-        }
-        self.ended.0.set(true);
-        let last = poll_fn(|context| self.turn.poll_send(context));
-        drop(timeout(super::LAST_WORDS, last).await);
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        if let Poll::Ready(ended) = Pin::new(&mut self.connection).poll(context) {
-            return Poll::Ready(ended);
-        }
-        match &mut self.keep_alive {
-            Some(keep_alive) => keep_alive.poll_vanished(context).map(Ok),
-            None => Poll::Pending,
-        }
-    }
+async fn drive(mut driver: Driver, ended: Ended, _counted: Option<Counted>) {
+    // A server that pushes is refused before it comes to this.
+    poll_fn(|context| driver.poll(context, drop)).await;
+    drop(ended);
+    driver.finish().await;
 }
 
 impl Drop for Ended {

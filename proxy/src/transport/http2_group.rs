@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Request;
+use http2::Outgoing;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout_at};
 
@@ -62,7 +62,7 @@ enum Room {
 /// An [`Attempt`] that says how far the last one got.
 pub(super) async fn send(
     find: impl AsyncFn() -> Result<Found, Failure>,
-    head: impl Fn() -> Result<Request<()>, Failure>,
+    head: Outgoing<'_>,
     mut upload: Upload,
     stream: &Arc<Stream>,
     interims: &Interims,
@@ -70,10 +70,6 @@ pub(super) async fn send(
     loop {
         let found = match find().await {
             Ok(found) => found,
-            Err(failure) => return Err(Attempt::unsent(failure, upload)),
-        };
-        let head = match head() {
-            Ok(head) => head,
             Err(failure) => return Err(Attempt::unsent(failure, upload)),
         };
         let (connection, lease) = (found.connection, found.lease);
@@ -152,7 +148,7 @@ impl Group {
     /// for its place. Whether any is left.
     pub(crate) fn sweep(&self, now: OffsetDateTime) -> bool {
         let mut connections = self.connections.borrow_mut();
-        connections.retain_mut(|it| it.is_usable(now));
+        connections.retain(|it| it.is_usable(now));
         let wanted = |it: &Arc<Callee>| it.connections.are_wanted();
         if self.callee.as_ref().is_some_and(wanted) {
             let idle = connections.iter().position(|it| it.connection.is_idle());
@@ -213,14 +209,14 @@ impl Group {
     fn with(&self, now: OffsetDateTime, room: Room) -> Option<Found> {
         let mut connections = self.connections.borrow_mut();
         let mut ended = false;
-        let mut free = connections.iter_mut().filter_map(|it| {
+        let mut free = connections.iter().filter(|it| {
             let usable = it.is_usable(now);
             ended |= !usable;
             let has_room = match room {
                 Room::Usual => it.connection.is_free(),
                 Room::All => it.connection.takes_more(),
             };
-            (usable && has_room).then_some(it)
+            usable && has_room
         });
         let found = free.next().map(|it| Found {
             connection: it.connection.clone(),
@@ -228,14 +224,14 @@ impl Group {
             is_fresh: false,
         });
         if ended {
-            connections.retain_mut(|it| it.is_usable(now));
+            connections.retain(|it| it.is_usable(now));
         }
         found
     }
 }
 
 impl Kept {
-    fn is_usable(&mut self, now: OffsetDateTime) -> bool {
+    fn is_usable(&self, now: OffsetDateTime) -> bool {
         self.retire_at.is_none_or(|at| now < at) && self.connection.is_usable()
     }
 }

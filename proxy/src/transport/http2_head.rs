@@ -1,50 +1,39 @@
 //! The head of a request as HTTP/2 has it, from the parts that were checked.
 
-use http::header::{self, HeaderMap, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Request, Version};
+use http::uri::Authority;
+use http2::Outgoing;
 
-use super::failure::Failure;
-use crate::failure::Reason;
+use super::http1_client::Line;
+use crate::head::{RequestHead, RequestTarget};
 
-/// # Errors
-/// If the path is none of HTTP's.
-pub(crate) fn request(
-    method: &Method,
-    authority: &Authority,
-    path: PathAndQuery,
-    fields: &HeaderMap,
-    accepts_trailers: bool,
-) -> Result<Request<()>, Failure> {
-    let mut parts = http::uri::Parts::default();
-    // What HTTP/2 makes its pseudo-header fields from.
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = Some(authority.clone());
-    parts.path_and_query = Some(path);
-    let mut request = Request::new(());
-    *request.version_mut() = Version::HTTP_2;
-    *request.method_mut() = method.clone();
-    *request.uri_mut() = Uri::from_parts(parts).map_err(bad_request)?;
-    *request.headers_mut() = fields.clone();
-    if accepts_trailers {
-        let trailers = HeaderValue::from_static("trailers");
-        request.headers_mut().insert(header::TE, trailers);
+/// What two proxies, and a proxy and its application, say: TLS is between them, or is not, by
+/// itself.
+const SCHEME: &str = "http";
+
+pub(super) fn of_line<'a>(line: &Line<'a>, te_trailers: bool) -> Outgoing<'a> {
+    Outgoing {
+        method: line.method,
+        scheme: SCHEME,
+        authority: line.authority.as_str(),
+        path: Some(line.path),
+        query: line.query,
+        fields: line.fields,
+        te_trailers,
     }
-    Ok(request)
 }
 
-/// The target of a request whose path was judged.
-///
-/// # Errors
-/// If the path is none of HTTP's.
-pub(crate) fn path_and_query(path: &str, query: Option<&str>) -> Result<PathAndQuery, Failure> {
-    let text = match query {
-        Some(query) => [path, "?", query].concat(),
-        None => path.to_owned(),
-    };
-    PathAndQuery::from_maybe_shared(bytes::Bytes::from(text)).map_err(bad_request)
-}
-
-fn bad_request(error: impl Into<http::Error>) -> Failure {
-    Failure::new(Reason::BadRequest, error.into().to_string())
+/// Path and query untouched.
+pub(super) fn of_head<'a>(head: &'a RequestHead, authority: &'a Authority) -> Outgoing<'a> {
+    Outgoing {
+        method: head.method(),
+        scheme: SCHEME,
+        authority: authority.as_str(),
+        path: Some(match head.target() {
+            RequestTarget::Asterisk => "*",
+            RequestTarget::Path(path) => path.as_str(),
+        }),
+        query: None,
+        fields: head.fields(),
+        te_trailers: head.accepts_trailers(),
+    }
 }

@@ -4,26 +4,22 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use h2::server::{self, Builder, SendResponse};
+use bytes::BytesMut;
 use http::header::CONTENT_LENGTH;
-use http::{Response, Version};
+use http2::{Accepted, Config, Connection, Writer};
 use tokio::time::timeout;
 
 use super::body::{Incoming, Source, Upload};
 use super::exchange::Exchange;
 use super::http_server::{Answer, Handler, Interims, Serving, content_length};
+use super::http2_driver::Driver;
 use super::io::Io;
-use super::keep_alive::KeepAlive;
 use super::pipe::Sink;
 use super::silence::Silence;
-use super::turn::{Gathering, Turn};
-use super::{CONNECTION_WINDOW, SEND_BUFFER, STREAM_WINDOW};
+use super::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::config::Limits;
 use crate::worker::leaving::Leave;
 use crate::worker::tasks::Tasks;
-
-type Connection = server::Connection<Gathering, Bytes>;
 
 /// Serves until the connection ends or has left.
 pub(super) async fn serve<H: Handler>(
@@ -32,119 +28,88 @@ pub(super) async fn serve<H: Handler>(
     handler: Rc<H>,
     serving: Serving<'_>,
 ) {
-    let (gathering, turn) = Gathering::new(io, received);
-    let handshake = handshake(gathering, &turn, serving.limits);
-    let limit = serving.limits.header_read.duration();
-    let mut connection = match timeout(limit, handshake).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => return tracing::debug!(%error, "connection ended"),
-        Err(_) => return,
-    };
-    let keep_alive = connection.ping_pong().map(KeepAlive::new);
-    let driver = Driver {
-        connection,
-        turn,
-        keep_alive,
+    let connection = Connection::server(config(serving.limits));
+    if let Err(error) = connection.receive(&received) {
+        tracing::debug!(%error, "connection ended");
+    }
+    drop(received);
+    let mut served = Served {
+        driver: Driver::new(io, connection),
         leaving: false,
         silence: Silence::default(),
         handler,
         tasks: serving.tasks.clone(),
     };
-    driver.run(&serving.leave).await;
+    let limit = serving.limits.header_read.duration();
+    let begun = poll_fn(|context| served.poll_begun(context));
+    if let Ok(true) = timeout(limit, begun).await {
+        poll_fn(|context| served.poll_leaving(&serving.leave, context)).await;
+    }
+    served.driver.finish().await;
 }
 
-struct Driver<H> {
-    connection: Connection,
-    turn: Turn,
-    keep_alive: Option<KeepAlive>,
+fn config(limits: &Limits) -> Config {
+    Config {
+        stream_window: STREAM_WINDOW,
+        connection_window: CONNECTION_WINDOW,
+        streams: limits.streams,
+        header_bytes: limits.header_bytes,
+    }
+}
+
+struct Served<H> {
+    driver: Driver,
     leaving: bool,
     silence: Silence,
     handler: Rc<H>,
     tasks: Tasks,
 }
 
-/// The preface and the settings of both sides.
-async fn handshake(
-    gathering: Gathering,
-    turn: &Turn,
-    limits: &Limits,
-) -> Result<Connection, h2::Error> {
-    let mut builder = Builder::new();
-    builder
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buffer_size(SEND_BUFFER)
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(limits.header_bytes);
-    let mut handshake = builder.handshake(gathering);
-    poll_fn(|context| {
-        let shaken = std::pin::Pin::new(&mut handshake).poll(context);
-        // A client may wait for our settings.
-        match turn.poll_send(context) {
-            Poll::Ready(Err(error)) if shaken.is_pending() => Poll::Ready(Err(closed(&error))),
-            _ => shaken,
+impl<H: Handler> Served<H> {
+    /// Ready when the peer's preface and settings have come: whether they have.
+    fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if self.poll(context).is_ready() {
+            return Poll::Ready(false);
         }
-    })
-    .await
-}
+        if self.driver.connection().is_established() {
+            return Poll::Ready(true);
+        }
+        Poll::Pending
+    }
 
-/// Of a stream that broke before HTTP/2 began on it.
-fn closed(error: &std::io::Error) -> h2::Error {
-    tracing::debug!(%error, "connection ended");
-    h2::Reason::NO_ERROR.into()
-}
-
-impl<H: Handler> Driver<H> {
-    async fn run(mut self, leave: &Leave) {
-        poll_fn(|context| {
-            if !self.leaving && leave.poll(context).is_ready() {
-                self.leaving = true;
-                self.connection.graceful_shutdown();
-            }
-            let ended = self.poll(context);
-            self.turn.end(context);
-            if ended.is_pending() && self.leaving {
-                return self.poll_silent(leave, context);
-            }
-            ended
-        })
-        .await;
-        // What it said last, such as why it ends.
-        let last = poll_fn(|context| self.turn.poll_send(context));
-        drop(timeout(super::LAST_WORDS, last).await);
+    fn poll_leaving(&mut self, leave: &Leave, context: &mut Context<'_>) -> Poll<()> {
+        if !self.leaving && leave.poll(context).is_ready() {
+            self.leaving = true;
+            self.driver.connection().leave();
+        }
+        if self.poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.leaving {
+            return self.poll_silent(leave, context);
+        }
+        Poll::Pending
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            match self.connection.poll_accept(context) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    let handler = Rc::clone(&self.handler);
-                    // Boxed where it is made: a task is moved several times before it runs.
-                    let (head, body) = request.into_parts();
-                    let length = content_length(&head.headers);
-                    let upload = Upload::new(Incoming::http2(body), length);
-                    let begun = handler.begin(head);
-                    let exchange = Box::pin(exchange(handler, begun, upload, respond));
-                    self.tasks.spawn(exchange);
-                }
-                Poll::Ready(Some(Err(error))) => {
-                    let error = runtime::exit::one_line(&error);
-                    tracing::debug!(error, "connection ended");
-                    return Poll::Ready(());
-                }
-                Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => break,
-            }
-        }
-        let Some(keep_alive) = &mut self.keep_alive else {
-            return Poll::Pending;
-        };
-        ready!(keep_alive.poll_vanished(context));
-        Poll::Ready(())
+        let (handler, tasks) = (&self.handler, &self.tasks);
+        self.driver.poll(context, |accepted| {
+            let Accepted {
+                head,
+                body,
+                respond,
+            } = accepted;
+            let length = content_length(&head.headers);
+            let upload = body.map_or_else(Upload::nothing, |body| {
+                Upload::new(Incoming::http2(body), length)
+            });
+            let begun = handler.begin(*head);
+            // Boxed where it is made: a task is moved several times before it runs.
+            let exchange = Box::pin(exchange(Rc::clone(handler), begun, upload, respond));
+            tasks.spawn(exchange);
+        })
     }
-}
 
-impl<H> Driver<H> {
     /// Ready when a client that was told to go has nothing in flight, and does not go.
     fn poll_silent(&mut self, leave: &Leave, context: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -163,34 +128,33 @@ async fn exchange<H: Handler>(
     handler: Rc<H>,
     begun: H::Begun,
     upload: Upload,
-    mut respond: SendResponse<Bytes>,
+    mut respond: Writer,
 ) {
     let Some(answer) = answer(&*handler, begun, upload, &mut respond).await else {
         return;
     };
-    let Some(mut exchange) = respond_with(answer, &mut respond) else {
+    let Some(mut exchange) = respond_with(answer, respond) else {
         return;
     };
     poll_fn(|context| exchange.poll(context)).await;
 }
 
 /// Begins the response; nothing if the caller has gone away.
-fn respond_with(mut answer: Answer, respond: &mut SendResponse<Bytes>) -> Option<Exchange> {
+fn respond_with(mut answer: Answer, mut respond: Writer) -> Option<Exchange> {
     let is_end = answer.body.is_end();
-    let mut response = Response::new(());
-    *response.status_mut() = answer.status;
-    *response.version_mut() = Version::HTTP_2;
-    *response.headers_mut() = std::mem::take(&mut answer.fields);
     if let Incoming::Words(words) = &answer.body {
         // The next hop may speak HTTP/1, where a known length is better than chunks.
         let length = words.len().into();
-        response.headers_mut().insert(CONTENT_LENGTH, length);
+        answer.fields.insert(CONTENT_LENGTH, length);
     }
-    let stream = respond.send_response(response, is_end).ok()?;
+    let sent = respond.respond(answer.status, &answer.fields, is_end);
+    // Nobody asks for them again.
+    drop(std::mem::take(&mut answer.fields));
+    sent.ok()?;
     let sink = if is_end {
         Sink::Done
     } else {
-        Sink::Http2(stream)
+        Sink::Http2(respond)
     };
     Some(Exchange::new(answer, sink))
 }
@@ -200,7 +164,7 @@ async fn answer<H: Handler>(
     handler: &H,
     begun: H::Begun,
     upload: Upload,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut Writer,
 ) -> Option<Answer> {
     let interims = Interims::default();
     let mut handling = std::pin::pin!(handler.finish(begun, upload, &interims));
@@ -209,11 +173,8 @@ async fn answer<H: Handler>(
             return Poll::Ready(Some(answer));
         }
         for (status, fields) in interims.take() {
-            let mut interim = Response::new(());
-            *interim.status_mut() = status;
-            *interim.headers_mut() = fields;
             // It is a courtesy; the final response matters.
-            drop(respond.send_informational(interim));
+            respond.respond(status, &fields, false).ok();
         }
         respond.poll_reset(context).map(|_| None)
     })
@@ -227,9 +188,7 @@ mod tests {
     use super::*;
 
     /// What a request in flight takes, beside its head and what the socket gave.
-    fn room<H: Handler, F: Future>(
-        _: fn(Rc<H>, H::Begun, Upload, SendResponse<Bytes>) -> F,
-    ) -> usize {
+    fn room<H: Handler, F: Future>(_: fn(Rc<H>, H::Begun, Upload, Writer) -> F) -> usize {
         size_of::<F>()
     }
 

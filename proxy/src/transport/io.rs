@@ -33,7 +33,24 @@ pub(crate) enum Io {
     Outside(Box<WebTls<TcpStream>>),
 }
 
-/// Reads what there is, once, to the end of `received`. Zero bytes are the end of the stream.
+/// Reads what there is, once, and gives it to `take`. Zero bytes are the end of the stream.
+///
+/// # Errors
+/// If the stream broke.
+pub(crate) fn poll_chunk<T>(
+    io: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+    take: impl FnOnce(&[u8]) -> T,
+) -> Poll<io::Result<T>> {
+    let mut spare = SPARE.take().unwrap_or_else(|| vec![0; READ].into());
+    let mut buffer = ReadBuf::new(&mut spare);
+    let polled = Pin::new(io).poll_read(context, &mut buffer);
+    let taken = polled.map_ok(|()| take(buffer.filled()));
+    SPARE.set(Some(spare));
+    taken
+}
+
+/// The same, to the end of `received`.
 ///
 /// # Errors
 /// If the stream broke.
@@ -42,14 +59,10 @@ pub(crate) fn poll_receive(
     context: &mut Context<'_>,
     received: &mut BytesMut,
 ) -> Poll<io::Result<usize>> {
-    let mut spare = SPARE.take().unwrap_or_else(|| vec![0; READ].into());
-    let mut buffer = ReadBuf::new(&mut spare);
-    let polled = Pin::new(io).poll_read(context, &mut buffer);
-    let read = buffer.filled();
-    let count = read.len();
-    received.extend_from_slice(read);
-    SPARE.set(Some(spare));
-    polled.map_ok(|()| count)
+    poll_chunk(io, context, |read| {
+        received.extend_from_slice(read);
+        read.len()
+    })
 }
 
 impl AsyncRead for Io {

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use h2::{Ping, PingPong};
+use http2::Connection;
 use tokio::time::{Instant, Sleep, sleep};
 
 const EVERY: Duration = Duration::from_secs(30);
@@ -14,45 +14,37 @@ const ANSWER: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub(super) struct KeepAlive {
-    pings: Pings,
     timer: Pin<Box<Sleep>>,
     asked: bool,
 }
 
-struct Pings(PingPong);
-
-impl std::fmt::Debug for Pings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Pings")
-    }
-}
-
-impl KeepAlive {
-    pub(super) fn new(pings: PingPong) -> Self {
+impl Default for KeepAlive {
+    fn default() -> Self {
         Self {
-            pings: Pings(pings),
             timer: Box::pin(sleep(EVERY)),
             asked: false,
         }
     }
+}
 
+impl KeepAlive {
     /// Ready when the peer did not answer.
-    pub(super) fn poll_vanished(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_vanished(
+        &mut self,
+        context: &mut Context<'_>,
+        connection: &Connection,
+    ) -> Poll<()> {
+        if self.asked && connection.was_answered() {
+            self.wait(false, EVERY);
+        }
         loop {
-            if self.asked {
-                match self.pings.0.poll_pong(context) {
-                    Poll::Ready(Ok(_)) => self.wait(false, EVERY),
-                    Poll::Ready(Err(_)) => return Poll::Ready(()),
-                    Poll::Pending => {}
-                }
-            }
             ready!(self.timer.as_mut().poll(context));
-            if self.asked || self.pings.0.send_ping(Ping::opaque()).is_err() {
+            if self.asked {
                 return Poll::Ready(());
             }
+            connection.tick();
+            connection.ping();
             self.wait(true, ANSWER);
-            // The connection sends it when it is polled again.
-            context.waker().wake_by_ref();
         }
     }
 

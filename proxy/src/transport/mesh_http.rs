@@ -1,5 +1,6 @@
 //! Requests from other proxies: each judged by itself, then passed to the application.
 
+use std::cell::RefCell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use http::header::HeaderValue;
 use http::request::Parts;
 use http::uri::Authority;
+use policy::DecisionId;
 use tokio::time::Instant;
 
 use super::application::Permitted;
@@ -46,6 +48,7 @@ pub(crate) struct MeshHttp {
     /// Who calls whom on this connection, as records have it.
     ends: (Arc<str>, Arc<str>),
     series: Series,
+    said: RefCell<Option<(DecisionId, HeaderValue)>>,
 }
 
 /// A request that may be passed on.
@@ -88,6 +91,7 @@ impl MeshHttp {
             own_name: Authority::try_from(own_name).ok(),
             target,
             wire,
+            said: RefCell::default(),
         }
     }
 
@@ -168,11 +172,42 @@ impl MeshHttp {
             unless_ended(&stream, sent).await
         };
         let failure = match answered {
-            Ok(Ok(reply)) => return answer(reply, call),
+            Ok(Ok(reply)) => return self.answer(reply, call),
             Ok(Err(attempt)) => attempt.failure,
             Err(reason) => Failure::new(reason, "ended before the application answered"),
         };
         refuse(call, failure.reason, &failure.detail, judged.manner)
+    }
+
+    fn answer(&self, reply: Reply, mut call: Box<Call>) -> Answer {
+        call.answered(reply.status, Instant::now());
+        call.hold(reply.lease);
+        let mut fields = reply.fields;
+        // What an application says in the proxy's name is not believed.
+        drop(head::clean_response(&mut fields));
+        if let Some(decision) = call.decision().and_then(|it| self.say(it)) {
+            fields.insert(DECISION, decision);
+        }
+        Answer {
+            status: reply.status,
+            fields,
+            body: reply.body,
+            upload: reply.upload,
+            call,
+        }
+    }
+
+    /// A decision as the other proxy is told of it: most often the last one again.
+    fn say(&self, decision: &DecisionId) -> Option<HeaderValue> {
+        let mut said = self.said.borrow_mut();
+        if let Some((last, value)) = &*said
+            && last == decision
+        {
+            return Some(value.clone());
+        }
+        let value = HeaderValue::try_from(decision.to_string()).ok()?;
+        *said = Some((*decision, value.clone()));
+        Some(value)
     }
 
     /// What a permitted request needs beside its permit: that the port is served, a host, and room
@@ -209,24 +244,5 @@ impl Handler for MeshHttp {
             Begun::Check(parts) => Box::pin(self.check(*parts, upload)).await,
             Begun::Refused(answer) => *answer,
         }
-    }
-}
-
-fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
-    call.answered(reply.status, Instant::now());
-    call.hold(reply.lease);
-    let mut fields = reply.fields;
-    // What an application says in the proxy's name is not believed.
-    drop(head::clean_response(&mut fields));
-    let decision = call.decision().map(ToString::to_string);
-    if let Some(Ok(decision)) = decision.map(HeaderValue::try_from) {
-        fields.insert(DECISION, decision);
-    }
-    Answer {
-        status: reply.status,
-        fields,
-        body: reply.body,
-        upload: reply.upload,
-        call,
     }
 }

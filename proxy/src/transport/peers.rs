@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use http::uri::{Authority, PathAndQuery};
+use http::uri::Authority;
 use identity::SpiffeId;
 use mtls::{ClientTls, Credentials, Current, Expected, Generation, HandshakeError, Refusal};
 use policy::Protocol;
@@ -24,7 +24,6 @@ use super::application::ONE_PROTOCOL;
 use super::body::Upload;
 use super::dial::dial;
 use super::failure::Failure;
-use super::fault::Fault;
 use super::hop::{Attempt, Reply, Seen};
 use super::http_server::Interims;
 use super::http1_client::{self, Line};
@@ -37,7 +36,7 @@ use super::io::Io;
 use crate::balance::Endpoint;
 use crate::config::Limits;
 use crate::failure::Reason;
-use crate::head::{RequestHead, RequestTarget};
+use crate::head::RequestHead;
 use crate::live::Stream;
 use crate::record::Direction;
 use crate::state::Target;
@@ -113,8 +112,8 @@ impl Peers {
                 Ok(found) => found,
                 Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
-            let request = match outgoing(head) {
-                Ok(request) => request,
+            let request = match authority(head) {
+                Ok(authority) => http2_head::of_head(head, authority),
                 Err(failure) => return Err(Attempt::unsent(failure, upload)),
             };
             let sent = found
@@ -280,10 +279,8 @@ impl Peers {
         let open = self.journal.connection(Direction::Outbound);
         let counted = Some(Counted::new(open, place));
         let io = Io::Opened(Box::new(tls));
-        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted).await;
-        opened
-            .map(|connection| (connection, Some(retire_at)))
-            .map_err(Fault::into_failure)
+        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted);
+        Ok((opened, Some(retire_at)))
     }
 
     async fn tls(
@@ -337,21 +334,6 @@ fn line(head: &RequestHead) -> Result<Line<'_>, Failure> {
 fn authority(head: &RequestHead) -> Result<&Authority, Failure> {
     let no_host = || Failure::new(Reason::BadRequest, "the request names no host");
     head.authority().ok_or_else(no_host)
-}
-
-fn outgoing(head: &RequestHead) -> Result<http::Request<()>, Failure> {
-    let authority = authority(head)?;
-    let path = match head.target() {
-        RequestTarget::Asterisk => PathAndQuery::from_static("*"),
-        RequestTarget::Path(path) => path.clone(),
-    };
-    http2_head::request(
-        head.method(),
-        authority,
-        path,
-        head.fields(),
-        head.accepts_trailers(),
-    )
 }
 
 /// After three quarters of the time that both leaves have left: earlier than the server would.

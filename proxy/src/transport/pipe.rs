@@ -7,8 +7,8 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::SendStream;
 use http::HeaderMap;
+use http2::Writer;
 
 use super::body::{Frame, Source};
 use super::failure::POLICY_DENIED;
@@ -24,7 +24,7 @@ pub(crate) enum Sink {
     /// The message has no body, and was sent whole.
     Done,
     Http1(Shared),
-    Http2(SendStream<Bytes>),
+    Http2(Writer),
 }
 
 /// A body on its way.
@@ -115,7 +115,7 @@ impl<S: Source> Pipe<S> {
                 }
                 Step::Trailers(trailers) => {
                     let trailers = std::mem::take(&mut **trailers);
-                    self.sink.trailers(trailers).map_err(Broken::Sink)?;
+                    self.sink.trailers(&trailers).map_err(Broken::Sink)?;
                     self.step = Step::Flushing;
                 }
                 Step::Flowing if self.held.is_empty() => ready!(self.poll_source(context))?,
@@ -125,7 +125,7 @@ impl<S: Source> Pipe<S> {
     }
 
     /// Tells the side that it goes to that it will not come to its end.
-    pub(crate) fn break_off(&mut self, code: h2::Reason) {
+    pub(crate) fn break_off(&mut self, code: http2::Reason) {
         if !self.is_done() {
             self.sink.break_off(code);
             self.step = Step::Done;
@@ -188,21 +188,15 @@ impl Sink {
         match self {
             Self::Done => Poll::Ready(Ok(std::mem::take(data).len())),
             Self::Http1(connection) => connection.borrow_mut().poll_data(context, data, last),
-            Self::Http2(stream) => {
-                let room = ready!(poll_room(stream, context, data.len()))?;
-                let piece = data.split_to(room.min(data.len()));
-                let taken = piece.len();
-                stream.send_data(piece, last && data.is_empty())?;
-                Poll::Ready(Ok(taken))
-            }
+            Self::Http2(stream) => stream.poll_data(context, data, last).map_err(Fault::Http2),
         }
     }
 
-    fn trailers(&mut self, trailers: HeaderMap) -> Result<(), Fault> {
+    fn trailers(&mut self, trailers: &HeaderMap) -> Result<(), Fault> {
         match self {
             Self::Done => Ok(()),
-            Self::Http1(connection) => connection.borrow_mut().trailers(&trailers),
-            Self::Http2(stream) => Ok(stream.send_trailers(trailers)?),
+            Self::Http1(connection) => connection.borrow_mut().trailers(trailers),
+            Self::Http2(stream) => Ok(stream.trailers(trailers)?),
         }
     }
 
@@ -210,7 +204,7 @@ impl Sink {
         match self {
             Self::Done => Ok(()),
             Self::Http1(connection) => connection.borrow_mut().finish(),
-            Self::Http2(stream) => Ok(stream.send_data(Bytes::new(), true)?),
+            Self::Http2(stream) => Ok(stream.finish()?),
         }
     }
 
@@ -235,53 +229,25 @@ impl Sink {
                 _ => Ok(()),
             },
             Self::Http2(stream) => match stream.poll_reset(context) {
-                Poll::Ready(reason) => {
-                    Err(reason.map_or_else(Fault::Http2, |it| Fault::Http2(it.into())))
-                }
+                Poll::Ready(error) => Err(error.into()),
                 Poll::Pending => Ok(()),
             },
         }
     }
 
-    fn break_off(&mut self, code: h2::Reason) {
+    fn break_off(&mut self, code: http2::Reason) {
         match self {
             Self::Done => {}
             Self::Http1(connection) => connection.borrow_mut().abandon(),
-            Self::Http2(stream) => stream.send_reset(code),
+            Self::Http2(stream) => stream.reset(code),
         }
     }
 }
 
 /// The code that a stream ended by us is broken off with.
-pub(crate) fn code_of(reason: Reason) -> h2::Reason {
+pub(crate) fn code_of(reason: Reason) -> http2::Reason {
     match reason {
-        Reason::PolicyDenied => h2::Reason::from(POLICY_DENIED),
-        _ => h2::Reason::CANCEL,
-    }
-}
-
-/// How much the stream takes now.
-fn poll_room(
-    stream: &mut SendStream<Bytes>,
-    context: &mut Context<'_>,
-    wanted: usize,
-) -> Poll<Result<usize, Fault>> {
-    stream.reserve_capacity(wanted);
-    loop {
-        let room = stream.capacity();
-        if room > 0 || wanted == 0 {
-            return Poll::Ready(Ok(room));
-        }
-        match ready!(stream.poll_capacity(context)) {
-            Some(Ok(_)) => {}
-            Some(Err(error)) => return Poll::Ready(Err(error.into())),
-            None => {
-                return match stream.poll_reset(context) {
-                    Poll::Ready(Ok(reason)) => Poll::Ready(Err(Fault::Http2(reason.into()))),
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-                    Poll::Pending => Poll::Ready(Err(Fault::Closed)),
-                };
-            }
-        }
+        Reason::PolicyDenied => http2::Reason::from(POLICY_DENIED),
+        _ => http2::Reason::CANCEL,
     }
 }

@@ -76,9 +76,11 @@ impl Core {
     fn block(&mut self, id: u32, ends: bool, block: &[u8]) -> Result<(), Broken> {
         let mut collected = Collected::new();
         let most = self.config.header_bytes as usize;
-        let decoded = self.decoder.decode(block, most, |field| collected.add(field));
+        let decoded = self
+            .decoder
+            .decode(block, most, |field| collected.add(field));
         let is_whole = match decoded {
-            Ok(Decoded::Whole) => true,
+            Ok(Decoded::Complete) => true,
             Ok(Decoded::TooLarge) => false,
             Err(_) => {
                 let rule = "a block of fields that HPACK does not have";
@@ -102,7 +104,11 @@ impl Core {
         let stream = self.streams.get(key);
         let (id, is_head) = (stream.id, self.is_client && !stream.answered);
         if !stream.receives {
-            return Err(Broken::Stream(id, Reason::STREAM_CLOSED, "HEADERS after the end"));
+            return Err(Broken::Stream(
+                id,
+                Reason::STREAM_CLOSED,
+                "HEADERS after the end",
+            ));
         }
         if !is_whole {
             return Err(Broken::Stream(id, Reason::PROTOCOL_ERROR, TOO_LARGE));
@@ -176,10 +182,14 @@ impl Core {
         collected: Collected,
         is_whole: bool,
     ) -> Result<(), Broken> {
-        if id % 2 == 0 {
+        if id.is_multiple_of(2) {
             return Err(broken("a client opens a stream with an even number"));
         }
-        self.last = if self.leaving == Leaving::Closed { self.last } else { id };
+        self.last = if self.leaving == Leaving::Closed {
+            self.last
+        } else {
+            id
+        };
         let most = self.config.streams as usize;
         if self.streams.open() >= most || self.streams.len() >= 2 * most {
             self.streams.remember_reset(id);

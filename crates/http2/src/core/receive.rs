@@ -219,8 +219,7 @@ impl Core {
         };
         let stream = self.streams.get_mut(key);
         let given_up = !self.is_client && !stream.answered;
-        stream.fail(Error::Reset(code.into()));
-        let dropped = stream.body.clear();
+        let dropped = stream.fail(Error::Reset(code.into()));
         self.release(dropped);
         self.settle(key);
         if given_up && !self.flood.gives_up() {
@@ -342,7 +341,12 @@ impl Core {
 
     pub(super) fn was_opened(&self, id: u32) -> bool {
         let is_clients = id % 2 == 1;
-        is_clients && (if self.is_client { id < self.next } else { id <= self.last })
+        is_clients
+            && (if self.is_client {
+                id < self.next
+            } else {
+                id <= self.last
+            })
     }
 
     /// A peer may have sent more before it learned that we ended the stream.

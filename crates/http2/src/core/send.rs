@@ -6,11 +6,11 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, StatusCode};
 
 use super::Core;
+use crate::Error;
 use crate::frame::{self, HEAD, Head};
 use crate::head;
 use crate::stream::Turn;
 use crate::streams::Key;
-use crate::Error;
 
 /// What a body sends in its turn when others wait.
 const SHARE: usize = frame::MOST;
@@ -73,7 +73,11 @@ impl Core {
     ) -> Poll<Result<usize, Error>> {
         let id = self.may_send(key)?;
         if data.is_empty() {
-            return Poll::Ready(if last { self.finish(key).map(|()| 0) } else { Ok(0) });
+            return Poll::Ready(if last {
+                self.finish(key).map(|()| 0)
+            } else {
+                Ok(0)
+            });
         }
         let Some(room) = self.room(key, context) else {
             return Poll::Pending;
@@ -87,7 +91,11 @@ impl Core {
         while left > 0 {
             let length = left.min(frame::MOST);
             left -= length;
-            let flags = if ends && left == 0 { frame::END_STREAM } else { 0 };
+            let flags = if ends && left == 0 {
+                frame::END_STREAM
+            } else {
+                0
+            };
             let head = Head {
                 length,
                 kind: frame::DATA,
