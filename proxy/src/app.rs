@@ -143,7 +143,7 @@ impl Proxy {
             announcements: parts.announcements.clone(),
             board: parts.board.clone(),
             journal: parts.journal.clone(),
-            handed_over: HandedOver::default(),
+            handed_over: parts.handed_over.clone(),
             reach: listening.reach_addresses(),
             dns: listening.dns_addresses(),
             asked: Shutdown::pair().0,

@@ -6,14 +6,19 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use http::StatusCode;
+use http::header::CONNECTION;
 use mesh_tests::application::Application;
 use mesh_tests::caller::Caller;
+use mesh_tests::frames;
 use mesh_tests::host::Host;
 use mesh_tests::operator::CaProcess;
 use mesh_tests::other_user::OtherUser;
 use mesh_tests::shop::{CHECKOUT_MAY_CALL, ORDERS, SERVICE};
-use mesh_tests::waiting::eventually;
+use mesh_tests::waiting::{DEADLINE, eventually};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 const TAKEOVERS: usize = 5;
@@ -150,6 +155,41 @@ async fn takeovers_of_the_calling_proxy_under_load_lose_no_call() {
     while let Some(caller) = callers.join_next().await {
         caller.expect("no call failed");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_idle_when_its_proxy_was_relieved_is_still_answered() {
+    let mut mesh = Mesh::start().await;
+    let mut kept = Caller::connect(mesh.checkout.outbound).await;
+    call(&mut kept).await;
+    let told = silent_h2(mesh.checkout.outbound).await;
+
+    let mut old = mesh.checkout.take_over().await;
+
+    // Who was told to leave, and stays silent, is left; by then a second has passed.
+    until_left(told).await;
+    let answer = kept.get(&format!("{ORDERS}/v1/orders")).await;
+    assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
+    assert_eq!(answer.headers[CONNECTION], "close");
+    assert!(old.ended().await.success(), "{}", old.said());
+}
+
+/// An HTTP/2 connection on which nothing is asked, and nothing answered.
+async fn silent_h2(outbound: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(outbound).await.expect("it listens");
+    let opened = stream.write_all(&frames::opening(&[])).await;
+    opened.expect("it is read");
+    let mut first = [0];
+    let settings = stream.read_exact(&mut first).await;
+    settings.expect("it has been accepted");
+    stream
+}
+
+async fn until_left(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    let end = timeout(DEADLINE, stream.read_to_end(&mut rest));
+    // An end or a reset: what was never answered may be unread at the other end.
+    drop(end.await.expect("it is left in time"));
 }
 
 /// Callers on connections that are kept, half of them over HTTP/2.

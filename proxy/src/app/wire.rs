@@ -32,6 +32,7 @@ use crate::live::Live;
 use crate::sockets::Sockets;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
+use crate::takeover::HandedOver;
 use crate::telemetry::{Journal, write_access_log};
 use crate::traffic::shared::Shared;
 use crate::transport::fronts::{Followed, Fronts};
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     followed: Followed,
     freshness: Freshness,
     shutdown: Shutdown,
+    pub(super) handed_over: HandedOver,
 }
 
 impl Parts {
@@ -87,6 +89,7 @@ impl Parts {
             followed: Followed::new(),
             freshness: Freshness::new(),
             shutdown,
+            handed_over: HandedOver::default(),
             config,
             clock,
         })
@@ -207,6 +210,7 @@ impl Parts {
                     limits: Arc::clone(&self.limits),
                     clock: self.clock.clone(),
                     shutdown: self.shutdown.clone(),
+                    handed_over: self.handed_over.clone(),
                     shared: self.shared.clone(),
                     zone: zone.clone(),
                     discovery: self.discovery.clone(),

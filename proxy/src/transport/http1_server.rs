@@ -117,7 +117,7 @@ fn poll_next(
             Ok(None) | Err(_) => Next::End,
         });
     }
-    if connection.is_untouched() && silence.poll(leave, context).is_ready() {
+    if connection.is_untouched() && silence.poll_untold(leave, context).is_ready() {
         return Poll::Ready(Next::End);
     }
     ready!(deadline.poll(context));

@@ -1,7 +1,8 @@
 //! Connections on which nothing has been said yet do not hold up those that are to leave.
 //!
 //! Invariant: what is on its way when a connection is asked to leave is still waited for, a
-//! bounded time.
+//! bounded time. A peer that cannot be told before it speaks, as over HTTP/1, is waited for as long
+//! as its limits say where a successor serves: to close first would lose what it sends meanwhile.
 
 use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
@@ -30,6 +31,15 @@ impl Silence {
         until.poll(context)
     }
 
+    /// As [`Silence::poll`], for a peer that has not been told to leave.
+    pub(super) fn poll_untold(&mut self, leave: &Leave, context: &mut Context<'_>) -> Poll<()> {
+        ready!(leave.poll(context));
+        if leave.is_unhurried() {
+            return Poll::Pending;
+        }
+        self.poll(leave, context)
+    }
+
     /// Something is in flight again.
     pub(super) fn breaks(&mut self) {
         if let Some(until) = &mut self.until {
@@ -46,7 +56,7 @@ pub(super) async fn unless_silent<T>(leave: &Leave, first: impl Future<Output = 
         if let Poll::Ready(said) = first.as_mut().poll(context) {
             return Poll::Ready(Some(said));
         }
-        silence.poll(leave, context).map(|()| None)
+        silence.poll_untold(leave, context).map(|()| None)
     })
     .await
 }
@@ -68,8 +78,8 @@ mod tests {
             until: Some(Deadline::new(Duration::ZERO)),
         };
         assert!(!is_over(&mut silence, &leave).await);
-        connections.drain();
-        poll_fn(|context| silence.poll(&leave, context)).await;
+        connections.drain(false);
+        poll_fn(|context| silence.poll_untold(&leave, context)).await;
         assert_eq!(
             unless_silent(&leave, std::future::pending::<()>()).await,
             None
@@ -77,10 +87,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn where_a_successor_serves_a_peer_that_was_not_told_is_waited_for() {
+        let connections = Connections::default();
+        let leave = connections.enter(None, None);
+        connections.drain(true);
+        let mut silence = Silence {
+            until: Some(Deadline::new(Duration::ZERO)),
+        };
+        poll_fn(|context| silence.poll(&leave, context)).await;
+        let untold = poll_fn(|context| Poll::Ready(silence.poll_untold(&leave, context)));
+        assert!(untold.await.is_pending());
+    }
+
+    #[tokio::test]
     async fn what_is_on_its_way_is_waited_for() {
         let connections = Connections::default();
         let leave = connections.enter(None, None);
-        connections.drain();
+        connections.drain(false);
         let late = unless_silent(&leave, tokio::task::yield_now());
         assert_eq!(late.await, Some(()));
         let mut silence = Silence::default();

@@ -29,6 +29,7 @@ struct Table {
     entries: RefCell<Vec<Option<Rc<Entry>>>>,
     free: RefCell<Vec<usize>>,
     draining: Cell<bool>,
+    unhurried: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -77,9 +78,11 @@ impl Connections {
         }
     }
 
-    /// Asks every connection, also those that enter later.
-    pub(crate) fn drain(&self) {
+    /// Asks every connection, also those that enter later. None needs to hurry where the proxy
+    /// `is_relieved`: nobody waits for it to end.
+    pub(crate) fn drain(&self, is_relieved: bool) {
         self.table.draining.set(true);
+        self.table.unhurried.set(is_relieved);
         for entry in self.table.entries.borrow().iter().flatten() {
             entry.ask();
         }
@@ -98,6 +101,11 @@ impl Entry {
 impl Leave {
     pub(crate) fn is_asked(&self) -> bool {
         self.entry.asked.get()
+    }
+
+    /// Whether a connection that is to leave may stay as long as its peer likes, within its limits.
+    pub(crate) fn is_unhurried(&self) -> bool {
+        self.table.unhurried.get()
     }
 
     /// Ready once the connection is to leave. The task that polled last is woken.
@@ -161,7 +169,7 @@ mod tests {
         let waits = connections.enter(None, None);
         let mut task = futures_test_waker();
         assert!(waits.poll(&task.context()).is_pending());
-        connections.drain();
+        connections.drain(false);
         assert!(task.woken() && connections.enter(None, None).is_asked());
     }
 

@@ -27,6 +27,7 @@ use crate::guard::sources::Sources;
 use crate::live::Shard;
 use crate::sockets::Sockets;
 use crate::state::{MeshState, States};
+use crate::takeover::HandedOver;
 use crate::telemetry::Journal;
 use crate::traffic::shared::Shared;
 use crate::transport::application::Applications;
@@ -53,6 +54,7 @@ pub(crate) struct Seed {
     pub(crate) limits: Arc<Limits>,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
+    pub(crate) handed_over: HandedOver,
     pub(crate) shared: Shared,
     pub(crate) discovery: Discovery,
     pub(crate) sources: Sources,
@@ -72,6 +74,7 @@ struct Worker {
     connections: Connections,
     sockets: Sockets,
     tasks: Tasks,
+    handed_over: HandedOver,
     clock: Clock,
     probes: bool,
 }
@@ -155,6 +158,7 @@ impl Worker {
             sockets: seed.sockets,
             connections,
             tasks,
+            handed_over: seed.handed_over,
             clock: seed.clock,
             probes: seed.number == 0,
         }
@@ -174,7 +178,7 @@ impl Worker {
             }
         }
         drop(commands);
-        self.connections.drain();
+        self.connections.drain(self.handed_over.is_set());
         self.sweep();
         loop {
             tokio::select! {
