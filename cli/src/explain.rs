@@ -1,35 +1,43 @@
 //! `countersign explain`: where the mesh would carry a call, what it would decide about it, and
-//! why.
+//! why. A URL in place of a Service asks about the mesh's edges: with a caller for the way out,
+//! without one for the way in.
 
 use clap::Args;
+use runtime::exit::Usage;
 use serde_json::{Map, Value, json};
 
+use self::edges::{To, Url};
 use crate::admin::AdminArguments;
 use crate::output::{self, OutputArguments, Table, cell};
 
 mod carriage;
+mod edges;
 
 /// Say where a call would go, whether it would be permitted there, and why
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   countersign explain --from shop/checkout --to shop/orders:http --method GET --path /
-  countersign explain --from spiffe://demo.example/ns/bi/sa/reports --to data/db:pg")]
+  countersign explain --from spiffe://demo.example/ns/bi/sa/reports --to data/db:pg
+  countersign explain --to https://shop.example.com/orders/7
+  countersign explain --from shop/checkout --to http://api.payments.example")]
 pub(crate) struct Explain {
-    /// Who calls: a workload (namespace/name) or a SPIFFE ID
+    /// Who calls: a workload (namespace/name) or a SPIFFE ID; leave out for a caller outside the
+    /// mesh, who calls a Gateway
     #[arg(long, value_name = "WORKLOAD")]
-    from: String,
-    /// What is called: namespace/service:port
-    #[arg(long, value_name = "SERVICE:PORT")]
-    to: String,
+    from: Option<String>,
+    /// What is called: namespace/service:port, or as callers write it the https URL of a Gateway
+    /// or the http URL of an External
+    #[arg(long, value_name = "SERVICE:PORT|URL", value_parser = edges::to)]
+    to: To,
     /// The HTTP method; leave out for a TCP service
-    #[arg(long, requires = "path")]
+    #[arg(long)]
     method: Option<String>,
-    /// The HTTP path; leave out for a TCP service
+    /// The HTTP path; leave out for a TCP service and where `--to` is a URL
     #[arg(long, requires = "method")]
     path: Option<String>,
     /// A request header, as name=value; may be repeated
-    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header, requires = "method")]
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
     #[command(flatten)]
     admin: AdminArguments,
@@ -39,16 +47,60 @@ pub(crate) struct Explain {
 
 impl Explain {
     pub(crate) async fn run(&self) -> anyhow::Result<()> {
-        let explanation = self
-            .admin
-            .client()?
-            .post("/v1/explain", &self.question())
-            .await?;
+        let (place, question, table): (_, _, fn(&Value) -> String) = match (&self.from, &self.to) {
+            (Some(from), To::Service(to)) => ("", self.question(from, to)?, table),
+            (Some(from), To::Host(url)) => {
+                ("/external", self.way_out(from, url)?, edges::exit_table)
+            }
+            (None, To::Host(url)) => ("/gateway", self.way_in(url)?, edges::entrance_table),
+            (None, To::Service(to)) => {
+                let text = format!("say who calls {to}: --from namespace/name");
+                return Err(Usage(text).into());
+            }
+        };
+        let client = self.admin.client()?;
+        let place = format!("/v1/explain{place}");
+        let explanation = client.post(&place, &question).await?;
         output::print(self.output.format, &explanation, table)
     }
 
-    fn question(&self) -> Value {
-        let mut question = json!({ "from": self.from, "to": self.to });
+    fn question(&self, from: &str, to: &str) -> Result<Value, Usage> {
+        if self.method.is_some() != self.path.is_some() {
+            return Err(Usage("--method and --path go together".to_owned()));
+        }
+        Ok(self.with_request(json!({ "from": from, "to": to })))
+    }
+
+    fn way_in(&self, url: &Url) -> Result<Value, Usage> {
+        if !url.is_tls {
+            let text = format!("a Gateway speaks TLS alone: write https://{}", url.host);
+            return Err(Usage(text));
+        }
+        if self.path.is_some() {
+            let text = "the path is a part of the URL: leave --path out";
+            return Err(Usage(text.to_owned()));
+        }
+        let question = json!({ "host": url.host, "port": url.port, "path": url.path });
+        Ok(self.with_request(question))
+    }
+
+    fn way_out(&self, from: &str, url: &Url) -> Result<Value, Usage> {
+        if url.is_tls {
+            let host = &url.host;
+            return Err(Usage(format!(
+                "a workload speaks plain HTTP to its own proxy, which originates TLS: write \
+                 http://{host}"
+            )));
+        }
+        if self.method.is_some() || !self.headers.is_empty() {
+            let text = "an External lets a workload call a host, whatever it asks there: leave \
+                        --method and --header out";
+            return Err(Usage(text.to_owned()));
+        }
+        Ok(json!({ "from": from, "host": url.host, "port": url.port }))
+    }
+
+    fn with_request(&self, mut question: Value) -> Value {
         if let Some(method) = &self.method {
             question["method"] = json!(method);
         }
@@ -95,6 +147,10 @@ fn table(explanation: &Value) -> String {
     let mut tables = vec![facts];
     tables.extend(route.map(carriage::tables).into_iter().flatten());
     tables.extend(nearest_rules(explanation));
+    render(&tables)
+}
+
+fn render(tables: &[Table]) -> String {
     let texts: Vec<String> = tables.iter().map(Table::render).collect();
     texts.join("\n")
 }

@@ -16,9 +16,6 @@ use crate::state::MeshState;
 pub(crate) mod address;
 pub(crate) mod trust;
 
-/// What callers say where they leave the port out: they speak plain HTTP to their proxy.
-const PLAIN: u16 = 80;
-
 /// Leave to call one host outside. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct WayOut {
@@ -73,8 +70,8 @@ impl WayOut {
                 None => NoWayOut::Undeclared { host },
             });
         };
-        let asked = authority.port_u16().unwrap_or(PLAIN);
-        if asked != PLAIN && asked != external.port {
+        let other = authority.port_u16().filter(|it| !external.is_asked_at(*it));
+        if let Some(asked) = other {
             return Err(NoWayOut::OtherPort {
                 host,
                 external: external.name.clone(),

@@ -1,5 +1,7 @@
 //! Explain: where the configuration in force has one call go, what it says of it there, and why.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use identity::{QualifiedName, SpiffeId};
@@ -13,9 +15,10 @@ use super::problem::Problem;
 use crate::registry::{Registry, RegistrySnapshot};
 
 mod document;
+mod edges;
 
 pub(super) fn operations(registry: Registry) -> Documented {
-    Documented::new()
+    edges::operations()
         .on(&__path_explain, explain)
         .with(registry)
 }
@@ -52,11 +55,7 @@ async fn explain(
     };
     let method = request.method.as_deref().unwrap_or("GET");
     let path = RequestPath::parse(method, request.path.as_deref().unwrap_or("/"));
-    let headers: Vec<_> = request
-        .headers
-        .into_iter()
-        .map(|(name, value)| (name.to_ascii_lowercase(), value))
-        .collect();
+    let headers = fields(request.headers);
     let request = match protocol(&snapshot, &service, &port) {
         Some(Protocol::Tcp) => Request::Connection,
         _ => Request::Http {
@@ -80,6 +79,14 @@ async fn explain(
         route,
         notes: caller.note.into_iter().chain(elsewhere).collect(),
     }))
+}
+
+/// Header fields, by their names in small letters.
+fn fields(headers: BTreeMap<String, String>) -> Vec<(String, String)> {
+    let headers = headers.into_iter();
+    headers
+        .map(|(name, value)| (name.to_ascii_lowercase(), value))
+        .collect()
 }
 
 /// The verdict at `to` is then not the call's.

@@ -10,6 +10,7 @@ mod edges;
 mod route;
 mod traffic;
 
+pub(super) use edges::ExternalTlsDocument;
 use edges::{ExternalSpec, GatewaySpec};
 use route::RouteSpec;
 pub(super) use route::RuleSettingsDocument;

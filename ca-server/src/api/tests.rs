@@ -2,6 +2,7 @@
 
 mod authorities;
 mod document;
+mod edges;
 mod engines;
 mod objects;
 mod others;

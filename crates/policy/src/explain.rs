@@ -3,6 +3,7 @@
 //! The verdict is the evaluator's own; near misses read the same rules plainly, one by one, and
 //! can only add words to it.
 
+use identity::SpiffeId;
 use serde::{Deserialize, Serialize};
 
 use crate::decision::{Decision, Rule, Verdict};
@@ -11,8 +12,13 @@ use crate::question::{HeaderValues, Question, Request, RequestPath};
 use crate::resource::{HttpMatch, Source};
 use crate::snapshot::{Caller, CompiledRule, Condition, PolicySnapshot, conditions};
 
+mod entrance;
+mod exit;
+mod followed;
 mod route;
 
+pub use entrance::{Arrival, Entrance, EntranceExplanation, GatewayCall};
+pub use exit::{Departure, ExitExplanation, ExitMiss};
 pub use route::{MirrorExplanation, RouteExplanation, RouteMiss, RoutedTo};
 
 /// More rules than this help nobody.
@@ -261,6 +267,12 @@ fn shown_caller(caller: &Caller<'_>) -> String {
         Some((namespace, name)) => format!("workload {namespace}/{name} ({})", caller.id),
         None => caller.id.to_string(),
     }
+}
+
+/// As far as the snapshot knows the caller.
+fn shown_caller_of(snapshot: &PolicySnapshot, id: &SpiffeId) -> String {
+    let named = snapshot.with_caller(id, shown_caller);
+    named.unwrap_or_else(|| id.to_string())
 }
 
 #[cfg(test)]

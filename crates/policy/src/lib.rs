@@ -7,6 +7,7 @@
 pub mod path;
 pub mod resource;
 
+mod about_the_way;
 mod decision;
 mod engine;
 mod explain;
@@ -18,12 +19,14 @@ mod routing;
 mod snapshot;
 mod world;
 
+pub use about_the_way::is_about_the_way;
 pub use decision::{
     Decision, DecisionId, DenyReason, Indeterminate, InvalidDecisionId, Rule, Verdict,
 };
 pub use engine::ENGINE_VERSION;
 pub use explain::{
-    Explanation, MirrorExplanation, NearMiss, RouteExplanation, RouteMiss, RoutedTo, RuleRef,
+    Arrival, Departure, Entrance, EntranceExplanation, ExitExplanation, ExitMiss, Explanation,
+    GatewayCall, MirrorExplanation, NearMiss, RouteExplanation, RouteMiss, RoutedTo, RuleRef,
 };
 pub use last_decision::LastDecision;
 pub use parse::{ParseCode, ParseError, parse_documents, parse_json};

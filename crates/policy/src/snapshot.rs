@@ -156,6 +156,16 @@ impl PolicySnapshot {
         })
     }
 
+    /// What is known of a caller; `None` when the snapshot is indeterminate.
+    pub(crate) fn with_caller<T>(
+        &self,
+        id: &SpiffeId,
+        tell: impl FnOnce(&Caller<'_>) -> T,
+    ) -> Option<T> {
+        let world = self.0.world.as_ref().ok()?;
+        Some(tell(&world.caller(id)))
+    }
+
     /// Whether there is anything that this caller may ask of the target: no baseline denies it, and
     /// a rule speaks of it, whatever the rule asks for. Permits no request: what a request may, only
     /// [`Self::judge`] says.

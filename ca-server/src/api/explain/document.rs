@@ -87,7 +87,7 @@ struct NearMissDocument {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = RouteExplanation)]
-struct RouteExplanationDocument {
+pub(super) struct RouteExplanationDocument {
     #[schema(example = "Route shop/orders")]
     object: String,
     /// Of the backends that may be drawn: `allow`, `deny`, or `mixed`.
@@ -111,10 +111,11 @@ struct RouteExplanationDocument {
     notes: Vec<String>,
 }
 
-/// A rule that does not match, and its first condition that failed.
+/// A rule of a Route, or a route of a Gateway, that does not match, and its first condition that
+/// failed.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RouteMiss)]
-struct RouteMissDocument {
+pub(super) struct RouteMissDocument {
     rule: usize,
     condition: String,
     wanted: String,

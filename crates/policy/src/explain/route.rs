@@ -8,10 +8,10 @@ use identity::{Name, QualifiedName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Explanation, MOST_MISSES, nearest_entry};
+use super::Explanation;
+use super::followed::follow;
 use crate::question::{HeaderLookup, HeaderValues, Question, Request, RequestPath, Target};
-use crate::resource::{HeaderChanges, Hedge, HttpMatch, Route, RouteRule};
-use crate::routing::{Rank, RouteRules};
+use crate::resource::{HeaderChanges, Hedge, Route, RouteRule};
 use crate::snapshot::PolicySnapshot;
 
 /// How a Route has a request carried.
@@ -97,42 +97,38 @@ impl PolicySnapshot {
         let is_its =
             |route: &&Route| route.target() == *target.service && route.port == *target.port;
         let route = self.routes().map(|route| &**route).find(is_its)?;
-        let numbered = route.rules.iter().enumerate();
-        let rules = numbered.map(|(index, rule)| (rule.matches.clone(), (index + 1, rule)));
-        let rules = RouteRules::new(rules);
-        let found: Vec<_> = rules
-            .matching(&question.request)
-            .map(|found| (*found.rule, found.matching))
-            .collect();
-        let followed = found.first().copied();
+        let matches: Vec<_> = route.rules.iter().map(|it| it.matches.as_slice()).collect();
+        let followed = follow("rule", &matches, &question.request);
+        let rule = followed.number.and_then(|it| route.rules.get(it - 1));
         let call = Call {
             snapshot: self,
             question,
             route,
         };
-        let backends = call.backends(followed.map(|((_, rule), _)| rule));
-        let (settings, notes) = followed
-            .map(|((_, rule), _)| settings(rule, method, path))
+        let backends = call.backends(rule);
+        let (settings, notes) = rule
+            .map(|rule| settings(rule, method, path))
             .unwrap_or_default();
+        let itself = || {
+            let (service, port) = (target.service, target.port);
+            format!("no rule matches, so the request goes to {service}:{port} itself")
+        };
         Some(RouteExplanation {
             object: route.key().to_string(),
             verdict: verdict(&backends).to_owned(),
-            rule: followed.map(|((number, _), _)| number),
+            rule: followed.number,
             rules: route.rules.len(),
-            matching: followed.and_then(|(_, entry)| Some(entry?.to_json())),
-            message: message(question, &found),
-            others: others(&found),
-            nearest_misses: misses(route, &found, &question.request),
-            mirror: followed.and_then(|((_, rule), _)| call.mirror(rule)),
+            matching: followed.matching,
+            message: followed.message.unwrap_or_else(itself),
+            others: followed.others,
+            nearest_misses: followed.misses,
+            mirror: rule.and_then(|rule| call.mirror(rule)),
             backends,
             settings,
             notes,
         })
     }
 }
-
-/// A rule by its number, and its entry that fits.
-type Found<'a> = ((usize, &'a RouteRule), Option<&'a HttpMatch>);
 
 struct Call<'a> {
     snapshot: &'a PolicySnapshot,
@@ -230,71 +226,6 @@ fn verdict(backends: &[RoutedTo]) -> &'static str {
         (true, false) => "mixed",
         (false, false) => "deny",
     }
-}
-
-fn message(question: &Question<'_>, found: &[Found<'_>]) -> String {
-    let target = question.target;
-    let Some(((number, _), entry)) = found.first() else {
-        return format!(
-            "no rule matches, so the request goes to {}:{} itself",
-            target.service, target.port
-        );
-    };
-    let mut rest = found[1..].iter();
-    let Some(((other, _), next)) = rest.find(|((other, _), _)| other != number) else {
-        return format!("rule {number} is the only one that matches");
-    };
-    let [rank, next] = [entry, next].map(|entry| entry.map(Rank::of).unwrap_or_default());
-    let because = if rank.literal_segments != next.literal_segments {
-        "its path has more literal segments"
-    } else if rank.names_methods != next.names_methods {
-        "it names a method"
-    } else if rank.headers != next.headers {
-        "it names more headers"
-    } else {
-        "it stands first"
-    };
-    format!("rule {number} goes before rule {other}, which matches too: {because}")
-}
-
-fn others(found: &[Found<'_>]) -> Vec<usize> {
-    let mut others: Vec<usize> = Vec::new();
-    let followed = found.first().map(|((number, _), _)| *number);
-    for ((number, _), _) in found {
-        if Some(*number) != followed && !others.contains(number) {
-            others.push(*number);
-        }
-    }
-    others
-}
-
-/// Of the rules that do not match, those that would be followed if they did.
-fn misses(route: &Route, found: &[Found<'_>], request: &Request<'_>) -> Vec<RouteMiss> {
-    let followed = found.first().map(|((number, _), entry)| {
-        let rank = entry.map(Rank::of).unwrap_or_default();
-        (rank, std::cmp::Reverse(*number))
-    });
-    let matched = |number: usize| found.iter().any(|((it, _), _)| *it == number);
-    let numbered = route.rules.iter().enumerate();
-    let misses = numbered.filter_map(|(index, rule)| {
-        let number = index + 1;
-        if matched(number) {
-            return None;
-        }
-        let before = |entry: &&HttpMatch| {
-            let rank = (Rank::of(entry), std::cmp::Reverse(number));
-            followed.is_none_or(|followed| rank > followed)
-        };
-        let (_, failures) = nearest_entry(rule.matches.iter().filter(before), request);
-        let (condition, wanted, got) = failures.into_iter().next()?;
-        Some(RouteMiss {
-            rule: number,
-            condition,
-            wanted,
-            got,
-        })
-    });
-    misses.take(MOST_MISSES).collect()
 }
 
 /// What the rule says beside its backends, less what is not for this request, and why.

@@ -61,7 +61,16 @@ const ROOTS: Shape = Shape {
     later: &[],
 };
 
+/// What callers say where they leave the port out: they speak plain HTTP to their proxy.
+const PLAIN: u16 = 80;
+
 impl External {
+    /// Whether a caller who says this port means this External: the declared one, or that of
+    /// plain HTTP.
+    pub fn is_asked_at(&self, port: u16) -> bool {
+        port == PLAIN || port == self.port
+    }
+
     /// The name under which it is stored.
     pub fn key(&self) -> ObjectKey {
         ObjectKey::namespaced(Kind::External, &self.name)
