@@ -233,6 +233,8 @@ impl<'a> Session<'a> {
                 number: revision.number,
             }),
             leaf_serial: self.feed.board.current().serial.unwrap_or_default(),
+            // No bundle is acknowledged yet, so a rotation waits.
+            bundle_sequence: 0,
         };
         send(&self.said, Said::Applied(applied)).await
     }
