@@ -110,6 +110,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             store: store.clone(),
             registry: registry.clone(),
             presence: presence.clone(),
+            clock: clock.clone(),
         }))
         .merge(authorities::operations(authorities::Authorities {
             rotation: rotation.clone(),

@@ -7,6 +7,7 @@
 mod admin;
 mod agents;
 mod authorities;
+mod bans;
 mod cidr;
 mod configuration;
 mod database;
@@ -36,6 +37,7 @@ pub use agents::AgentRow;
 pub use authorities::{
     AuthorityState, AuthorityStep, AuthorityStepError, IntermediateRow, LiveAgent,
 };
+pub use bans::{AgentBan, LiveSvids};
 pub use cidr::{Cidr, CidrError};
 pub use configuration::{Authorship, CommitError, RevisionRow, StoredObject};
 pub use error::{OpenError, StoreError};

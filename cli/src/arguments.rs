@@ -2,6 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
+use crate::agent::Agent;
 use crate::apply::Apply;
 use crate::completions::Completions;
 use crate::delete::Delete;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Get(Get),
     Delete(Delete),
     Explain(Explain),
+    Agent(Agent),
     JoinToken(JoinToken),
     Redirect(Redirect),
     Status(Status),

@@ -62,7 +62,7 @@ impl Get {
             }),
             (Some(name), Kind::Revision) => Ok(format!("{collection}/{}", path_segment(name)?)),
             (Some(name), Kind::Agent) => {
-                let text = format!("agents are listed, not shown by name; leave out `{name}`");
+                let text = format!("leave out `{name}`, or write `countersign agent show {name}`");
                 Err(Usage(text).into())
             }
             (Some(name), kind) => {

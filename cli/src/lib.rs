@@ -4,6 +4,7 @@
 //! interface as a `curl` would, and its secret is sent only to a CA that has proved to be one.
 
 pub mod admin;
+mod agent;
 mod apply;
 mod arguments;
 mod completions;
@@ -72,6 +73,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Get(command) => exit::report(block_on(command.run())),
         Command::Delete(command) => exit::report(block_on(command.run())),
         Command::Explain(command) => exit::report(block_on(command.run())),
+        Command::Agent(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),
         Command::Status(command) => exit::report(block_on(command.run())),

@@ -120,9 +120,9 @@ async fn a_forgotten_agent_gets_nothing_and_does_not_come_back() {
     let mesh = Mesh::start().await;
     let token = token(&mesh).await;
     let agent = join(&token, &mesh.time()).await;
-    let line = Line::mutual(mesh.ca.agents_address(), &agent, &mesh.time()).await;
     let forget = mesh.admin().delete("/v1/agents/join-token/web-7").await;
     forget.expect("the agent is known");
+    let line = Line::mutual(mesh.ca.agents_address(), &agent, &mesh.time()).await;
     let id = agent.svid.spiffe_id().to_string();
     let renewal = line.issue(&id, key_and_csr().1).await;
     mesh.clock.advance(Duration::from_secs(2 * 60 * 60));

@@ -1,9 +1,11 @@
 //! Agents: which have attested, which are connected, what they have acknowledged and report.
 
+mod ending;
+
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use identity::{AgentId, SpiffeId};
+use runtime::Clock;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -12,27 +14,43 @@ use super::problem::Problem;
 use super::query::Segments;
 use super::timestamp::Timestamp;
 use crate::registry::{Registry, RegistrySnapshot};
-use crate::store::{AgentRow, Store};
+use crate::store::{AgentBan, AgentRow, Store};
 use crate::watch::{ConnectedAgent, Presence};
+use ending::BanView;
 
-/// Shows agents, and forgets them.
+/// Shows agents, and ends them.
 #[derive(Clone, Debug)]
 pub(super) struct Agents {
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) presence: Presence,
+    pub(super) clock: Clock,
 }
 
 pub(super) fn operations(agents: Agents) -> Documented {
     Documented::new()
         .on(&__path_list_agents, list_agents)
-        .on(&__path_forget_agent, forget_agent)
+        .on(&__path_show_agent, show_agent)
+        .on(&ending::__path_ban_agent, ending::ban_agent)
+        .on(&ending::__path_lift_ban, ending::lift_ban)
+        .on(&ending::__path_forget_agent, ending::forget_agent)
+        .on(&ending::__path_purge_agents, ending::purge_agents)
         .with(agents)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct AgentList {
     items: Vec<AgentView>,
+    /// Of agents that attested, and of others.
+    bans: Vec<BannedAgent>,
+}
+
+/// An agent that may not attest.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct BannedAgent {
+    agent_id: String,
+    ban: BanView,
 }
 
 /// One agent.
@@ -45,6 +63,8 @@ struct AgentView {
     serial: String,
     not_after: Timestamp,
     connected: bool,
+    /// Absent unless it is banned.
+    ban: Option<BanView>,
     /// What all its counted proxies decide by.
     acknowledged: Option<String>,
     product: Option<String>,
@@ -96,36 +116,46 @@ struct BypassableView {
 #[utoipa::path(get, path = "/v1/agents", tag = "agents",
     responses((status = 200, body = AgentList)))]
 async fn list_agents(State(agents): State<Agents>) -> Result<Json<AgentList>, Problem> {
-    let snapshot = agents.registry.snapshot();
     let rows = agents.store.agents().await?;
-    let items = rows.iter().map(|row| {
-        let connected = agents.presence.agent(&row.spiffe_id);
-        view(
-            row,
-            connected.as_ref(),
-            workloads_of(&snapshot, &row.spiffe_id),
-        )
+    let bans = agents.store.agent_bans().await?;
+    let listed = bans.iter().map(|ban| BannedAgent {
+        agent_id: ban.spiffe_id.to_string(),
+        ban: ban.into(),
     });
     Ok(Json(AgentList {
-        items: items.collect(),
+        items: rows.iter().map(|row| agents.view(row, &bans)).collect(),
+        bans: listed.collect(),
     }))
 }
 
-/// Forgets an agent: its SVID is not renewed, and its stream ends.
-#[utoipa::path(delete, path = "/v1/agents/{attestor}/{name}", tag = "agents",
-    params(("attestor" = String, Path), ("name" = String, Path)), responses((status = 204)))]
-async fn forget_agent(
+/// Shows one agent.
+#[utoipa::path(get, path = "/v1/agents/{attestor}/{name}", tag = "agents",
+    params(("attestor" = String, Path), ("name" = String, Path)),
+    responses((status = 200, body = AgentView)))]
+async fn show_agent(
     State(agents): State<Agents>,
     Segments((attestor, name)): Segments<(String, String)>,
-) -> Result<StatusCode, Problem> {
-    let agent = AgentId::new(agents.store.trust_domain(), &attestor, &name)
-        .map_err(|error| Problem::bad_request("invalid-value", error.to_string()))?;
-    let known = agents.store.forget_agent(agent.spiffe_id()).await;
-    // Whatever came of it: an earlier attempt may have ended between the two.
-    agents.presence.disconnect(agent.spiffe_id());
-    match known? {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found(format!("agent {agent}"))),
+) -> Result<Json<AgentView>, Problem> {
+    let agent = agents.id(&attestor, &name)?;
+    let row = agents.store.agent(agent.spiffe_id()).await?;
+    let row = row.ok_or_else(|| Problem::not_found(format!("agent {agent}")))?;
+    let bans = agents.store.agent_bans().await?;
+    Ok(Json(agents.view(&row, &bans)))
+}
+
+impl Agents {
+    fn id(&self, attestor: &str, name: &str) -> Result<AgentId, Problem> {
+        AgentId::new(self.store.trust_domain(), attestor, name)
+            .map_err(|error| Problem::bad_request("invalid-value", error.to_string()))
+    }
+
+    fn view(&self, row: &AgentRow, bans: &[AgentBan]) -> AgentView {
+        let id = &row.spiffe_id;
+        let ban = bans.iter().find(|ban| ban.spiffe_id == *id);
+        let workloads = workloads_of(&self.registry.snapshot(), id);
+        let mut view = view(row, self.presence.agent(id).as_ref(), workloads);
+        view.ban = ban.map(BanView::from);
+        view
     }
 }
 
@@ -143,6 +173,7 @@ fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<Strin
         serial: row.serial.to_string(),
         not_after: row.not_after.into(),
         connected: connected.is_some(),
+        ban: None,
         acknowledged: connected
             .and_then(|agent| agent.acknowledged)
             .map(|revision| revision.to_string()),

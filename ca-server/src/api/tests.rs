@@ -1,5 +1,6 @@
 //! Claims on the whole router over a real store.
 
+mod agents;
 mod authorities;
 mod document;
 mod edges;

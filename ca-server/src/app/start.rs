@@ -31,7 +31,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::status::unix_millis;
-use crate::store::{AgentRow, OpenError, Store, StoreConfig, StoreError};
+use crate::store::{AgentBan, AgentRow, OpenError, Store, StoreConfig, StoreError};
 use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
 
 /// Why a replica did not start.
@@ -166,7 +166,8 @@ impl Foundation {
     ) -> Result<Ca, StartError> {
         let mut metrics = MetricsRegistry::default();
         let known = self.store.agents().await?;
-        let parts = self.parts(&known, Metrics::new(&mut metrics), &mut supervisor);
+        let banned = self.store.agent_bans().await?;
+        let parts = self.parts(&known, &banned, Metrics::new(&mut metrics), &mut supervisor);
         let credentials = self.credentials(&parts, &mut supervisor).await?;
         let advertised = Advertised::of(&self.config.advertise, &sockets);
         let desks = self.desks(&parts, &advertised, self.live(known), &mut supervisor);
@@ -229,8 +230,17 @@ impl Foundation {
         }
     }
 
-    fn parts(&self, known: &[AgentRow], metrics: Metrics, supervisor: &mut Supervisor) -> Parts {
-        let admitted = AdmittedAgents::new(known.iter().map(|row| row.spiffe_id.clone()));
+    fn parts(
+        &self,
+        known: &[AgentRow],
+        banned: &[AgentBan],
+        metrics: Metrics,
+        supervisor: &mut Supervisor,
+    ) -> Parts {
+        let admitted = AdmittedAgents::new(
+            known.iter().map(|row| row.spiffe_id.clone()),
+            banned.iter().map(|ban| ban.spiffe_id.clone()),
+        );
         let room = self.config.limits.record_queue;
         let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone());
         supervisor.spawn("records", writer.run(self.shutdown.clone()));

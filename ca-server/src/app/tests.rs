@@ -2,6 +2,7 @@
 
 mod agent;
 mod attestation;
+mod bans;
 mod harness;
 mod hosts;
 mod issuance;

@@ -33,6 +33,8 @@ pub(crate) enum Refusal {
     NotAnAgent(String),
     #[error("this agent has been forgotten; join with a new token")]
     Forgotten,
+    #[error("this agent is banned; an administrator can say why, and lift the ban")]
+    Banned,
     #[error("there is no record that this SVID was issued here; join with a new token")]
     NotRecorded,
     #[error(
@@ -69,6 +71,7 @@ impl Refusal {
             Self::Svid(_) => "svid-not-admitted",
             Self::NotAnAgent(_) => "not-an-agent",
             Self::Forgotten => "agent-forgotten",
+            Self::Banned => "agent-banned",
             Self::NotRecorded => "svid-not-recorded",
             Self::NewerSerialSeen => "newer-serial-seen",
             Self::FreshProofNeeded(_) => "fresh-proof-needed",

@@ -19,7 +19,7 @@ use super::limits::AttestLimits;
 use super::possession::ChannelBinding;
 use super::refusal::Refusal;
 use crate::authority::Authority;
-use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer};
+use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer, Standing};
 use crate::metrics::Metrics;
 use crate::status::unix_millis;
 use crate::store::{AgentRow, Store};
@@ -109,6 +109,9 @@ impl AttestCalls {
 impl AttestDesk {
     async fn admit(&self, attested: Attested) -> Result<wire::AttestResponse, Refusal> {
         let agent = attested.agent().clone();
+        if self.admitted.standing(agent.spiffe_id()) == Standing::Banned {
+            return Err(Refusal::Banned);
+        }
         let by = attested.by();
         let authorized = Authorized::first_of_agent(attested);
         let issued = self.issuer.issue_one(authorized).await?;
@@ -150,7 +153,11 @@ impl AttestDesk {
             serial,
             not_after,
         };
-        Ok(self.store.record_agent(row).await?)
+        if self.store.record_agent(row).await? {
+            Ok(())
+        } else {
+            Err(Refusal::Banned)
+        }
     }
 }
 

@@ -70,6 +70,7 @@ impl Connections {
             tls.peer().cloned(),
             &self.clock
         ));
+        let dismissed = self.dismissed(&caller);
         let routes = Routes::of(&self.desks, caller, channel, from.ip());
         let service = service_fn(move |request| {
             let routes = routes.clone();
@@ -91,6 +92,7 @@ impl Connections {
                 tracing::warn!(%from, "connection closed: the root of its peer is trusted no more");
                 return;
             }
+            () = dismissed => None,
         };
         let ended = match ended {
             Some(ended) => Some(ended),
@@ -131,6 +133,21 @@ impl Connections {
             Err(_) => {
                 tracing::debug!(%from, "handshake timed out");
                 None
+            }
+        }
+    }
+
+    /// Resolves when the agent at the other end was forgotten or banned.
+    fn dismissed(&self, caller: &Caller) -> impl Future<Output = ()> + use<> {
+        let agent = match caller {
+            Caller::Agent(agent) => Some(agent.spiffe_id().clone()),
+            Caller::Anonymous | Caller::Other(_) => None,
+        };
+        let admitted = self.desks.attest.admitted.clone();
+        async move {
+            match agent {
+                Some(agent) => admitted.dismissed(&agent).await,
+                None => std::future::pending().await,
             }
         }
     }

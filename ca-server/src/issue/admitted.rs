@@ -1,38 +1,149 @@
-//! Which agents have attested and were not forgotten: the store's table, kept in memory so that an
-//! issuance asks no database.
+//! Which agents have attested and were neither forgotten nor banned: the store's tables, kept in
+//! memory so that an issuance asks no database.
+//!
+//! Invariant: a ban outweighs everything; admitting an agent does not lift it.
 
 use std::collections::HashSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use identity::{AgentId, SpiffeId};
+use tokio::sync::watch;
 
-/// Cheap to clone; all clones show the same set.
+use super::refusal::IssueError;
+
+/// Cheap to clone; all clones show the same sets.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct AdmittedAgents(Arc<RwLock<HashSet<SpiffeId>>>);
+pub(crate) struct AdmittedAgents(Arc<Shared>);
+
+/// How an agent stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Admitted,
+    /// Never attested, or forgotten since.
+    Forgotten,
+    Banned,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    sets: RwLock<Sets>,
+    /// Wakes when an agent was dismissed.
+    dismissals: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Sets {
+    admitted: HashSet<SpiffeId>,
+    banned: HashSet<SpiffeId>,
+}
 
 impl AdmittedAgents {
-    pub(crate) fn new(agents: impl IntoIterator<Item = SpiffeId>) -> Self {
-        Self(Arc::new(RwLock::new(agents.into_iter().collect())))
+    pub(crate) fn new(
+        admitted: impl IntoIterator<Item = SpiffeId>,
+        banned: impl IntoIterator<Item = SpiffeId>,
+    ) -> Self {
+        let sets = Sets {
+            admitted: admitted.into_iter().collect(),
+            banned: banned.into_iter().collect(),
+        };
+        Self(Arc::new(Shared {
+            sets: RwLock::new(sets),
+            dismissals: watch::Sender::default(),
+        }))
     }
 
     pub(crate) fn admit(&self, agent: &AgentId) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(agent.spiffe_id().clone());
+        self.write().admitted.insert(agent.spiffe_id().clone());
     }
 
     pub(crate) fn forget(&self, agent: &SpiffeId) {
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(agent);
+        self.write().admitted.remove(agent);
+        self.0.dismissals.send_replace(());
+    }
+
+    pub(crate) fn ban(&self, agent: &SpiffeId) {
+        self.write().banned.insert(agent.clone());
+        self.0.dismissals.send_replace(());
+    }
+
+    pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
+        self.write().banned.remove(agent);
+    }
+
+    pub(crate) fn standing(&self, agent: &SpiffeId) -> Standing {
+        let sets = self.read();
+        if sets.banned.contains(agent) {
+            Standing::Banned
+        } else if sets.admitted.contains(agent) {
+            Standing::Admitted
+        } else {
+            Standing::Forgotten
+        }
+    }
+
+    /// Why an agent that is not admitted gets nothing.
+    pub(crate) fn require(&self, agent: &SpiffeId) -> Result<(), IssueError> {
+        match self.standing(agent) {
+            Standing::Admitted => Ok(()),
+            Standing::Forgotten => Err(IssueError::Forgotten),
+            Standing::Banned => Err(IssueError::Banned),
+        }
     }
 
     pub(crate) fn contains(&self, agent: &SpiffeId) -> bool {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(agent)
+        self.standing(agent) == Standing::Admitted
+    }
+
+    /// Resolves when the agent, which is admitted now, is so no more. One that is not admitted is
+    /// not dismissed either: each of its calls is told why.
+    pub(crate) async fn dismissed(&self, agent: &SpiffeId) {
+        let mut dismissals = self.0.dismissals.subscribe();
+        if !self.contains(agent) {
+            return std::future::pending().await;
+        }
+        while dismissals.changed().await.is_ok() {
+            if !self.contains(agent) {
+                return;
+            }
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Sets> {
+        self.0.sets.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Sets> {
+        self.0.sets.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(name: &str) -> AgentId {
+        AgentId::new(&"td.test".parse().unwrap(), "x509pop", name).unwrap()
+    }
+
+    #[test]
+    fn an_agent_that_attests_stays_banned() {
+        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
+        agents.ban(web.spiffe_id());
+        agents.admit(&web);
+        assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
+        agents.lift_ban(web.spiffe_id());
+        assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);
+    }
+
+    #[tokio::test]
+    async fn an_agent_is_dismissed_when_it_is_banned_and_not_when_another_is() {
+        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
+        agents.admit(&web);
+        let mut dismissed = std::pin::pin!(agents.dismissed(web.spiffe_id()));
+        assert!(futures_util::poll!(&mut dismissed).is_pending());
+        agents.forget(agent("web-8").spiffe_id());
+        assert!(futures_util::poll!(&mut dismissed).is_pending());
+        agents.ban(web.spiffe_id());
+        dismissed.await;
     }
 }

@@ -55,6 +55,8 @@ impl From<NotAuthorized> for wire::Refusal {
 pub(crate) enum IssueError {
     #[error("this agent has been forgotten; join with a new token")]
     Forgotten,
+    #[error("this agent is banned; an administrator can say why, and lift the ban")]
+    Banned,
     #[error("the agent's SVID expired; renew it, or reattest")]
     Expired,
     #[error("{0} requests, at most {max} are taken at once", max = super::service::LARGEST_BATCH)]
@@ -78,6 +80,7 @@ impl IssueError {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Forgotten => "agent-forgotten",
+            Self::Banned => "agent-banned",
             Self::Expired => "svid-expired",
             Self::TooMany(_) => "batch-too-large",
             Self::Limited(_) => "issue-limit",
@@ -91,7 +94,9 @@ impl IssueError {
     pub(crate) fn to_status(&self) -> Status {
         let text = self.to_string();
         match self {
-            Self::Forgotten => status::refused(Code::PermissionDenied, self.code(), &text),
+            Self::Forgotten | Self::Banned => {
+                status::refused(Code::PermissionDenied, self.code(), &text)
+            }
             Self::Expired => status::refused(Code::Unauthenticated, self.code(), &text),
             Self::TooMany(_) => status::refused(Code::InvalidArgument, self.code(), &text),
             Self::Limited(after) => status::unavailable(self.code(), &text, *after),

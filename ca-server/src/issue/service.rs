@@ -125,10 +125,7 @@ impl IssueCalls {
         if self.agent.not_after() < self.desk.clock.now() {
             return Err(IssueError::Expired);
         }
-        if !self.desk.admitted.contains(self.agent.spiffe_id()) {
-            return Err(IssueError::Forgotten);
-        }
-        Ok(())
+        self.desk.admitted.require(self.agent.spiffe_id())
     }
 
     async fn authorize(
@@ -158,7 +155,7 @@ impl IssueCalls {
         (authorized, refusals)
     }
 
-    /// An agent that was forgotten while it renewed does not get its SVID.
+    /// An agent that was forgotten or banned while it renewed does not get its SVID.
     async fn note_own(&self, issued: &Issued) -> Result<(), IssueError> {
         if issued.spiffe_id() != self.agent.spiffe_id() {
             return Ok(());
@@ -169,10 +166,10 @@ impl IssueCalls {
             .renew_agent(issued.spiffe_id(), issued.serial(), issued.not_after())
             .await?;
         if known {
-            Ok(())
-        } else {
-            Err(IssueError::Forgotten)
+            return Ok(());
         }
+        self.check_agent()?;
+        Err(IssueError::Forgotten)
     }
 }
 

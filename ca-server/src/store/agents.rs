@@ -18,13 +18,15 @@ pub struct AgentRow {
 
 impl Store {
     /// Remembers an agent; replaces what was known of it, but for the serial it has shown.
+    /// `false`: it is banned, and must not get its SVID.
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn record_agent(&self, row: AgentRow) -> Result<(), StoreError> {
+    pub async fn record_agent(&self, row: AgentRow) -> Result<bool, StoreError> {
         let upsert = Statement::new(
             "INSERT INTO agents (spiffe_id, attested_at, serial, not_after)
-             VALUES ($1, $2, $3, $4)
+             SELECT $1, $2, $3, $4
+             WHERE NOT EXISTS (SELECT 1 FROM agent_bans WHERE spiffe_id = $1)
              ON CONFLICT (spiffe_id) DO UPDATE SET
                  attested_at = excluded.attested_at,
                  serial = excluded.serial,
@@ -34,11 +36,11 @@ impl Store {
         .bind(row.attested_at)
         .bind(row.serial)
         .bind(row.not_after);
-        self.database.execute(upsert).await.map(drop)
+        Ok(self.database.execute(upsert).await? == 1)
     }
 
-    /// Remembers the SVID that a renewal gave. `false`: the agent was forgotten meanwhile, and
-    /// must not get it.
+    /// Remembers the SVID that a renewal gave. `false`: the agent was forgotten or
+    /// banned meanwhile, and must not get it.
     ///
     /// # Errors
     /// The store is unavailable.
@@ -48,11 +50,14 @@ impl Store {
         serial: SerialNumber,
         not_after: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        let renew =
-            Statement::new("UPDATE agents SET serial = $2, not_after = $3 WHERE spiffe_id = $1")
-                .bind(id)
-                .bind(serial)
-                .bind(not_after);
+        let renew = Statement::new(
+            "UPDATE agents SET serial = $2, not_after = $3
+             WHERE spiffe_id = $1
+               AND NOT EXISTS (SELECT 1 FROM agent_bans WHERE spiffe_id = $1)",
+        )
+        .bind(id)
+        .bind(serial)
+        .bind(not_after);
         Ok(self.database.execute(renew).await? == 1)
     }
 

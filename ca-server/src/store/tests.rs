@@ -27,6 +27,7 @@ macro_rules! on_each_database {
 }
 
 mod authorities;
+mod bans;
 mod configuration;
 mod issuance;
 mod join_tokens;

@@ -151,6 +151,20 @@ impl Presence {
     /// The agent has been forgotten: nothing more is issued to it, and its stream ends.
     pub fn disconnect(&self, agent: &SpiffeId) {
         self.admitted.forget(agent);
+        self.disconnect_stream(agent);
+    }
+
+    /// The agent has been banned: as [`Presence::disconnect`], until the ban is lifted.
+    pub(crate) fn ban(&self, agent: &SpiffeId) {
+        self.admitted.ban(agent);
+        self.disconnect_stream(agent);
+    }
+
+    pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
+        self.admitted.lift_ban(agent);
+    }
+
+    fn disconnect_stream(&self, agent: &SpiffeId) {
         if let Some(known) = self.table().agents.get(agent) {
             known.ended.cancel();
         }

@@ -113,11 +113,8 @@ impl WatchSession {
     }
 
     fn require_admitted(&self) -> Result<(), End> {
-        if self.desk.admitted.contains(self.agent.spiffe_id()) {
-            return Ok(());
-        }
-        let forgotten = "this agent has been forgotten; join with a new token";
-        Err(status::refused(Code::PermissionDenied, "agent-forgotten", forgotten).into())
+        let admitted = self.desk.admitted.require(self.agent.spiffe_id());
+        admitted.map_err(|refusal| refusal.to_status().into())
     }
 
     async fn hello(&self, incoming: &mut Streaming<wire::AgentMessage>) -> Result<Hello, End> {
@@ -175,7 +172,7 @@ impl WatchSession {
                     self.send(Message::Announced(announced)).await?;
                 }
                 () = session.ended() => {
-                    let why = "a newer stream of this agent took over, or the agent was forgotten";
+                    let why = "a newer stream of this agent took over, or the agent was ended";
                     return Err(status::refused(Code::Aborted, "stream-replaced", why).into());
                 }
                 () = self.desk.clock.sleep_until(expires) => {

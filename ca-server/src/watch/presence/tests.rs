@@ -63,7 +63,7 @@ fn an_acknowledgement_never_goes_back() {
 
 #[test]
 fn a_forgotten_agent_is_no_longer_admitted() {
-    let admitted = AdmittedAgents::new([agent("a")]);
+    let admitted = AdmittedAgents::new([agent("a")], []);
     let presence = Presence::new(admitted.clone());
     presence.disconnect(&agent("a"));
     assert!(!admitted.contains(&agent("a")));
