@@ -22,6 +22,7 @@ use crate::head::{self, RequestHead, RequestTarget};
 use crate::live::{Judged, Shard, Stale, Ticket};
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, States};
+use crate::trust::Vouched;
 
 mod check;
 
@@ -31,6 +32,7 @@ pub(crate) use check::CheckPermit;
 #[derive(Clone, Debug)]
 pub(crate) struct Inputs {
     pub source: SpiffeId,
+    pub peer: Vouched,
     pub target: Arc<ServicePort>,
     pub request: JudgedRequest,
 }
@@ -61,6 +63,7 @@ pub(crate) struct JudgedFields<'a>(pub(crate) &'a RequestHead);
 pub(crate) struct Peer {
     spiffe_id: SpiffeId,
     not_after: OffsetDateTime,
+    vouched: Vouched,
     /// What the application is told about it.
     identity: HeaderValue,
     last: RefCell<LastDecision>,
@@ -121,6 +124,7 @@ impl Gate {
             peer,
             Inputs {
                 source: peer.spiffe_id.clone(),
+                peer: peer.vouched.clone(),
                 target: Arc::clone(target),
                 request: JudgedRequest::Connection,
             },
@@ -145,6 +149,7 @@ impl Gate {
             peer,
             Inputs {
                 source: peer.spiffe_id.clone(),
+                peer: peer.vouched.clone(),
                 target: Arc::clone(target),
                 request: JudgedRequest::Http {
                     head: Arc::clone(head),
@@ -167,6 +172,7 @@ impl Gate {
         let mut inputs = inputs;
         loop {
             let state = self.state();
+            self.vouched_peer(peer, &state)?;
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
             let (rule, decision) = allowed(policy, &inputs, &mut peer.last.borrow_mut())?;
             let judged = Judged {
@@ -185,6 +191,20 @@ impl Gate {
                 Err(Stale(again)) => inputs = *again,
             }
         }
+    }
+
+    fn vouched_peer(&self, peer: &Peer, state: &MeshState) -> Result<(), Denied> {
+        if peer.vouched.holds(&state.trust, self.clock.now()) {
+            return Ok(());
+        }
+        Err(Denied {
+            reason: Reason::PeerExpired,
+            detail: format!(
+                "the root above the certificate of {} was removed",
+                peer.spiffe_id
+            ),
+            decision: None,
+        })
     }
 
     fn live_peer(&self, peer: &Peer) -> Result<(), Denied> {
@@ -206,6 +226,7 @@ impl Peer {
             spiffe_id: identity.spiffe_id().clone(),
             not_after: identity.not_after(),
             last: RefCell::default(),
+            vouched: Vouched::of(identity),
             identity: head::identity(
                 &identity.leaf_digest().to_string(),
                 identity.spiffe_id().as_str(),

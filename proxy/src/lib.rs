@@ -39,6 +39,7 @@ pub mod trace_context;
 mod traffic;
 mod transparent;
 mod transport;
+mod trust;
 mod worker;
 
 pub use app::{FeedSource, Proxy, StartError};

@@ -354,6 +354,7 @@ mod tests {
         Judged {
             inputs: Inputs {
                 source: source.parse().unwrap(),
+                peer: crate::trust::Vouched::without_chain(),
                 target: Arc::new("shop/orders:http".parse().unwrap()),
                 request: JudgedRequest::Connection,
             },

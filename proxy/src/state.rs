@@ -16,6 +16,7 @@ use crate::balance::Endpoints;
 use crate::route::Destination;
 use crate::service_port::ServicePort;
 use crate::transparent::AddressTable;
+use crate::trust::Trust;
 
 /// What the agent last said, compiled.
 #[derive(Clone, Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct MeshState {
     pub gateways: Vec<Arc<Gateway>>,
     /// Ways out that our workload may take, by host.
     pub externals: BTreeMap<String, Arc<External>>,
+    /// By what peers that are connected already are judged again.
+    pub trust: Trust,
 }
 
 /// The configuration in force, as one worker sees it: kept until there is a newer one. Cheap to
@@ -141,6 +144,7 @@ impl MeshState {
             routes: BTreeMap::new(),
             gateways: Vec::new(),
             externals: BTreeMap::new(),
+            trust: Trust::default(),
         }
     }
 

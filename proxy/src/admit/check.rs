@@ -40,11 +40,13 @@ impl Gate {
         self.live_peer(peer)?;
         let mut inputs = Inputs {
             source: peer.spiffe_id.clone(),
+            peer: peer.vouched.clone(),
             target: Arc::clone(target),
             request: JudgedRequest::Check,
         };
         loop {
             let state = self.state();
+            self.vouched_peer(peer, &state)?;
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
             // First, so that who may call nothing learns nothing of what the port declares.
             if !permits(policy, &inputs) {

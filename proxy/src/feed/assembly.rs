@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use identity::x509::BundleSet;
 use identity::{IdTemplate, QualifiedName, SpiffeId};
 use policy::{External, Gateway, MeshNames, PolicySnapshot, Port, Revision, Route, Service};
 use proto::mesh::v1;
@@ -15,6 +16,7 @@ use crate::route::Destination;
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, Served, Target};
 use crate::transparent::AddressTable;
+use crate::trust::Trust;
 
 /// What was heard so far.
 #[derive(Debug)]
@@ -26,6 +28,7 @@ pub(crate) struct Assembly {
     addresses: Arc<AddressTable>,
     unknown: BTreeSet<QualifiedName>,
     announced: HashMap<QualifiedName, Announced>,
+    trust: Trust,
     last: MeshState,
 }
 
@@ -57,6 +60,7 @@ impl Assembly {
             addresses: Arc::default(),
             unknown: BTreeSet::new(),
             announced: HashMap::new(),
+            trust: Trust::default(),
             last: MeshState::empty(),
         }
     }
@@ -91,6 +95,18 @@ impl Assembly {
                 Some(error)
             }
         }
+    }
+
+    /// Takes the bundles in force. Returns whether a root has gone, so that who is connected must be
+    /// judged again.
+    pub(crate) fn bundles(&mut self, bundles: BundleSet) -> bool {
+        self.trust.follow(bundles)
+    }
+
+    /// Of the bundle of our own trust domain; 0 without one.
+    pub(crate) fn bundle_sequence(&self) -> u64 {
+        let own = self.own.as_ref();
+        own.map_or(0, |own| self.trust.sequence(own.trust_domain()))
     }
 
     /// Takes a Service's endpoints. Returns whether they are news.
@@ -131,6 +147,7 @@ impl Assembly {
             routes: self.last.routes.clone(),
             gateways: self.last.gateways.clone(),
             externals: self.last.externals.clone(),
+            trust: self.trust.clone(),
         };
         if let Some(policy) = self
             .policy

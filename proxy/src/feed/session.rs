@@ -194,12 +194,18 @@ impl<'a> Session<'a> {
             svid.svid().serial().to_string(),
         );
         let not_after = svid.svid().validity().not_after();
-        match self.feed.publisher.publish(svid, bundles) {
-            Ok(_) => self.feed.board.update(|status| {
-                status.spiffe_id = Some(id);
-                status.serial = Some(serial);
-                status.not_after = Some(not_after);
-            }),
+        match self.feed.publisher.publish(svid, bundles.clone()) {
+            Ok(_) => {
+                self.feed.board.update(|status| {
+                    status.spiffe_id = Some(id);
+                    status.serial = Some(serial);
+                    status.not_after = Some(not_after);
+                });
+                // After the publication: a handshake from now on is judged without the root.
+                if self.feed.assembly.bundles(bundles) {
+                    self.swap();
+                }
+            }
             Err(error) => {
                 let error = runtime::exit::one_line(&error);
                 tracing::error!(error, "credentials refused; the ones before stay");
@@ -211,11 +217,10 @@ impl<'a> Session<'a> {
     fn swap(&mut self) {
         let state = Arc::new(self.feed.assembly.state());
         self.feed.states.send_replace(Arc::clone(&state));
-        let policy = state.policy.as_ref();
-        let ended = self
-            .feed
-            .live
-            .judge_again(state.version, |inputs| still_permits(policy, inputs));
+        let (policy, now) = (state.policy.as_ref(), self.feed.clock.now());
+        let ended = self.feed.live.judge_again(state.version, |inputs| {
+            inputs.peer.holds(&state.trust, now) && still_permits(policy, inputs)
+        });
         let closed = self.feed.live.close_ways_out(|way| way.is_open(&state));
         let revision = state.revision.map(|it| it.to_string());
         tracing::debug!(?revision, ended, closed, "configuration in force");
@@ -233,8 +238,7 @@ impl<'a> Session<'a> {
                 number: revision.number,
             }),
             leaf_serial: self.feed.board.current().serial.unwrap_or_default(),
-            // No bundle is acknowledged yet, so a rotation waits.
-            bundle_sequence: 0,
+            bundle_sequence: self.feed.assembly.bundle_sequence(),
         };
         send(&self.said, Said::Applied(applied)).await
     }

@@ -84,6 +84,7 @@ impl Issuer {
                 trust_domain: self.trust_domain.to_string(),
                 sequence: 1,
                 x509_authorities: vec![self.authority.certificate().to_vec()],
+                ..Default::default()
             }],
         }
     }
