@@ -21,6 +21,17 @@ pub(crate) struct Contact {
     pub(crate) problem: Option<Problem>,
     /// The revision that the cache holds on disk; none other is acknowledged.
     pub(crate) cached: Option<Revision>,
+    /// The sequence of the bundle that the cache holds on disk.
+    pub(crate) cached_bundle: Option<u64>,
+}
+
+impl Contact {
+    /// Answers whether that is news.
+    pub(crate) fn note_bundle(&mut self, sequence: Option<u64>) -> bool {
+        let changed = self.cached_bundle != sequence;
+        self.cached_bundle = sequence;
+        changed
+    }
 }
 
 /// Notes what a reply says of the CA's clock.

@@ -3,17 +3,18 @@
 //! Invariant: an expired certificate is never handed out, even in the moment before it is
 //! withdrawn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::signing::SigningKey;
-use identity::x509::X509Svid;
+use identity::x509::{BundleSet, UnverifiedChain, X509Svid};
 use identity::{SpiffeId, TrustDomain};
 use proto::mesh::v1 as mesh;
 use time::OffsetDateTime;
 
 use crate::cache::{StoredCredentials, StoredSvid};
+use crate::view::judge_untainted;
 
 /// Everything held at one moment.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +59,12 @@ impl Holdings {
         self.own_proof.as_deref().map(|proof| &proof.spiffe_id)
     }
 
+    /// Whether the bundle has a root that is about to be removed.
+    pub(crate) fn replaces_tainted(&self) -> bool {
+        let bundle = self.bundle.as_deref();
+        bundle.is_some_and(|bundle| !bundle.tainted_authorities.is_empty())
+    }
+
     /// The shortest life among what is held.
     pub(crate) fn shortest_life(&self) -> Option<Duration> {
         self.all().map(|held| held.life).min()
@@ -70,6 +77,25 @@ impl Holdings {
             .values()
             .map(|held| held.svid.svid().validity().remaining(now));
         ends.min()
+    }
+
+    /// Which of the certificates lead to a root that is about to be removed.
+    pub(crate) fn tainted(
+        &self,
+        trust_domain: &TrustDomain,
+        now: OffsetDateTime,
+    ) -> BTreeSet<SpiffeId> {
+        let bundle = self.bundle.as_deref();
+        let bundle = bundle.filter(|bundle| !bundle.tainted_authorities.is_empty());
+        let Some(Ok(bundle)) = bundle.map(|it| judge_untainted(trust_domain, it)) else {
+            return BTreeSet::new();
+        };
+        let bundles = BundleSet::from(bundle);
+        let held = self.all().filter(|held| {
+            let chain = UnverifiedChain::from_der(held.svid.svid().chain().to_vec());
+            !chain.is_ok_and(|chain| chain.verify(&bundles, now).is_ok())
+        });
+        held.map(|held| held.svid.spiffe_id().clone()).collect()
     }
 
     pub(crate) fn to_stored(&self, trust_domain: &TrustDomain) -> StoredCredentials {

@@ -26,7 +26,7 @@ use crate::cache::{Cache, StoredCredentials};
 use crate::contact::Contact;
 use crate::holdings::{Held, Holdings};
 use crate::renewal::{Action, Event, Renewal};
-use crate::view::{View, ViewError, judge_bundle};
+use crate::view::{View, ViewError, judge_bundle, judge_untainted};
 
 pub(crate) use issuing::{Batch, Outcome};
 pub(crate) use restored::restore;
@@ -69,6 +69,8 @@ pub(crate) enum NotTaken {
     NotAnAgent(SpiffeId),
     #[error("there is no bundle to judge it by")]
     NoBundle,
+    #[error("the certificate leads to a root that is about to be removed")]
+    Tainted,
     #[error("the bundle is refused")]
     Bundle(#[from] ViewError),
 }
@@ -161,15 +163,28 @@ impl Keeper {
                 .is_some_and(|held| held.sequence > offered.sequence);
             !stale && held.as_deref() != Some(offered)
         });
-        let bundle_changed = changed.is_some();
         if let Some(bundle) = changed {
-            self.holdings.send_modify(|holdings| {
-                Arc::make_mut(holdings).bundle = Some(Arc::new(bundle));
-            });
-            self.publish_own(&self.current());
+            self.adopt_bundle(bundle, requests).await;
         }
-        if self.reassign(requests) || bundle_changed {
+        if self.reassign(requests) {
             self.save(&self.current()).await;
+        }
+    }
+
+    /// What leads to a root that is about to be removed is replaced at once.
+    async fn adopt_bundle(&mut self, bundle: mesh::Bundle, requests: &mut JoinSet<Batch>) {
+        let mut next = self.current();
+        Arc::make_mut(&mut next).bundle = Some(Arc::new(bundle));
+        self.save(&next).await;
+        self.publish_own(&next);
+        let tainted = next.tainted(&self.trust_domain, self.clock.now());
+        self.holdings.send_replace(next);
+        if !tainted.is_empty() {
+            tracing::warn!(
+                certificates = tainted.len(),
+                "a root is about to be removed; what leads to it is replaced"
+            );
+            self.step(Event::Replace(tainted), requests);
         }
     }
 
@@ -226,6 +241,12 @@ impl Keeper {
         let bundle = holdings.bundle.as_deref().ok_or(NotTaken::NoBundle)?;
         let bundles = BundleSet::from(judge_bundle(&self.trust_domain, bundle)?);
         let svid = self.judge(chain, key, &bundles)?;
+        if !bundle.tainted_authorities.is_empty() {
+            let untainted = judge_untainted(&self.trust_domain, bundle)?;
+            let chain = UnverifiedChain::from_der(svid.svid().chain().to_vec())?;
+            let verified = chain.verify(&untainted.into(), self.clock.now());
+            verified.map_err(|_| NotTaken::Tainted)?;
+        }
         if svid.spiffe_id() != id {
             return Err(NotTaken::OtherIdentity {
                 wanted: id.clone(),
@@ -346,7 +367,13 @@ impl Keeper {
     /// Certificates are served even when they cannot be kept: a full disk stops no renewal.
     async fn save(&self, holdings: &Holdings) {
         let stored = holdings.to_stored(&self.trust_domain);
-        if let Err(error) = self.cache.store::<StoredCredentials>(stored).await {
+        let bundle = stored.bundle.as_ref().map(|bundle| bundle.sequence);
+        let kept = self.cache.store::<StoredCredentials>(stored).await;
+        if kept.is_ok() {
+            self.contact
+                .send_if_modified(|contact| contact.note_bundle(bundle));
+        }
+        if let Err(error) = kept {
             tracing::error!(error = %chain_of(&error), "credentials not cached: a restart without the CA will lack them");
         }
     }

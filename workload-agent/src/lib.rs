@@ -11,6 +11,7 @@ mod cache;
 mod caller;
 pub mod config;
 mod contact;
+mod deliveries;
 mod feed;
 mod holdings;
 mod join;

@@ -47,6 +47,8 @@ pub(crate) enum Event {
         id: SpiffeId,
         draw: f64,
     },
+    /// These are held, and are to be replaced at once.
+    Replace(BTreeSet<SpiffeId>),
     /// The CA can be reached (again).
     Reachable,
     Tick,
@@ -101,6 +103,7 @@ impl Renewal {
             Event::Refused { id, draw } => {
                 self.retry(&id, now, |entry| entry.refused_delay(now, draw));
             }
+            Event::Replace(ids) => self.replace(&ids, now),
             Event::Reachable => self.retry_now(now),
             Event::Tick => {}
         }
@@ -167,6 +170,17 @@ impl Renewal {
         };
         entry.step = Step::Waiting(now + delay(entry));
         entry.attempts = entry.attempts.saturating_add(1);
+    }
+
+    fn replace(&mut self, ids: &BTreeSet<SpiffeId>, now: OffsetDateTime) {
+        for id in ids {
+            if let Some(entry) = self.entries.get_mut(id)
+                && entry.step != Step::InFlight
+            {
+                entry.attempts = 0;
+                entry.step = Step::Waiting(now);
+            }
+        }
     }
 
     fn retry_now(&mut self, now: OffsetDateTime) {

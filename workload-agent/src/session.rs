@@ -23,6 +23,7 @@ use crate::ca::{Addresses, ConnectError, Connection, Dial, Heard, Trust};
 use crate::cache::Cache;
 use crate::config::Join;
 use crate::contact::Contact;
+use crate::deliveries::Deliveries;
 use crate::feed::Roster;
 use crate::holdings::Holdings;
 use crate::keeper::Admitted;
@@ -58,6 +59,7 @@ pub(crate) struct Session {
     pub(crate) contact: latest::Sender<Contact>,
     pub(crate) heard: Heard,
     pub(crate) roster: Roster,
+    pub(crate) deliveries: Deliveries,
     /// The CA does not know this agent any more, though its SVID lives.
     pub(crate) forgotten: bool,
 }

@@ -9,6 +9,7 @@ mod assignment;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crypto::digest::Sha256;
 use identity::x509::Bundle;
 use identity::{QualifiedName, SpiffeId, TrustDomain};
 use policy::Revision;
@@ -256,6 +257,21 @@ pub(crate) fn judge_bundle(
         bundle.x509_authorities.clone(),
     )
     .map_err(ViewError::Bundle)
+}
+
+/// The same without the roots that somebody else may hold the key of: what does not verify by this
+/// is replaced at once.
+pub(crate) fn judge_untainted(
+    trust_domain: &TrustDomain,
+    bundle: &mesh::Bundle,
+) -> Result<Bundle, ViewError> {
+    let mut untainted = bundle.clone();
+    untainted.x509_authorities.retain(|root| {
+        let digest = Sha256::of(root);
+        let tainted = bundle.tainted_authorities.iter();
+        !tainted.into_iter().any(|it| it == digest.as_bytes())
+    });
+    judge_bundle(trust_domain, &untainted)
 }
 
 pub(crate) fn wire_revision(revision: Revision) -> mesh::Revision {

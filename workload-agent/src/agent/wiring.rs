@@ -15,6 +15,7 @@ use crate::cache::Cache;
 use crate::caller::Spawned;
 use crate::config::Config;
 use crate::contact::Contact;
+use crate::deliveries::Deliveries;
 use crate::feed::{FeedDesk, FeedListener, FeedParts, InProcess, ProxyMap, Roster};
 use crate::holdings::Holdings;
 use crate::keeper::{Admitted, Keeper, adopted_event};
@@ -44,6 +45,7 @@ pub(super) struct Wiring {
     contact: watch::Sender<Contact>,
     heard: Heard,
     roster: Roster,
+    deliveries: Deliveries,
 }
 
 /// What is left to hold once everything runs.
@@ -58,6 +60,7 @@ impl Wiring {
     pub(super) fn new(config: Config, clock: Clock, cache: Cache, restored: Restored) -> Self {
         let contact = Contact {
             cached: restored.view.as_ref().map(View::revision),
+            cached_bundle: restored.holdings.bundle.as_ref().map(|it| it.sequence),
             ..Contact::default()
         };
         Self {
@@ -70,6 +73,7 @@ impl Wiring {
             contact: watch::Sender::new(contact),
             heard: Heard::default(),
             roster: Roster::new(restored.wanted),
+            deliveries: Deliveries::new(),
             config,
             clock,
             cache,
@@ -149,6 +153,7 @@ impl Wiring {
             limits: CallerLimits::new(),
             view: self.view.subscribe(),
             holdings: self.holdings.subscribe(),
+            deliveries: self.deliveries.clone(),
             shutdown: shutdown.clone(),
         };
         self.supervisor
@@ -212,6 +217,7 @@ impl Wiring {
             contact: self.contact.clone(),
             heard: self.heard.clone(),
             roster: self.roster.clone(),
+            deliveries: self.deliveries.clone(),
             forgotten: false,
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Attendant {
     pub(crate) engine_version: u32,
     pub(crate) applied: Option<Revision>,
     pub(crate) leaf_serial: Option<String>,
+    /// Of the bundle that it judges its peers by; `None` without one, and of a proxy that does not say.
+    pub(crate) bundle_sequence: Option<u64>,
     pub(crate) counted: bool,
     pub(crate) announced: Vec<mesh::Announcement>,
     pub(crate) status: Option<mesh::ProxyStatus>,
@@ -140,10 +142,11 @@ impl Publication {
 }
 
 impl Seat {
-    pub(crate) fn applied(&self, revision: Revision, leaf_serial: String, counted: bool) {
+    pub(crate) fn applied(&self, revision: Revision, said: mesh::Applied, counted: bool) {
         self.update(|attendant| {
             attendant.applied = Some(revision);
-            attendant.leaf_serial = Some(leaf_serial).filter(|serial| !serial.is_empty());
+            attendant.leaf_serial = Some(said.leaf_serial).filter(|serial| !serial.is_empty());
+            attendant.bundle_sequence = Some(said.bundle_sequence).filter(|it| *it > 0);
             attendant.counted |= counted;
         });
     }
@@ -227,6 +230,22 @@ impl Attendance {
             }
         }
         Some(lowest)
+    }
+
+    /// Whether no counted proxy judges its peers by an older bundle, or presents another leaf than
+    /// the one that `serial_of` its workload names.
+    pub(crate) fn follows(
+        &self,
+        bundle_sequence: u64,
+        serial_of: impl Fn(&QualifiedName) -> Option<String>,
+    ) -> bool {
+        let counted = self.proxies().filter(|proxy| proxy.counted);
+        counted.into_iter().all(|proxy| {
+            let bundle = proxy.bundle_sequence.is_none_or(|it| it >= bundle_sequence);
+            let wanted = serial_of(&proxy.workload);
+            bundle
+                && (wanted.is_none() || proxy.leaf_serial.is_none() || proxy.leaf_serial == wanted)
+        })
     }
 
     pub(crate) fn subscriptions(&self) -> Vec<String> {
@@ -315,6 +334,7 @@ impl Attendance {
             engine_version: hello.engine_version,
             applied: None,
             leaf_serial: None,
+            bundle_sequence: None,
             counted: true,
             announced: Vec::new(),
             status: None,
@@ -391,7 +411,7 @@ mod tests {
         let roster = Roster::new(BTreeMap::new());
         let seat = enter(&roster).unwrap();
         assert_eq!(acknowledged(&roster), None);
-        seat.applied(revision(8), String::new(), true);
+        seat.applied(revision(8), mesh::Applied::default(), true);
         assert_eq!(acknowledged(&roster), Some(revision(8)));
     }
 
@@ -404,10 +424,30 @@ mod tests {
                 epoch: 2,
                 number: 9,
             },
-            String::new(),
+            mesh::Applied::default(),
             true,
         );
         assert_eq!(acknowledged(&roster), None);
+    }
+
+    #[test]
+    fn a_bundle_is_followed_when_each_proxy_judges_by_it_and_presents_its_leaf() {
+        let roster = Roster::new(BTreeMap::new());
+        let seat = enter(&roster).unwrap();
+        let said = |serial: &str, bundle_sequence| mesh::Applied {
+            leaf_serial: serial.to_owned(),
+            bundle_sequence,
+            ..mesh::Applied::default()
+        };
+        let follows = |sequence, serial: Option<&str>| {
+            let serial = serial.map(str::to_owned);
+            roster.attendance().follows(sequence, |_| serial.clone())
+        };
+        seat.applied(HELD, said("a", 1), true);
+        assert!(!follows(2, None));
+        assert!(!follows(1, Some("b")));
+        seat.applied(HELD, said("b", 2), true);
+        assert!(follows(2, Some("b")));
     }
 
     #[test]
@@ -415,7 +455,7 @@ mod tests {
         let roster = Roster::new(BTreeMap::new());
         let _silent = enter(&roster).map(|seat| (seat.discount(), seat)).unwrap();
         let seat = enter(&roster).unwrap();
-        seat.applied(HELD, String::new(), true);
+        seat.applied(HELD, mesh::Applied::default(), true);
         assert_eq!(acknowledged(&roster), Some(HELD));
     }
 

@@ -299,7 +299,7 @@ impl Subscription {
         if up_to_date {
             self.silent_at = None;
         }
-        self.seat.applied(revision, applied.leaf_serial, up_to_date);
+        self.seat.applied(revision, applied, up_to_date);
         Ok(())
     }
 

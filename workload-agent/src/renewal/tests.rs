@@ -256,3 +256,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_to_be_replaced_is_asked_for_at_once_and_not_twice() {
+    let (renewal, _) = assigned(&["orders"]).step(held("orders", START), START);
+    let replace = || Event::Replace(ids(&["orders", "unknown"]));
+    let (renewal, actions) = renewal.step(replace(), START);
+    assert_eq!(actions, [Action::Request(ids(&["orders"]))]);
+    let (_, again) = renewal.step(replace(), START);
+    assert_eq!(again, []);
+}

@@ -1,8 +1,8 @@
 //! The watch stream: what the CA says is applied, published and cached; what the proxies did and
 //! want is said back.
 //!
-//! Invariants: a revision is acknowledged only when it is on disk and every counted proxy decides
-//! by it; nothing is applied before the CA has said its protocol version.
+//! Invariants: a revision is acknowledged only when it and its bundle are on disk and every counted
+//! proxy decides by them; nothing is applied before the CA has said its protocol version.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use proto::agent::v1::{self as wire, agent_message, ca_message};
 use proto::mesh::v1::PROTOCOL;
 use runtime::Backoff;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -23,7 +23,7 @@ use super::outbound::Said;
 use crate::ca::Connection;
 use crate::cache::StoredConfiguration;
 use crate::contact::note_clock;
-use crate::feed::Publication;
+use crate::feed::{Attendance, Publication};
 use crate::join::origin;
 use crate::view::{View, ViewError, wire_revision};
 
@@ -100,6 +100,7 @@ impl Session {
         tracing::info!(address = ?self.addresses.current().map(ToString::to_string), "watching the CA");
         let mut attendance = self.roster.subscribe();
         let mut holdings = self.holdings.clone();
+        let mut deliveries = self.deliveries.subscribe();
         let mut tidy = interval(TIDY_EVERY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -114,6 +115,7 @@ impl Session {
                     }
                 }
                 Ok(()) = attendance.changed() => {}
+                Ok(()) = deliveries.changed() => {}
                 Ok(()) = holdings.changed() => {
                     if self.own_serial() != serial {
                         return Ok(connection);
@@ -266,6 +268,7 @@ impl Session {
     async fn speak(&self, stream: &mut Stream) -> Result<(), WatchError> {
         let attendance = self.roster.attendance();
         let cached = self.contact.borrow().cached;
+        let cached = cached.filter(|_| self.uses_bundle(&attendance));
         let acknowledged = cached.and_then(|held| attendance.acknowledged(held));
         let subscribed = stream.said.subscriptions(&attendance);
         let view = self.view.borrow().clone();
@@ -282,6 +285,36 @@ impl Session {
             send(&stream.outbound, message).await?;
         }
         Ok(())
+    }
+
+    /// Whether the bundle of what the agent holds is on disk, was sent to who uses it here, and
+    /// nothing is presented any more that leads to a root about to be removed.
+    fn uses_bundle(&self, attendance: &Attendance) -> bool {
+        let offered = self.view.borrow().as_ref().map(|it| it.bundle().sequence);
+        let Some(offered) = offered else {
+            return false;
+        };
+        let holdings = self.holdings.borrow().clone();
+        let held = holdings.bundle.as_deref().map_or(0, |it| it.sequence);
+        let cached = self.contact.borrow().cached_bundle.unwrap_or(0);
+        let now = self.clock.now();
+        if held < offered
+            || cached < offered
+            || !self.deliveries.have(offered, Instant::now())
+            || !holdings.tainted(&self.trust_domain, now).is_empty()
+        {
+            return false;
+        }
+        let replaces = holdings.replaces_tainted();
+        let view = self.view.borrow().clone();
+        attendance.follows(offered, |workload| {
+            let entry = view
+                .as_ref()
+                .filter(|_| replaces)?
+                .assignment_of(workload)?;
+            let held = holdings.workload(&entry.spiffe_id, now)?;
+            Some(held.svid.svid().serial().to_string())
+        })
     }
 
     fn held_view(&self) -> Result<Arc<View>, ViewError> {

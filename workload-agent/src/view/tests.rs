@@ -21,6 +21,7 @@ fn bundle() -> mesh::Bundle {
         trust_domain: trust_domain().to_string(),
         sequence: 1,
         x509_authorities: vec![root.certificate().to_vec()],
+        ..mesh::Bundle::default()
     }
 }
 

@@ -13,6 +13,7 @@ use super::limiter::CallerLimits;
 use super::response;
 use crate::attestor::{Attestor, Entitled, NotEntitled};
 use crate::caller::Caller;
+use crate::deliveries::{Deliveries, Delivery};
 use crate::holdings::Holdings;
 use crate::view::View;
 
@@ -26,6 +27,7 @@ pub(crate) struct WorkloadDesk {
     pub(crate) limits: CallerLimits,
     pub(crate) view: watch::Receiver<Option<Arc<View>>>,
     pub(crate) holdings: watch::Receiver<Arc<Holdings>>,
+    pub(crate) deliveries: Deliveries,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -118,10 +120,13 @@ impl WorkloadDesk {
             caller,
             answer,
             sent: None,
+            bundle: 0,
+            delivery: None,
             ended: false,
         };
         let first = answers.current().await?;
         answers.sent = Some(first.clone());
+        answers.delivery = Some(self.deliveries.open(answers.bundle));
         let rest = unfold(answers, |mut answers| async move {
             Some((answers.next().await?, answers))
         });
@@ -136,6 +141,9 @@ struct Answers<M, F> {
     caller: Arc<Caller>,
     answer: F,
     sent: Option<M>,
+    /// Of the bundle in the message that was made last.
+    bundle: u64,
+    delivery: Option<Delivery>,
     ended: bool,
 }
 
@@ -157,9 +165,10 @@ where
                 Ok(()) = self.desk.holdings.changed() => {}
             }
             match self.current().await {
-                Ok(message) if self.sent.as_ref() == Some(&message) => {}
+                Ok(message) if self.sent.as_ref() == Some(&message) => self.delivered(),
                 Ok(message) => {
                     self.sent = Some(message.clone());
+                    self.delivered();
                     return Some(Ok(message));
                 }
                 Err(status) => {
@@ -169,6 +178,13 @@ where
             }
         }
         None
+    }
+
+    /// The message that was made last is on its way, or the caller has its like.
+    fn delivered(&self) {
+        if let Some(delivery) = &self.delivery {
+            delivery.sent(self.bundle);
+        }
     }
 
     /// Attests the caller again, and says what it may have now.
@@ -186,6 +202,7 @@ where
                 .await
                 .map_err(|_| Status::internal("the attestor failed"))??;
         let holdings = self.desk.holdings.borrow_and_update().clone();
+        self.bundle = holdings.bundle.as_deref().map_or(0, |it| it.sequence);
         (self.answer)(&entitled, &holdings)
     }
 }

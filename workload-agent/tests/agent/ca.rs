@@ -236,6 +236,7 @@ fn snapshot(number: u64, root: &Authority) -> wire::Snapshot {
             trust_domain: "mesh.example".to_owned(),
             sequence: 1,
             x509_authorities: vec![root.certificate().to_vec()],
+            ..mesh::Bundle::default()
         }),
         endpoints: Vec::new(),
     }

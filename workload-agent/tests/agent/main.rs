@@ -216,6 +216,7 @@ async fn revision_is_acknowledged_when_the_proxy_has_applied_it() {
         .say(proxy_message::Message::Applied(mesh::Applied {
             revision: Some(revision),
             leaf_serial: String::new(),
+            bundle_sequence: 0,
         }))
         .await;
     until(&mut ca.heard(), "an acknowledgement", |heard| {
