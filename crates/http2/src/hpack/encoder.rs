@@ -52,7 +52,7 @@ impl Encoder {
         Self {
             table: Table::new(DEFAULT_TABLE),
             inserted: 0,
-            memory: Memory::new(),
+            memory: Memory::default(),
             lowest: None,
         }
     }

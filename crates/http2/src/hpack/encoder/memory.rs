@@ -10,7 +10,9 @@ const SLOTS: usize = 64;
 const PROBES: usize = 4;
 const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
 
-pub(super) struct Memory(Box<[Slot; SLOTS]>);
+/// Nothing is held before the first name: a connection that only waits needs none.
+#[derive(Default)]
+pub(super) struct Memory(Option<Box<[Slot; SLOTS]>>);
 
 /// What is remembered of a name.
 #[derive(Clone, Copy, Default)]
@@ -32,22 +34,20 @@ pub(super) struct Recalled<'a> {
 }
 
 impl Memory {
-    pub(super) fn new() -> Self {
-        Self(Box::new([Slot::default(); SLOTS]))
-    }
-
     /// The slot of `name`, which forgets another name if all are taken.
     pub(super) fn recall(&mut self, name: &str) -> Recalled<'_> {
+        let empty = || Box::new([Slot::default(); SLOTS]);
+        let slots = self.0.get_or_insert_with(empty);
         let hash = hash(name.as_bytes());
         let home = (hash >> 32) as usize % SLOTS;
         let tag = hash as u32 | 1;
         let mut place = home;
         for step in 0..PROBES {
             let probe = (home + step) % SLOTS;
-            let slot = &self.0[probe];
+            let slot = &slots[probe];
             if slot.name == tag {
                 return Recalled {
-                    slot: &mut self.0[probe],
+                    slot: &mut slots[probe],
                     known: true,
                 };
             }
@@ -56,7 +56,7 @@ impl Memory {
                 break;
             }
         }
-        let slot = &mut self.0[place];
+        let slot = &mut slots[place];
         *slot = Slot {
             name: tag,
             index: static_table::find(name).unwrap_or_default() as u8,
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn a_slot_of_another_name_lends_no_index() {
-        let mut memory = Memory::new();
+        let mut memory = Memory::default();
         let accept = *memory.recall("accept").slot;
         assert_eq!(accept.static_index("accept"), 19);
         assert_eq!(accept.static_index("x-other"), 0);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn more_names_than_slots_are_recalled_all_the_same() {
-        let mut memory = Memory::new();
+        let mut memory = Memory::default();
         let names: Vec<_> = (0..1000).map(|number| format!("x-{number}")).collect();
         assert!(names.iter().all(|name| !memory.recall(name).known));
         assert!(memory.recall(&names[999]).known);
