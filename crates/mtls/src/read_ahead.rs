@@ -98,6 +98,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ReadAhead<S> {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        // What is sent in one record is in one part, and cheaper to send so.
+        if let [part] = parts {
+            return Pin::new(&mut self.stream).poll_write(context, part);
+        }
         Pin::new(&mut self.stream).poll_write_vectored(context, parts)
     }
 
