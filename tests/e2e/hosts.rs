@@ -65,7 +65,8 @@ impl HostPki {
         let address = mesh.ca.agents_address().to_string();
         config.ca.addresses = vec![address.parse().expect("an address")];
         config.ca.trust_domain = Some(mesh.config().trust_domain.clone());
-        let roots = believed.ca.bundle().authorities().iter();
+        let bundle = believed.ca.bundle();
+        let roots = bundle.authorities().iter();
         config.ca.root_sha256 = roots.map(|root| RootDigest(root.digest())).collect();
         Agent::start(config, mesh.time()).await.expect("it starts")
     }
