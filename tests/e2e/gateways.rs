@@ -44,8 +44,8 @@ spec:
 "#;
 
 /// `edge/gateway` in front of `shop/orders`.
-struct Edge {
-    gateway: Workload,
+pub(crate) struct Edge {
+    pub(crate) gateway: Workload,
     _orders: Workload,
     application: Application,
     authority: Authority,
@@ -64,10 +64,18 @@ impl Edge {
     }
 
     async fn open_limited(application: Application, limits: Limits) -> Self {
-        let edge = Self::assemble(application, limits).await;
-        edge.authority.write(edge.folder.path(), "shop", SHOP);
-        edge.apply(&edge.listener("web", 443, SHOP, "shop")).await;
-        edge
+        Self::assemble(application, limits).await.with(SHOP).await
+    }
+
+    /// With a listener for another host on port 443.
+    pub(crate) async fn open_for(host: &str) -> Self {
+        Self::without_gateway().await.with(host).await
+    }
+
+    async fn with(self, host: &str) -> Self {
+        self.authority.write(self.folder.path(), "shop", host);
+        self.apply(&self.listener("web", 443, host, "shop")).await;
+        self
     }
 
     async fn without_gateway() -> Self {

@@ -1,4 +1,4 @@
-//! `h2spec` (RFC 7540 and 7541, case by case) against both listeners that speak HTTP/2.
+//! `h2spec` (RFC 7540 and 7541, case by case) against the listeners that speak HTTP/2.
 //!
 //! What is allowed to differ is named in [`AT_THE_OUTBOUND_PORT`] and `docs/conformance.md` with
 //! its reason, and nothing else is.
@@ -12,6 +12,8 @@ use mesh_tests::shop::Shop;
 use tempfile::TempDir;
 use tokio::process::Command;
 
+use crate::gateways::Edge;
+
 /// The port takes HTTP/1.1 and HTTP/2, and tells one from the other by the first bytes: what is
 /// not the preface is HTTP/1.1, and is answered with its 400, after which the connection closes.
 /// h2spec wants it to close without an answer.
@@ -24,7 +26,7 @@ async fn the_outbound_port_speaks_http2_as_h2spec_expects() {
     };
     let shop = Shop::open().await;
     h2spec
-        .judge(shop.checkout.outbound(), &AT_THE_OUTBOUND_PORT)
+        .judge(&plain(shop.checkout.outbound()), &AT_THE_OUTBOUND_PORT)
         .await;
 }
 
@@ -37,7 +39,27 @@ async fn a_mesh_listener_speaks_http2_as_h2spec_expects() {
     let holder = Holder::of(&shop.mesh, "checkout").await;
     // It shows no client certificate.
     let bridge = holder.bridge(shop.orders.mesh_listener(), b"h2").await;
-    h2spec.judge(bridge.address(), &[]).await;
+    h2spec.judge(&plain(bridge.address()), &[]).await;
+}
+
+#[tokio::test]
+async fn a_gateways_listener_speaks_http2_as_h2spec_expects() {
+    let Some(h2spec) = H2spec::obtain().await else {
+        return;
+    };
+    let edge = Edge::open_for("localhost").await;
+    let port = edge.gateway.gateway(443, 1).await.port();
+    let at = ["--tls", "--insecure", "--host", "localhost", "--port"];
+    let at: Vec<_> = at.map(str::to_owned).into();
+    h2spec
+        .judge(&[at, vec![port.to_string()]].concat(), &[])
+        .await;
+}
+
+/// Without TLS.
+fn plain(address: SocketAddr) -> Vec<String> {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    vec!["--host".to_owned(), host, "--port".to_owned(), port]
 }
 
 /// A case fails if it fails in each run: h2spec takes an answer that was on its way, when it broke
@@ -69,12 +91,12 @@ impl H2spec {
         None
     }
 
-    async fn judge(&self, address: SocketAddr, differences: &[&str]) {
+    async fn judge(&self, at: &[String], differences: &[&str]) {
         let expected: BTreeSet<_> = differences.iter().map(|it| (*it).to_owned()).collect();
-        let (mut failed, mut said) = self.failures(address).await;
+        let (mut failed, mut said) = self.failures(at).await;
         for _ in 1..RUNS {
             if failed != expected {
-                let (again, now) = self.failures(address).await;
+                let (again, now) = self.failures(at).await;
                 failed.retain(|case| again.contains(case));
                 said = now;
             }
@@ -83,13 +105,12 @@ impl H2spec {
     }
 
     /// The cases that fail in one run, and what it says.
-    async fn failures(&self, address: SocketAddr) -> (BTreeSet<String>, String) {
+    async fn failures(&self, at: &[String]) -> (BTreeSet<String>, String) {
         let directory = TempDir::new().expect("a directory");
         let report = directory.path().join("report.xml");
         let output = Command::new("h2spec")
             .args(["--strict", "--timeout", "5", "--path", "/v1/orders"])
-            .args(["--host", &address.ip().to_string()])
-            .args(["--port", &address.port().to_string()])
+            .args(at)
             .arg("--junit-report")
             .arg(&report)
             .stdin(Stdio::null())
