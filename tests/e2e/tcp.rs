@@ -1,12 +1,16 @@
 //! TCP services: bytes arrive as they were sent, ends are passed on, and policy judges live
 //! connections again.
 
+use std::sync::Arc;
+
 use mesh_tests::application::Application;
 use mesh_tests::database::{Database, NOBODY_MAY_CONNECT};
 use mesh_tests::mesh::Mesh;
 use mesh_tests::waiting::DEADLINE;
+use proxy::{CallRecord, Reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::broadcast::Receiver;
 use tokio::time::timeout;
 
 /// More than all buffers on the way hold.
@@ -31,6 +35,44 @@ async fn a_tcp_connection_is_cut_when_policy_forbids_it() {
     assert_eq!(echoed(&mut socket).await, *b"ping");
     mesh.apply(NOBODY_MAY_CONNECT).await;
     assert_ended(&mut socket).await;
+}
+
+#[tokio::test]
+async fn a_tcp_connection_that_policy_cut_is_told_as_a_failure_at_both_ends() {
+    let mesh = Mesh::start().await;
+    let database = Database::open_in(&mesh, Application::tcp_echo().await).await;
+    let mut socket = connect(database.cashier.reach()).await;
+    assert_eq!(echoed(&mut socket).await, *b"ping");
+    let mut callee = database.database.proxy.calls();
+    let mut caller = database.cashier.proxy.calls();
+    mesh.apply(NOBODY_MAY_CONNECT).await;
+    let told = [next(&mut caller).await, next(&mut callee).await];
+    let reasons = told.each_ref().map(|it| it.reason.map(Reason::code));
+    assert_eq!(reasons, [Some("upstream-reset"), Some("policy-denied")]);
+    let detail = told[0].detail.as_deref().unwrap_or_default();
+    assert!(detail.starts_with("cut by the other proxy"), "{detail}");
+}
+
+#[tokio::test]
+async fn a_tcp_connection_that_ended_in_order_is_no_failure_at_either_end() {
+    let mesh = Mesh::start().await;
+    let database = Database::open_in(&mesh, Application::tcp_echo().await).await;
+    let mut socket = connect(database.cashier.reach()).await;
+    assert_eq!(echoed(&mut socket).await, *b"ping");
+    let mut callee = database.database.proxy.calls();
+    let mut caller = database.cashier.proxy.calls();
+    socket.shutdown().await.expect("half-closed");
+    assert_ended(&mut socket).await;
+    let told = [next(&mut caller).await, next(&mut callee).await];
+    assert_eq!(told.map(|it| it.reason), [None, None]);
+}
+
+/// What is told of the next connection that ends.
+async fn next(told: &mut Receiver<Arc<CallRecord>>) -> Arc<CallRecord> {
+    let record = timeout(DEADLINE, told.recv()).await;
+    record
+        .expect("it is told in time")
+        .expect("the proxy lives")
 }
 
 #[tokio::test]

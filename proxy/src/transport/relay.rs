@@ -1,6 +1,8 @@
 //! Bytes both ways between two streams, counted, until both ended or the stream is ended.
 //!
-//! Each side's end is passed on by itself. A relay that waits holds no buffer.
+//! Each side's end is passed on by itself. A relay that waits holds no buffer. The proxies of the
+//! mesh say when they end (close_notify, RFC 8446 section 6.1): one that does not has cut the
+//! connection.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -9,7 +11,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
+use mtls::ClientTls;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::call::Call;
 use super::own_limits::OwnLimits;
@@ -24,13 +28,36 @@ thread_local! {
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
+/// For people: the record of this side can say no more.
+const CUT: &str = "cut by the other proxy: policy no longer permits it, it took too long, or the \
+                   application broke off; the other proxy's record says which";
+
+/// Where a relay leads.
+pub(crate) trait Upstream: AsyncRead + AsyncWrite + Unpin {
+    /// Whether a proxy of the mesh is at the other end.
+    fn is_of_the_mesh(&self) -> bool;
+}
+
+impl Upstream for TcpStream {
+    fn is_of_the_mesh(&self) -> bool {
+        false
+    }
+}
+
+impl Upstream for ClientTls<TcpStream> {
+    fn is_of_the_mesh(&self) -> bool {
+        true
+    }
+}
+
 /// Carries bytes until both sides have finished, one broke off, or the stream was ended. The
 /// call's record is complete afterwards.
 pub(crate) async fn relay<A, B>(mut caller: A, mut upstream: B, stream: &Stream, call: &mut Call)
 where
     A: AsyncRead + AsyncWrite + Unpin,
-    B: AsyncRead + AsyncWrite + Unpin,
+    B: Upstream,
 {
+    let is_of_the_mesh = upstream.is_of_the_mesh();
     let (mut up, mut down) = (OneWay::new(Way::Up), OneWay::new(Way::Down));
     let mut limits = OwnLimits::default();
     let carried = poll_fn(|context| {
@@ -38,7 +65,11 @@ where
             return Poll::Ready(Err(Broken::Ended(reason)));
         }
         let sent = up.poll(&mut caller, &mut upstream, stream, context)?;
-        let received = down.poll(&mut upstream, &mut caller, stream, context)?;
+        let received = down.poll(&mut upstream, &mut caller, stream, context);
+        let received = received.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof if is_of_the_mesh => Broken::Cut,
+            _ => Broken::Stream(error),
+        })?;
         match (sent, received) {
             (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(Ok(())),
             _ => limits
@@ -51,12 +82,15 @@ where
         Ok(()) => call.complete(),
         Err(Broken::Stream(error)) if is_ordinary_end(&error) => call.complete(),
         Err(Broken::Stream(error)) => call.fail(Reason::UpstreamReset, &error.to_string()),
+        Err(Broken::Cut) => call.fail(Reason::UpstreamReset, CUT),
         Err(Broken::Ended(reason)) => call.fail(reason, "ended by the proxy"),
     }
 }
 
 enum Broken {
     Ended(Reason),
+    /// By the proxy that was called.
+    Cut,
     Stream(io::Error),
 }
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::call::Call;
 use super::io::Io;
-use super::relay::relay;
+use super::relay::{Upstream, relay};
 use crate::failure::Reason;
 
 /// Bytes both ways.
@@ -90,6 +90,12 @@ impl fmt::Debug for Onward {
         f.debug_struct("Onward")
             .field("protocol", &self.protocol)
             .finish_non_exhaustive()
+    }
+}
+
+impl Upstream for Tunnel {
+    fn is_of_the_mesh(&self) -> bool {
+        matches!(self.io, Io::Opened(_))
     }
 }
 
