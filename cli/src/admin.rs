@@ -4,6 +4,7 @@
 //! secret in it shows in no error and no debug output.
 
 mod client;
+mod pins;
 mod problem;
 
 use std::ffi::{OsStr, OsString};
@@ -21,6 +22,7 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 pub use client::{Client, ClientError};
+use pins::Pins;
 
 /// Which credential to use; the command line, the environment, then the usual place.
 #[derive(Debug, Clone, Args)]
@@ -96,7 +98,7 @@ impl HomeArguments {
 pub struct AdminFile {
     trust_domain: TrustDomain,
     urls: Vec<CaUrl>,
-    roots: Vec<Sha256>,
+    roots: Pins,
     secret: Zeroizing<String>,
 }
 
@@ -138,7 +140,7 @@ impl AdminFile {
         Ok(Self {
             trust_domain: content.trust_domain,
             urls,
-            roots,
+            roots: Pins::new(path, roots),
             secret: content.secret.0,
         })
     }

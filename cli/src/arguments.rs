@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::agent::Agent;
 use crate::apply::Apply;
+use crate::authority::Authority;
 use crate::completions::Completions;
 use crate::delete::Delete;
 use crate::demo::DemoProgram;
@@ -38,6 +39,7 @@ pub(crate) enum Command {
     Delete(Delete),
     Explain(Explain),
     Agent(Agent),
+    Authority(Authority),
     JoinToken(JoinToken),
     Redirect(Redirect),
     Status(Status),

@@ -7,6 +7,7 @@ pub mod admin;
 mod agent;
 mod apply;
 mod arguments;
+mod authority;
 mod completions;
 mod delete;
 mod demo;
@@ -74,6 +75,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Delete(command) => exit::report(block_on(command.run())),
         Command::Explain(command) => exit::report(block_on(command.run())),
         Command::Agent(command) => exit::report(block_on(command.run())),
+        Command::Authority(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),
         Command::Status(command) => exit::report(block_on(command.run())),

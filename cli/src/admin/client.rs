@@ -95,12 +95,22 @@ impl Client {
         let (url, stream) = self.connect().await?;
         let request = self.request(url, call)?;
         match timeout(ANSWER_TIMEOUT, exchange(stream, request)).await {
-            Ok(Ok(reply)) => judge(&reply),
+            Ok(Ok(reply)) => {
+                self.follow(&reply);
+                judge(&reply)
+            }
             Ok(Err(source)) => Err(ClientError::Interrupted {
                 url: url.clone(),
                 source,
             }),
             Err(_) => Err(ClientError::NoAnswer { url: url.clone() }),
+        }
+    }
+
+    /// The connection has proved to be our CA's: what it says of the roots is so.
+    fn follow(&self, reply: &Response<Bytes>) {
+        if let Err(error) = self.file.roots.follow(reply.headers()) {
+            crate::output::remark(&runtime::exit::one_line(&error));
         }
     }
 
@@ -134,7 +144,7 @@ impl Client {
         url: &CaUrl,
         stream: TcpStream,
     ) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>, ClientError> {
-        let pins = PinnedRoots::new(self.file.trust_domain.clone(), self.file.roots.clone());
+        let pins = PinnedRoots::new(self.file.trust_domain.clone(), self.file.roots.current());
         let clock = self.clock.clone();
         let handshake = mtls::connect(
             stream,
