@@ -9,6 +9,7 @@ use mesh_tests::mesh::Mesh;
 use mesh_tests::other_user::{NOBODY, OtherUser};
 use mesh_tests::shop::{ORDERS, Shop};
 use mesh_tests::workload::Workload;
+use proto::mesh::v1::PROTOCOL;
 use tempfile::TempDir;
 
 const FETCH: &str = "/SpiffeWorkloadAPI/FetchX509SVID";
@@ -99,10 +100,12 @@ async fn nobody_else_calls_with_the_workloads_identity() {
 
 /// One `Subscribe` for the workload's feed.
 async fn subscribe(nobody: OtherUser, directory: &TempDir) -> String {
-    // ProxyMessage { subscribe { version { major: 1 }, workload: "shop/orders", engine_version: 1 } }
+    // ProxyMessage { subscribe { version: of today, workload: "shop/orders", engine_version: 1 } }
+    let minor = u8::try_from(PROTOCOL.minor).expect("a small number");
     let subscribe = [
-        b"\x0a\x13\x0a\x02\x08\x01\x12\x0bshop/orders".as_slice(),
-        b"\x20\x01",
+        b"\x0a\x15\x0a\x04\x08\x01\x10".as_slice(),
+        &[minor],
+        b"\x12\x0bshop/orders\x20\x01",
     ];
     let message = message(directory, &subscribe.concat());
     let socket = path(directory, "feed.sock");
