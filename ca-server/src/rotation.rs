@@ -26,6 +26,8 @@ pub(crate) use keeper::RotationKeeper;
 
 /// How often a step is tried again because somebody else made one first.
 const ATTEMPTS: usize = 4;
+/// Who makes the steps that nobody asked for.
+const SYSTEM: &str = "system";
 const ROOT: KeyPurpose = KeyPurpose::X509Root;
 
 /// A cheap handle.
@@ -91,11 +93,24 @@ impl Rotation {
         }
     }
 
-    /// Follows what somebody wants; what comes after it is done in the background.
+    /// Follows what somebody wants, as far as it goes without waiting: whoever is answered over a
+    /// connection that trusts the old root is told of the new one. The rest is done in the
+    /// background.
     pub(crate) async fn wish(&self, event: &Event, author: String) -> Result<(), RotationError> {
         self.step(event, author).await?;
+        self.advance().await?;
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Makes every step that can be made now.
+    async fn advance(&self) -> Result<(), RotationError> {
+        loop {
+            let tick = Event::Tick(self.facts().await?);
+            if !self.step(&tick, SYSTEM.to_owned()).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// Acknowledgements have come.

@@ -243,7 +243,12 @@ impl Lifecycle {
         let acknowledged = facts.have_acknowledged(successor.published_in);
         let settled = successor.activates_from.is_none_or(|from| now >= from);
         let late = now >= self.deadline(rules);
-        let forced = late || self.active().taint.is_some();
+        // Whoever does not know the successor yet could not find back to the CA.
+        let hurried = self
+            .active()
+            .taint
+            .is_some_and(|taint| acknowledged || now >= taint.after(1, 4));
+        let forced = late || hurried;
         if !(forced || acknowledged && settled) {
             return;
         }
@@ -270,7 +275,7 @@ impl Lifecycle {
                 continue;
             };
             let waits = member.phase == Phase::Draining && taint.reissued_in.is_none();
-            if waits && (trusted || now >= taint.halfway()) {
+            if waits && (trusted || now >= taint.after(1, 2)) {
                 sequence += 1;
                 taint.reissued_in = Some(sequence);
                 actions.push(Action::Reissue(member.generation));

@@ -7,14 +7,12 @@ use runtime::Shutdown;
 use time::OffsetDateTime;
 
 use super::{Rotation, RotationError};
-use crate::authority::lifecycle::Event;
 
 /// While something is under way, a look costs some queries.
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
 const FASTEST_LOOK: Duration = Duration::from_millis(100);
 /// While nothing is, for a clock that jumps and for steps of other replicas.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
-const AUTHOR: &str = "system";
 
 /// Drives one replica's rotation.
 #[derive(Debug)]
@@ -48,12 +46,7 @@ impl RotationKeeper {
 
     /// Makes every step that can be made; answers when to look again.
     async fn advance(&self) -> Result<OffsetDateTime, RotationError> {
-        loop {
-            let tick = Event::Tick(self.0.facts().await?);
-            if !self.0.step(&tick, AUTHOR.to_owned()).await? {
-                break;
-            }
-        }
+        self.0.advance().await?;
         let (lifecycle, _) = self.0.state().await?;
         let now = self.0.clock.now();
         if lifecycle.is_settled() {

@@ -28,7 +28,7 @@ async fn a_second_rotation_is_refused_while_one_is_under_way() {
     let api = TestApi::start().await;
     let begun = rotate(&api, json!({})).await;
     let begun = begun.is(StatusCode::ACCEPTED).json();
-    assert_eq!(begun["items"][1]["phase"], "prepared");
+    assert_eq!(begun["items"][1]["phase"], "published");
     let again = rotate(&api, json!({})).await;
     again.problem(StatusCode::CONFLICT, "rotation-in-progress");
 }

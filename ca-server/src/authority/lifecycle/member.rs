@@ -140,8 +140,9 @@ impl Taint {
         }
     }
 
-    pub(super) fn halfway(&self) -> OffsetDateTime {
-        self.at + (self.until - self.at) / 2
+    /// When this part of its time is over.
+    pub(super) fn after(&self, part: i32, of: i32) -> OffsetDateTime {
+        self.at + (self.until - self.at) * part / of
     }
 }
 

@@ -192,11 +192,11 @@ fn a_compromised_authority_is_replaced_at_once_and_removed_when_all_have_replace
         history.tick(acknowledged(1)),
         [Action::Make(second(), Trigger::Compromise)]
     );
+    assert_eq!(history.tick(acknowledged(1)), [Action::Publish(second())]);
     assert_eq!(
-        history.tick(acknowledged(1)),
-        [Action::Publish(second()), Action::Activate(second())]
+        history.tick(acknowledged(2)),
+        [Action::Activate(second()), Action::Reissue(FIRST)]
     );
-    assert_eq!(history.tick(acknowledged(2)), [Action::Reissue(FIRST)]);
     assert_eq!(history.tick(acknowledged(2)), []);
     assert_eq!(history.tick(acknowledged(3)), [Action::Remove(FIRST)]);
 }
@@ -207,8 +207,13 @@ fn a_compromised_authority_is_removed_in_time_whoever_is_silent() {
     history.step(&compromise(FIRST)).unwrap();
     history.tick(acknowledged(1));
     history.tick(acknowledged(1));
+    assert_eq!(history.after(seconds(74)).tick(acknowledged(1)), []);
     assert_eq!(
-        history.after(seconds(150)).tick(acknowledged(1)),
+        history.after(seconds(1)).tick(acknowledged(1)),
+        [Action::Activate(second())]
+    );
+    assert_eq!(
+        history.after(seconds(75)).tick(acknowledged(1)),
         [Action::Reissue(FIRST)]
     );
     assert_eq!(
