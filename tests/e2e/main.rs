@@ -29,6 +29,7 @@ mod pressure;
 mod protocols;
 mod refused_starts;
 mod renewal;
+mod rotation;
 mod routes;
 mod sandbox;
 mod scaling;

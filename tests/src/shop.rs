@@ -76,7 +76,8 @@ impl Shop {
         Self::assemble(Mesh::start().await, application, None).await
     }
 
-    async fn open_in(mesh: Mesh) -> Self {
+    /// In a mesh that was started already.
+    pub async fn open_in(mesh: Mesh) -> Self {
         Self::assemble(mesh, Application::http().await, None).await
     }
 
