@@ -1,6 +1,7 @@
 //! Wires the parts of a replica together, and is the only place that sees all of them.
 
 mod jobs;
+mod seal;
 mod sockets;
 mod start;
 mod web;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::watch::Presence;
+pub use seal::rotate_seal;
 pub use sockets::BindError;
 pub use start::{StartError, reset_admin};
 pub use web::WebFileError;

@@ -23,7 +23,7 @@ pub use kek::KekError;
 pub(crate) use renewal::IntermediateRenewal;
 pub(crate) use replica::Intermediate;
 pub use root::RootError;
-pub(crate) use root::{RootKeeper, kek_and_bundle};
+pub(crate) use root::{RootKeeper, kek_and_bundle, rotate_kek};
 pub(crate) use roots::PublishedRoots;
 
 /// A cheap handle on what this replica signs with, and on what the trust domain trusts.

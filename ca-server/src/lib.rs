@@ -19,7 +19,7 @@ mod status;
 pub mod store;
 mod watch;
 
-pub use app::{BindError, Ca, StartError, WebFileError, reset_admin};
+pub use app::{BindError, Ca, StartError, WebFileError, reset_admin, rotate_seal};
 pub use authority::{KekError, RootError};
 pub use config::Config;
 pub use issue::ServingError;

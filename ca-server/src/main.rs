@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
-use ca_server::{Ca, Config, reset_admin};
+use ca_server::{Ca, Config, reset_admin, rotate_seal};
 use clap::{Parser, Subcommand};
 use runtime::{Clock, exit, telemetry};
 
@@ -36,12 +36,25 @@ enum Command {
     /// The administrator's credential.
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// The key-encryption key.
+    #[command(subcommand)]
+    Seal(SealCommand),
 }
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
     /// Revokes every credential and writes a new one. The CA must not be running.
     Reset,
+}
+
+#[derive(Debug, Subcommand)]
+enum SealCommand {
+    /// Seals the store by another key-encryption key. With SQLite the CA must not be running.
+    Rotate {
+        /// The new key's file; made (0600) if it does not exist. Name it in `[keys] kek_file` next.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
 }
 
 fn main() -> ExitCode {
@@ -73,6 +86,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Some(Command::Admin(AdminCommand::Reset)) => {
             Ok(runtime.block_on(reset_admin(&config, &Clock::system()))?)
+        }
+        Some(Command::Seal(SealCommand::Rotate { ref to })) => {
+            runtime.block_on(rotate_seal(&config, to, &Clock::system()))?;
+            Ok(())
         }
         None => runtime.block_on(serve(config)),
     }

@@ -122,7 +122,7 @@ pub(super) async fn start(
         .await
 }
 
-async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {
+pub(super) async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {
     if let Some(directory) = config.store.data_directory() {
         runtime::files::private_directory(directory)?;
     }

@@ -21,6 +21,8 @@ pub enum KekError {
     Malformed(PathBuf),
     #[error("the key-encryption key {} is not the one that sealed this store", .0.display())]
     Wrong(PathBuf),
+    #[error("{} holds the key-encryption key that is in use already", .0.display())]
+    Same(PathBuf),
     #[error("the key-encryption key cannot be used")]
     File(#[from] FileError),
 }
@@ -46,7 +48,7 @@ pub(super) fn read(path: &Path) -> Result<SealingKey, KekError> {
     Ok(SealingKey::from_bytes(*bytes))
 }
 
-/// Reads the key at `path`, or makes it. Only for a store that holds nothing sealed.
+/// Reads the key at `path`, or makes it. Only for what is not sealed by it yet.
 pub(super) fn read_or_make(path: &Path) -> Result<SealingKey, KekError> {
     match read(path) {
         Err(KekError::Missing(_)) => {}

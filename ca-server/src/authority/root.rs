@@ -30,6 +30,8 @@ pub enum RootError {
     State(#[source] serde_json::Error),
     #[error("the store holds no root yet; start the CA first")]
     Absent,
+    #[error("the sealed keys changed meanwhile, and nothing was done; try again")]
+    Moved,
     #[error("the sealed root did not open: the store was changed by hand, or is damaged")]
     Sealed(#[source] OpenError),
     #[error("the sealed root holds no usable key")]
@@ -188,6 +190,29 @@ pub(crate) async fn kek_and_bundle(
     let kek = kek_of(rows.first().ok_or(RootError::Absent)?, kek_file)?;
     let roots = PublishedRoots::read(store).await?;
     Ok((kek, roots.bundle().clone()))
+}
+
+/// Wraps every sealed key by the key-encryption key at `to`, which is made if it does not exist;
+/// the one at `from` opens nothing afterwards. Answers how many keys there are.
+pub(crate) async fn rotate_kek(store: &Store, from: &Path, to: &Path) -> Result<usize, RootError> {
+    let rows = store.sealed_keys().await?;
+    let old = kek_of(rows.first().ok_or(RootError::Absent)?, from)?;
+    let new = kek::read_or_make(to)?;
+    if constant_time_eq(&old.check_value(), &new.check_value()) {
+        return Err(KekError::Same(to.to_owned()).into());
+    }
+    let trust_domain = store.trust_domain();
+    let rewrapped = rows
+        .iter()
+        .map(|row| sealed::rewrap(row, trust_domain, (&old, &new)))
+        .collect::<Result<Vec<_>, _>>()?;
+    match store
+        .rewrap_sealed_keys(old.check_value(), &rewrapped)
+        .await?
+    {
+        true => Ok(rewrapped.len()),
+        false => Err(RootError::Moved),
+    }
 }
 
 fn kek_of(sealed: &SealedKeyRow, kek_file: &Path) -> Result<SealingKey, KekError> {

@@ -59,6 +59,21 @@ pub(super) fn open(
     SigningKey::from_pkcs8(&pkcs8).map_err(RootError::Key)
 }
 
+/// The same key, its data key wrapped by another key-encryption key.
+pub(super) fn rewrap(
+    row: &SealedKeyRow,
+    trust_domain: &TrustDomain,
+    (from, to): (&SealingKey, &SealingKey),
+) -> Result<SealedKeyRow, RootError> {
+    let label = Label::of_row(trust_domain, row);
+    let data_key = data_key(row, &label, from)?;
+    Ok(SealedKeyRow {
+        wrapped_data_key: to.seal(&label.wrapping(), data_key.as_slice()),
+        kek_check: to.check_value(),
+        ..row.clone()
+    })
+}
+
 fn data_key(
     row: &SealedKeyRow,
     label: &Label,

@@ -90,6 +90,41 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Puts `rewrapped` in the place of the rows that the key-encryption key with the check value
+    /// `from` wrapped: all that there are, or none. `false`: they are not these any more.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn rewrap_sealed_keys(
+        &self,
+        from: [u8; 16],
+        rewrapped: &[SealedKeyRow],
+    ) -> Result<bool, StoreError> {
+        let mut transaction = self.database.begin().await?;
+        let mut changed = 0;
+        for row in rewrapped {
+            let update = Statement::new(
+                "UPDATE sealed_keys SET wrapped_data_key = $3, kek_check = $4
+                 WHERE purpose = $1 AND version = $2 AND kek_check = $5",
+            )
+            .bind(row.purpose.as_str())
+            .bind(row.version)
+            .bind(row.wrapped_data_key.clone())
+            .bind(row.kek_check.to_vec())
+            .bind(from.to_vec());
+            changed += transaction.execute(update).await?;
+        }
+        let left = Statement::new("SELECT purpose FROM sealed_keys WHERE kek_check = $1");
+        let left = transaction.fetch_all(left.bind(from.to_vec())).await?;
+        if usize::try_from(changed) != Ok(rewrapped.len()) || !left.is_empty() {
+            return Ok(false);
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+}
+
 /// Does nothing where there is one with its purpose and version.
 pub(super) async fn insert(
     transaction: &mut Transaction,

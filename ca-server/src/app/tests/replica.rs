@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::app::{BindError, Ca, StartError};
+use crate::app::{BindError, Ca, StartError, rotate_seal};
 use crate::authority::{KekError, RootError};
 use crate::store::{OpenError, StorePlace};
 use runtime::Clock;
@@ -100,4 +100,40 @@ async fn a_drain_ends_a_replica_in_time() {
     let idle = ca.anonymous().await;
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
     drop(idle);
+}
+
+#[tokio::test]
+async fn after_a_rotation_of_the_seal_the_old_kek_opens_nothing_and_the_new_one_all() {
+    let ca = TestCa::start().await;
+    let (root, clock) = (ca.ca.bundle().digest(), ca.clock.clone());
+    let (mut config, directory) = (ca.config.clone(), ca.directory);
+    ca.ca.drain(Duration::from_secs(10)).await.unwrap();
+    let to = directory.path().join("keys").join("kek-2");
+    assert_eq!(rotate_seal(&config, &to, &clock).await.unwrap(), 1);
+    let error = Ca::start(config.clone(), clock.clone()).await.unwrap_err();
+    assert!(
+        matches!(error, StartError::Root(RootError::Kek(KekError::Wrong(_)))),
+        "{error:?}"
+    );
+    config.keys.kek_file = to;
+    let ca = Ca::start(config, clock).await.unwrap();
+    assert_eq!(ca.bundle().digest(), root);
+}
+
+#[tokio::test]
+async fn a_seal_is_not_rotated_to_the_key_in_use_or_to_one_beside_the_data() {
+    let ca = TestCa::start().await;
+    let (config, clock, directory) = (ca.config.clone(), ca.clock.clone(), ca.directory);
+    ca.ca.drain(Duration::from_secs(10)).await.unwrap();
+    let same = rotate_seal(&config, &config.keys.kek_file, &clock).await;
+    assert!(matches!(
+        same,
+        Err(StartError::Root(RootError::Kek(KekError::Same(_))))
+    ));
+    let data = config.store.data_directory().unwrap();
+    let beside = data.join("kek");
+    let refused = rotate_seal(&config, &beside, &clock).await;
+    assert!(matches!(refused, Err(StartError::Config(_))));
+    assert!(!beside.exists());
+    drop(directory);
 }
