@@ -8,8 +8,11 @@ use ring::digest::{Context, SHA256};
 use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
-    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair,
-    UnparsedPublicKey,
+    ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
+    ECDSA_P384_SHA384_FIXED, ED25519, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
+    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
+    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
@@ -17,6 +20,7 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup};
 use zeroize::Zeroizing;
 
 use super::Refused;
+use crate::jws::JwsAlgorithm;
 
 /// How much of a file is hashed at once.
 const READ_SIZE: usize = 64 * 1024;
@@ -129,6 +133,45 @@ impl P256KeyPair {
 
 pub(crate) fn verify_p256(point: &[u8], message: &[u8], signature: &[u8]) -> Result<(), Refused> {
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
+        .verify(message, signature)
+        .map_err(|_| Refused)
+}
+
+/// By modulus and exponent.
+pub(crate) fn verify_rsa(
+    algorithm: JwsAlgorithm,
+    (n, e): (&[u8], &[u8]),
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), Refused> {
+    let parameters = match algorithm {
+        JwsAlgorithm::Rs256 => &RSA_PKCS1_2048_8192_SHA256,
+        JwsAlgorithm::Rs384 => &RSA_PKCS1_2048_8192_SHA384,
+        JwsAlgorithm::Rs512 => &RSA_PKCS1_2048_8192_SHA512,
+        JwsAlgorithm::Ps256 => &RSA_PSS_2048_8192_SHA256,
+        JwsAlgorithm::Ps384 => &RSA_PSS_2048_8192_SHA384,
+        JwsAlgorithm::Ps512 => &RSA_PSS_2048_8192_SHA512,
+        _ => return Err(Refused),
+    };
+    RsaPublicKeyComponents { n, e }
+        .verify(parameters, message, signature)
+        .map_err(|_| Refused)
+}
+
+/// `key` is a point, or an Ed25519 key.
+pub(crate) fn verify_jws(
+    algorithm: JwsAlgorithm,
+    key: &[u8],
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), Refused> {
+    let algorithm: &'static dyn VerificationAlgorithm = match algorithm {
+        JwsAlgorithm::Es256 => &ECDSA_P256_SHA256_FIXED,
+        JwsAlgorithm::Es384 => &ECDSA_P384_SHA384_FIXED,
+        JwsAlgorithm::EdDsa => &ED25519,
+        _ => return Err(Refused),
+    };
+    UnparsedPublicKey::new(algorithm, key)
         .verify(message, signature)
         .map_err(|_| Refused)
 }
