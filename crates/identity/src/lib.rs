@@ -7,6 +7,7 @@
 mod agent_id;
 mod dns_name;
 pub mod join_token;
+pub mod jwt;
 mod name;
 mod renewal;
 mod serde_text;
