@@ -11,9 +11,10 @@ const FILES: [&str; 4] = [
 ];
 
 /// Messages that carry a secret; `src/secrets.rs` prints them without it.
-const SECRET: [&str; 3] = [
+const SECRET: [&str; 4] = [
     ".X509SVID",
     ".countersign.agent.v1.JoinTokenEvidence",
+    ".countersign.agent.v1.JwtEvidence",
     ".countersign.mesh.v1.Credentials",
 ];
 

@@ -18,7 +18,11 @@ use identity::{IdTemplate, Name, TrustDomain};
 use runtime::{ConfigError, TelemetryOptions};
 use serde::Deserialize;
 
-pub use attest::{AttestConfig, HostNaming, NamePattern, NamePatternError, X509PopConfig};
+pub use attest::{
+    Algorithm, AttestConfig, ClaimPointer, ClaimRefused, ClaimTemplate, ClaimTemplateError,
+    HostNaming, JwtIssuerConfig, KeysUrl, KeysUrlError, NamePattern, NamePatternError, OneOf,
+    X509PopConfig,
+};
 pub use bundle::{BundleConfig, RefreshHintError};
 pub use keys::{AdminConfig, KeysConfig};
 pub use lifetimes::{Lifetimes, LifetimesError};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::agent::v1::JoinTokenEvidence;
+use crate::agent::v1::{JoinTokenEvidence, JwtEvidence};
 use crate::mesh::v1::Credentials;
 use crate::spiffe::X509svid;
 
@@ -12,6 +12,12 @@ impl fmt::Debug for JoinTokenEvidence {
         shown
             .field("token_id", &self.token_id)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for JwtEvidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JwtEvidence").finish_non_exhaustive()
     }
 }
 
@@ -51,7 +57,10 @@ mod tests {
             x509_svid_key: b"hush".to_vec(),
             ..Default::default()
         };
-        let shown = format!("{token:?} {credentials:?} {svid:?}");
+        let jwt = JwtEvidence {
+            token: "hush".to_owned(),
+        };
+        let shown = format!("{token:?} {jwt:?} {credentials:?} {svid:?}");
         let bytes = format!("{:?}", b"hush");
         assert!(
             !shown.contains("hush") && !shown.contains(&bytes),

@@ -62,7 +62,7 @@ pub enum StartError {
     },
     #[error(
         "this agent has neither an identity in its cache nor a usable join token; make one with \
-         `countersign join-token create` and name its file in [join] token_file, or set [join.x509pop]"
+         `countersign join-token create` and name its file in [join] token_file, or set [join.x509pop] or [join.jwt]"
     )]
     NoWayToJoin(#[source] Option<Box<dyn std::error::Error + Send + Sync>>),
     #[error("a socket cannot be had")]

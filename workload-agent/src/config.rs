@@ -15,7 +15,7 @@ use identity::{QualifiedName, TrustDomain};
 use runtime::TelemetryOptions;
 use serde::Deserialize;
 
-pub use join::{HostCertificate, Join, RootDigest};
+pub use join::{HostCertificate, IssuersToken, Join, RootDigest};
 
 /// Everything an agent is told locally. The rest comes from the CA.
 #[derive(Clone, Debug, Deserialize)]
@@ -130,7 +130,7 @@ pub enum ConfigRefused {
     ProxiesWithoutFeed,
     #[error("`{0}` is used for two sockets; give each one its own path")]
     SharedSocket(String),
-    #[error("[join] names both token_file and {0}; an agent proves itself in one way")]
+    #[error("[join] names {0} and another way; an agent proves itself in one way")]
     TwoWaysToJoin(&'static str),
     #[error("[join.{method}] needs ca.{missing}: without a token the agent knows no CA")]
     UnknownCa {
@@ -151,6 +151,7 @@ impl Config {
             join: Join {
                 token_file: Some(dir.join("join-token")),
                 x509pop: None,
+                jwt: None,
             },
             workload_api: WorkloadApi {
                 socket: dir.join("workload.sock"),
@@ -304,6 +305,9 @@ mod tests {
         let config = parse(&format!("{MINIMAL}[join]\ntoken_file = '/t'\n{HOST}")).unwrap();
         let refused = config.validate().unwrap_err();
         assert_eq!(refused, ConfigRefused::TwoWaysToJoin("x509pop"));
+        let jwt = "[join.jwt]\ntoken_file = '/t'\n";
+        let config = parse(&format!("{MINIMAL}{HOST}{jwt}")).unwrap();
+        assert_eq!(config.validate().unwrap_err(), refused);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! How an agent without a live SVID gets one: by its join token, by the certificate of its host, or
-//! by the SVID that expired.
+//! How an agent without a live SVID gets one: by its join token, by the certificate of its host,
+//! by a token of an issuer, or by the SVID that expired.
 //!
 //! Invariants: the token's secret is sent only to a server that a pinned root vouches for; the key
 //! is on disk before the token is used, so that a lost reply can be repeated with the same key.
@@ -51,6 +51,8 @@ pub(crate) enum NotAdmitted {
 pub(crate) enum Proof<'a> {
     JoinToken(&'a JoinToken),
     Host(&'a HostProof),
+    /// JWS, compact form.
+    IssuersToken(&'a str),
 }
 
 /// The certificate of a host, and its key.
@@ -70,6 +72,9 @@ pub(crate) async fn attest(
         Proof::JoinToken(token) => Evidence::JoinToken(wire::JoinTokenEvidence {
             token_id: token.id().to_owned(),
             secret: token.secret().to_vec(),
+        }),
+        Proof::IssuersToken(token) => Evidence::Jwt(wire::JwtEvidence {
+            token: token.to_owned(),
         }),
         Proof::Host(host) => Evidence::X509pop(host.evidence(&connection.exporter, key)?),
     };

@@ -71,7 +71,7 @@ pub(super) async fn start(
     config.check()?;
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
-    let attestors = Attestors::load(&config.attest, &config.trust_domain)?;
+    let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
     let store = open_store(&config, clock.now()).await?;
     let keeper = RootKeeper::open_or_make(
         &store,

@@ -6,6 +6,8 @@ mod bans;
 mod harness;
 mod hosts;
 mod issuance;
+mod issuers;
+mod keys_server;
 mod listening;
 mod replica;
 mod rotation;

@@ -3,20 +3,24 @@
 use std::sync::Arc;
 
 use identity::TrustDomain;
+use runtime::Clock;
 
 use super::host::{HostAttestor, HostAttestorError};
+use super::issuer_keys::IssuerKeysError;
+use super::issuers::Issuers;
 use super::refusal::Refusal;
 use crate::config::AttestConfig;
 
 /// The attestor in the IDs of agents that joined by token.
 pub(crate) const JOIN_TOKEN: &str = "join-token";
 /// The attestor in the IDs of agents that proved their host's certificate.
-pub(super) const X509POP: &str = "x509pop";
+pub(crate) const X509POP: &str = "x509pop";
 
 /// What is configured. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Attestors {
     host: Option<Arc<HostAttestor>>,
+    issuers: Arc<Issuers>,
 }
 
 /// Why `[attest]` cannot be used.
@@ -24,6 +28,8 @@ pub(crate) struct Attestors {
 pub enum AttestorsError {
     #[error(transparent)]
     Host(#[from] HostAttestorError),
+    #[error(transparent)]
+    Issuer(#[from] IssuerKeysError),
 }
 
 impl Attestors {
@@ -31,12 +37,21 @@ impl Attestors {
     pub(crate) fn load(
         config: &AttestConfig,
         trust_domain: &TrustDomain,
+        clock: &Clock,
     ) -> Result<Self, AttestorsError> {
         let host = config.x509pop.as_ref();
         let host = host.map(|host| HostAttestor::load(host, trust_domain));
         Ok(Self {
             host: host.transpose()?.map(Arc::new),
+            issuers: Arc::new(Issuers::load(&config.jwt, clock)?),
         })
+    }
+
+    pub(super) fn issuers(&self) -> Result<&Issuers, Refusal> {
+        if self.issuers.is_empty() {
+            return Err(Refusal::NotConfigured("jwt"));
+        }
+        Ok(&self.issuers)
     }
 
     pub(super) fn host(&self) -> Result<&HostAttestor, Refusal> {

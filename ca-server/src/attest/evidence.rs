@@ -3,6 +3,7 @@
 
 use crypto::digest::Sha256;
 use crypto::signing::PublicKey;
+use identity::jwt::UnverifiedJwt;
 use identity::x509::UnverifiedChain;
 use proto::agent::v1 as wire;
 use proto::mesh::v1::PROTOCOL;
@@ -28,6 +29,7 @@ pub(super) struct UnverifiedAttestation {
 pub(super) enum UnverifiedEvidence {
     JoinToken(UnverifiedJoin),
     Host(UnverifiedHost),
+    Token(UnverifiedToken),
 }
 
 /// A join token, of whose secret only the digest is kept.
@@ -44,6 +46,10 @@ pub(super) struct UnverifiedHost {
     pub(super) scheme: u16,
     pub(super) signature: Vec<u8>,
 }
+
+/// A token that may be one of a believed issuer.
+#[derive(Debug)]
+pub(super) struct UnverifiedToken(pub(super) UnverifiedJwt);
 
 /// An expired SVID and the key that wants its successor.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl TryFrom<wire::AttestRequest> for UnverifiedAttestation {
         let evidence = match request.evidence {
             Some(Evidence::JoinToken(token)) => UnverifiedEvidence::JoinToken(token.try_into()?),
             Some(Evidence::X509pop(host)) => UnverifiedEvidence::Host(host.try_into()?),
+            Some(Evidence::Jwt(token)) => UnverifiedEvidence::Token(token.try_into()?),
             None => return Err(malformed("evidence", "is of no kind that this CA knows")),
         };
         Ok(Self {
@@ -108,6 +115,16 @@ impl TryFrom<wire::X509PopEvidence> for UnverifiedHost {
             scheme,
             signature,
         })
+    }
+}
+
+impl TryFrom<wire::JwtEvidence> for UnverifiedToken {
+    type Error = Refusal;
+
+    fn try_from(evidence: wire::JwtEvidence) -> Result<Self, Refusal> {
+        let token = zeroize::Zeroizing::new(evidence.token);
+        let jwt = UnverifiedJwt::parse(&token).map_err(Refusal::Jwt)?;
+        Ok(Self(jwt))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod comeback;
 mod host;
+mod issuer;
 mod join;
 
 use std::net::IpAddr;
@@ -24,6 +25,8 @@ pub(crate) enum Proof {
     JoinTokenRepeated,
     ExpiredSvid,
     Host,
+    /// Of an issuer.
+    Token,
 }
 
 impl Proof {
@@ -33,6 +36,7 @@ impl Proof {
             Self::JoinTokenRepeated => "join-token-repeated",
             Self::ExpiredSvid => "expired-svid",
             Self::Host => "x509pop",
+            Self::Token => "jwt",
         }
     }
 }
@@ -83,6 +87,9 @@ impl UnverifiedAttestation {
         match self.evidence {
             UnverifiedEvidence::JoinToken(join) => join.verify(key, store, here).await,
             UnverifiedEvidence::Host(host) => host.verify(key, attestors.host()?, here),
+            UnverifiedEvidence::Token(token) => {
+                token.verify(key, attestors.issuers()?, store, here).await
+            }
         }
     }
 }

@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use identity::jwt::JwtError;
 use identity::x509::{HostError, SvidError};
 use tonic::{Code, Status};
 
 use super::host::HostNameRefused;
+use super::issuer_keys::IssuerKeysError;
+use crate::config::ClaimRefused;
 use crate::issue::IssueError;
 use crate::status;
 use crate::store::{RedeemError, StoreError};
+
+/// When the keys of an issuer may be asked for again.
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
 
 /// Typed; the wire form is [`Refusal::into_status`].
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +58,16 @@ pub(crate) enum Refusal {
     HostName(#[source] HostNameRefused),
     #[error("the host's certificate names {0}, an identity of this mesh: workloads are no hosts")]
     HostOfMesh(String),
+    #[error("the token's `iss` is none of those in [[attest.jwt]] of the CA's configuration")]
+    UnknownIssuer,
+    #[error("{0}")]
+    Jwt(#[source] JwtError),
+    #[error("{0}")]
+    Claims(#[source] ClaimRefused),
+    #[error("the token was already used by another key; attest with a new one")]
+    TokenOfAnotherKey,
+    #[error("the keys of the token's issuer are not to be had; retry later")]
+    IssuerKeys(#[source] IssuerKeysError),
     #[error("too many attestations; retry later")]
     Busy(Duration),
     #[error("the store is unavailable; retry later")]
@@ -79,6 +95,11 @@ impl Refusal {
             Self::Host(_) => "host-certificate-refused",
             Self::HostName(_) => "host-name-refused",
             Self::HostOfMesh(_) => "host-certificate-of-mesh",
+            Self::UnknownIssuer => "unknown-issuer",
+            Self::Jwt(_) => "token-refused",
+            Self::Claims(_) => "claims-refused",
+            Self::TokenOfAnotherKey => "already-used",
+            Self::IssuerKeys(_) => "issuer-keys-unavailable",
             Self::Busy(_) => "attestation-limit",
             Self::Store(_) => "store-unavailable",
             Self::Issue(error) => error.code(),
@@ -92,6 +113,9 @@ impl Refusal {
             Self::Token(RedeemError::Store(_)) | Self::Store(_) => Code::Unavailable,
             Self::Busy(after) => {
                 return status::unavailable(self.code(), &self.to_string(), *after);
+            }
+            Self::IssuerKeys(_) => {
+                return status::unavailable(self.code(), &self.to_string(), KEYS_AGAIN);
             }
             Self::Issue(error) => return error.to_status(),
             _ => Code::PermissionDenied,

@@ -2,6 +2,9 @@
 //!
 //! Nothing is accepted that is not configured, and a rule that would be ignored is refused.
 
+mod claims;
+mod jwt;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -10,12 +13,17 @@ use serde::Deserialize;
 
 use super::BrokenRule;
 
+pub use claims::{ClaimPointer, ClaimRefused, ClaimTemplate, ClaimTemplateError, OneOf};
+pub use jwt::{Algorithm, JwtIssuerConfig, KeysUrl, KeysUrlError};
+
 /// Attestors beside join tokens.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AttestConfig {
     /// Absent: certificates of hosts prove nothing.
     pub x509pop: Option<X509PopConfig>,
+    /// Issuers whose tokens are believed.
+    pub jwt: Vec<JwtIssuerConfig>,
 }
 
 /// Hosts that prove possession of a certificate from elsewhere.
@@ -67,7 +75,18 @@ pub enum NamePatternError {
 
 impl AttestConfig {
     pub(super) fn check(&self) -> Result<(), BrokenRule> {
-        self.x509pop.as_ref().map_or(Ok(()), X509PopConfig::check)
+        self.x509pop.as_ref().map_or(Ok(()), X509PopConfig::check)?;
+        for (index, issuer) in self.jwt.iter().enumerate() {
+            issuer.check()?;
+            let twice = |other: &JwtIssuerConfig| other.attestor == issuer.attestor;
+            if self.jwt[..index].iter().any(twice) {
+                return Err(BrokenRule {
+                    key: "attest.jwt.attestor",
+                    message: format!("{} is the name of two issuers", issuer.attestor),
+                });
+            }
+        }
+        Ok(())
     }
 }
 

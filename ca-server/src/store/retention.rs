@@ -6,7 +6,7 @@ use super::database::Statement;
 use super::{Store, StoreError};
 
 impl Store {
-    /// Drops issuance records, join tokens and admin credentials that ended before `before`.
+    /// Drops issuance records, tokens and admin credentials that ended before `before`.
     /// Answers how many records of issuance went.
     ///
     /// # Errors
@@ -16,6 +16,8 @@ impl Store {
         let issued = Statement::new("DELETE FROM issued WHERE not_after < $1");
         let pruned = transaction.execute(issued.bind(before)).await?;
         let tokens = Statement::new("DELETE FROM join_tokens WHERE expires_at < $1");
+        transaction.execute(tokens.bind(before)).await?;
+        let tokens = Statement::new("DELETE FROM issuers_tokens WHERE expires_at < $1");
         transaction.execute(tokens.bind(before)).await?;
         // The newest stays, so that "was there ever one" keeps its answer.
         let credentials = Statement::new(

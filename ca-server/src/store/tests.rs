@@ -30,6 +30,7 @@ mod authorities;
 mod bans;
 mod configuration;
 mod issuance;
+mod issuers_tokens;
 mod join_tokens;
 mod opening;
 mod replicas;

@@ -101,6 +101,15 @@ impl ResolvesServerCert for ByHost {
     }
 }
 
+/// Where operating systems keep the authorities that they believe: Debian and Alpine, Fedora, SUSE,
+/// BSD.
+pub const SYSTEM_ROOTS: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
 /// Authorities that are believed about host names. Cheap to clone.
 #[derive(Clone)]
 pub struct WebRoots(Arc<RootCertStore>);

@@ -9,20 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mtls::web::{WebCertificateError, WebClientConfig, WebRoots};
+use mtls::web::{SYSTEM_ROOTS, WebCertificateError, WebClientConfig, WebRoots};
 use policy::Roots;
 use runtime::Clock;
 use tokio::time::Instant;
 
 use crate::granted::{Granted, NotGranted, Stamp};
-
-/// Where operating systems keep theirs: Debian and Alpine, Fedora, SUSE, BSD.
-const SYSTEM: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Files are looked at again after this, when a connection is made.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -91,7 +83,7 @@ impl Trust {
     pub(crate) fn of(&self, roots: &Roots, now: Instant) -> Result<Arc<Trusted>, Arc<NoRoots>> {
         match roots {
             Roots::System => {
-                let mut usual = SYSTEM.into_iter().map(PathBuf::from);
+                let mut usual = SYSTEM_ROOTS.into_iter().map(PathBuf::from);
                 let found = usual.find(|it| it.is_file());
                 // The paths are ours, wherever the system's links lead.
                 let everywhere = Granted::new(Path::new("/"), "system");

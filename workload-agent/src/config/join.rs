@@ -20,6 +20,8 @@ pub struct Join {
     pub token_file: Option<PathBuf>,
     /// A certificate that this host has from elsewhere.
     pub x509pop: Option<HostCertificate>,
+    /// A token by which a known issuer says who this agent is.
+    pub jwt: Option<IssuersToken>,
 }
 
 /// The files of a host's certificate; read at each attestation, so whoever renews them need not
@@ -33,6 +35,14 @@ pub struct HostCertificate {
     pub key_file: PathBuf,
 }
 
+/// Where an issuer's token lies; read at each attestation, since such tokens are replaced often.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IssuersToken {
+    /// As Kubernetes projects it, or a CI system writes it.
+    pub token_file: PathBuf,
+}
+
 /// A root of the trust domain, by the SHA-256 of its DER.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct RootDigest(pub Sha256);
@@ -42,7 +52,7 @@ impl Join {
         let Some(method) = self.without_token() else {
             return Ok(());
         };
-        if self.token_file.is_some() {
+        if self.token_file.is_some() || (self.x509pop.is_some() && self.jwt.is_some()) {
             return Err(ConfigRefused::TwoWaysToJoin(method));
         }
         let missing = match ca {
@@ -56,7 +66,11 @@ impl Join {
 
     /// The configured way that needs no token.
     pub(crate) fn without_token(&self) -> Option<&'static str> {
-        self.x509pop.as_ref().map(|_| "x509pop")
+        match (&self.x509pop, &self.jwt) {
+            (Some(_), _) => Some("x509pop"),
+            (None, Some(_)) => Some("jwt"),
+            (None, None) => None,
+        }
     }
 }
 

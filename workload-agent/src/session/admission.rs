@@ -55,6 +55,8 @@ pub(crate) enum AdmissionError {
     HostKeyFile(#[source] FileError),
     #[error("the host's key is unusable")]
     HostKey(#[source] ForeignKeyError),
+    #[error("the issuer's token {path} cannot be read")]
+    IssuersToken { path: PathBuf, source: io::Error },
     #[error("neither a bundle is held, nor does ca.root_sha256 say whom to believe")]
     NoRoots,
     #[error(transparent)]
@@ -71,6 +73,9 @@ impl Session {
     pub(super) async fn be_admitted(&mut self) -> Result<(), Trouble> {
         if let Some(host) = self.join.x509pop.clone() {
             return self.prove_host(&host).await;
+        }
+        if let Some(token) = self.join.jwt.clone() {
+            return self.show_token(&token).await;
         }
         let proof = self.holdings.borrow().own_proof.clone();
         let Some(proof) = proof else {
@@ -91,7 +96,7 @@ impl Session {
             let known: Vec<CaAddress> = token.addresses().to_vec();
             self.addresses.replace(&known);
         }
-        let key = self.joining_key(&token).await?;
+        let key = self.joining_key(token.id()).await?;
         let roots = PinnedRoots::new(token.trust_domain().clone(), token.roots().to_vec());
         let connection = self.connect(Trust::Pinned(roots)).await?;
         let admission = attest(&connection, Proof::JoinToken(&token), &key)
@@ -151,14 +156,14 @@ impl Session {
     }
 
     /// On disk before it is used: the CA binds the token to it.
-    async fn joining_key(&self, token: &JoinToken) -> Result<SigningKey, AdmissionError> {
+    pub(super) async fn joining_key(&self, token_id: &str) -> Result<SigningKey, AdmissionError> {
         let kept = self.cache.load::<StoredJoining>();
-        if let Some(kept) = kept.filter(|kept| kept.token_id == token.id()) {
+        if let Some(kept) = kept.filter(|kept| kept.token_id == token_id) {
             return SigningKey::from_pkcs8(&kept.key).map_err(AdmissionError::Key);
         }
         let key = SigningKey::generate();
         let joining = StoredJoining {
-            token_id: token.id().to_owned(),
+            token_id: token_id.to_owned(),
             key: key.to_pkcs8().to_vec(),
         };
         self.cache
@@ -195,6 +200,7 @@ impl AdmissionError {
             | Self::HostCertificate(_)
             | Self::HostKeyFile(_)
             | Self::HostKey(_) => "host-certificate-unusable",
+            Self::IssuersToken { .. } => "issuers-token-unusable",
             Self::NoRoots => "no-roots",
             Self::OtherTrustDomain { .. } => "other-trust-domain",
             Self::Keep(_) | Self::Key(_) | Self::Bundle(_) => "cache-unusable",
