@@ -17,6 +17,7 @@ mod health;
 mod hosts;
 mod impostors;
 mod issuance;
+mod issuers;
 mod joining;
 mod judges;
 mod limits;
