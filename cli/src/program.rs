@@ -64,6 +64,7 @@ impl Program {
             .args(launch.command)
             .envs(launch.environment)
             .env_remove("COUNTERSIGN_ADMIN")
+            .env_remove("COUNTERSIGN_JOIN_TOKEN")
             .stdout(launch.stdout)
             .kill_on_drop(true)
             .spawn()

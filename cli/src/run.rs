@@ -7,6 +7,7 @@ mod orphans;
 mod place;
 mod registration;
 mod relay;
+mod token;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use identity::{JoinToken, QualifiedName};
+use identity::QualifiedName;
 use proxy::{BypassablePort, Reachable};
 use runtime::exit::Usage;
 use runtime::{Clock, LockFile, LogFilter, TelemetryOptions};
@@ -32,6 +33,7 @@ use crate::sidecar::{Plan, Sidecar};
 use place::Place;
 use registration::Registration;
 use relay::Signals;
+use token::TokenArguments;
 
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
@@ -60,9 +62,8 @@ pub(crate) struct Run {
     /// A TCP service to open a local port for: ns/service:port=local; may be repeated
     #[arg(long, value_name = "SERVICE")]
     reach: Vec<ReachSpec>,
-    /// A join token, for production: the Workload and the Service must exist; - for standard input
-    #[arg(long, value_name = "FILE")]
-    token: Option<PathBuf>,
+    #[command(flatten)]
+    token: TokenArguments,
     /// What of the agent and proxy is logged on standard error [default: warn]
     #[arg(
         long,
@@ -87,19 +88,23 @@ impl Run {
         })?;
         rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
         let signals = Signals::listen()?;
-        match &self.token {
-            Some(token) => self.with_token(token.clone(), signals).await,
+        match self.token.read()? {
+            Some(token) => self.with_token(token, signals).await,
             None => self.in_development(signals).await,
         }
     }
 
-    async fn with_token(&self, token: PathBuf, signals: Signals) -> anyhow::Result<ExitCode> {
+    async fn with_token(
+        &self,
+        token: Zeroizing<String>,
+        signals: Signals,
+    ) -> anyhow::Result<ExitCode> {
         let name = format!("{}-{}", self.workload.namespace, self.workload.name);
         let directory = self.state()?.join(name);
         runtime::files::private_directory(&directory)?;
         let _lock = LockFile::acquire(directory.join("lock"))
             .with_context(|| format!("{} runs already with this state", self.workload))?;
-        let plan = self.plan(directory, Some(read_token(&token)?));
+        let plan = self.plan(directory, Some(token));
         self.carry(&plan, signals).await
     }
 
@@ -260,23 +265,6 @@ fn exit_code(status: ExitStatus) -> ExitCode {
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
-fn read_token(path: &Path) -> anyhow::Result<Zeroizing<String>> {
-    let text = if path == Path::new("-") {
-        Zeroizing::new(io::read_to_string(io::stdin()).context("cannot read the join token")?)
-    } else {
-        let bytes = runtime::files::read_private(path).context("the join token is not used")?;
-        let text = std::str::from_utf8(&bytes).context("the join token is no text")?;
-        Zeroizing::new(text.to_owned())
-    };
-    let token: JoinToken = text.trim().parse().with_context(|| {
-        format!(
-            "{} holds no join token; `countersign join-token create` makes one",
-            path.display()
-        )
-    })?;
-    Ok(Zeroizing::new(token.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
@@ -287,29 +275,5 @@ mod tests {
     fn signal_ends_with_128_and_its_number() {
         assert_eq!(exit_code(ExitStatus::from_raw(15)), ExitCode::from(143));
         assert_eq!(exit_code(ExitStatus::from_raw(7 << 8)), ExitCode::from(7));
-    }
-
-    #[test]
-    fn token_that_others_can_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt;
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        std::fs::write(&path, "csj1.x").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = read_token(&path).unwrap_err();
-        let cause = error.downcast_ref::<runtime::FileError>();
-        assert!(
-            matches!(cause, Some(runtime::FileError::Exposed { .. })),
-            "{error:?}"
-        );
-    }
-
-    #[test]
-    fn text_that_is_no_token_is_refused_without_showing_it() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("token");
-        runtime::files::write_private(&path, b"csj1.c2VjcmV0").unwrap();
-        let error = read_token(&path).unwrap_err();
-        assert!(!format!("{error:#}").contains("c2VjcmV0"), "{error:#}");
     }
 }
