@@ -32,7 +32,10 @@ struct Cost {
 }
 
 pub(crate) async fn run() -> Result<Report> {
-    let operator = Operator::start("[limits]\nissue_per_agent_per_second = 1000000\n").await?;
+    let operator = Operator::start(
+        "[limits]\nissue_per_agent_per_second = 1000000\nissue_per_second = 1000000\n",
+    )
+    .await?;
     let line = Arc::new(agent(&operator).await?);
     let pid = operator.ca.pid();
     let mut rounds = Rounds::default();

@@ -1,10 +1,13 @@
-//! How often attestation may be tried: for each address, and in total. Checked before anything is
-//! decoded, since verifying is what costs.
+//! How often attestation may be tried: for each address and in total, checked before anything is
+//! decoded, since verifying is what costs; and for each agent, once it is known who it is, before
+//! anything is signed for it.
 
 use std::net::IpAddr;
 
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use identity::SpiffeId;
 
 use super::refusal::Refusal;
 use crate::config::Limits;
@@ -13,6 +16,7 @@ use crate::sources::source;
 /// Rates of one replica.
 pub(crate) struct AttestLimits {
     by_address: DefaultKeyedRateLimiter<IpAddr>,
+    by_agent: DefaultKeyedRateLimiter<SpiffeId>,
     total: DefaultDirectRateLimiter,
     clock: DefaultClock,
 }
@@ -21,6 +25,7 @@ impl AttestLimits {
     pub(crate) fn new(limits: &Limits) -> Self {
         Self {
             by_address: RateLimiter::keyed(Quota::per_second(limits.attest_per_address_per_second)),
+            by_agent: RateLimiter::keyed(Quota::per_second(limits.attest_per_agent_per_second)),
             total: RateLimiter::direct(Quota::per_second(limits.attest_per_second)),
             clock: DefaultClock::default(),
         }
@@ -37,9 +42,17 @@ impl AttestLimits {
             .map_err(|busy| Refusal::Busy(busy.wait_time_from(now)))
     }
 
-    /// Forgets addresses that have been quiet, so that memory follows the present load.
+    /// Only for agents whose proof was judged: nobody else can use up an agent's rate.
+    pub(super) fn admit_agent(&self, agent: &SpiffeId) -> Result<(), Refusal> {
+        self.by_agent
+            .check_key(agent)
+            .map_err(|busy| Refusal::Busy(busy.wait_time_from(self.clock.now())))
+    }
+
+    /// Forgets who has been quiet, so that memory follows the present load.
     pub(crate) fn forget_quiet(&self) {
         self.by_address.retain_recent();
+        self.by_agent.retain_recent();
     }
 }
 
@@ -76,6 +89,22 @@ mod tests {
             assert!(matches!(limits.admit(greedy), Err(Refusal::Busy(_))));
         }
         assert!(limits.admit(other).is_ok());
+    }
+
+    #[test]
+    fn one_agent_cannot_use_up_what_others_need() {
+        let limits = AttestLimits::new(&Limits {
+            attest_per_agent_per_second: NonZeroU32::MIN,
+            ..Limits::default()
+        });
+        let agent = |name: &str| -> SpiffeId {
+            let id = format!("spiffe://td.test/countersign/agent/x509pop/{name}");
+            id.parse().unwrap()
+        };
+        assert!(limits.admit_agent(&agent("web-7")).is_ok());
+        let again = limits.admit_agent(&agent("web-7"));
+        assert!(matches!(again, Err(Refusal::Busy(_))));
+        assert!(limits.admit_agent(&agent("web-8")).is_ok());
     }
 
     #[test]

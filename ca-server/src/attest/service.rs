@@ -112,6 +112,7 @@ impl AttestDesk {
         if self.admitted.standing(agent.spiffe_id()) == Standing::Banned {
             return Err(Refusal::Banned);
         }
+        self.limits.admit_agent(agent.spiffe_id())?;
         let by = attested.by();
         let authorized = Authorized::first_of_agent(attested);
         let issued = self.issuer.issue_one(authorized).await?;

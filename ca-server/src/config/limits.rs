@@ -19,8 +19,12 @@ pub struct Limits {
     pub attest_per_address_per_second: NonZeroU32,
     /// `Attest` and `Reattest` together, from all addresses.
     pub attest_per_second: NonZeroU32,
+    /// Proofs of one agent that were good.
+    pub attest_per_agent_per_second: NonZeroU32,
     /// SVIDs for one agent; twice as many at once.
     pub issue_per_agent_per_second: NonZeroU32,
+    /// SVIDs for all agents together; twice as many at once.
+    pub issue_per_second: NonZeroU32,
     /// SVIDs that wait for their record to be written; above it the CA is overloaded.
     pub record_queue: NonZeroU32,
     /// Services that one agent may ask for.
@@ -37,7 +41,9 @@ impl Default for Limits {
             handshakes: at_least_one(256),
             attest_per_address_per_second: at_least_one(20),
             attest_per_second: at_least_one(200),
+            attest_per_agent_per_second: at_least_one(10),
             issue_per_agent_per_second: at_least_one(5_000),
+            issue_per_second: at_least_one(100_000),
             record_queue: at_least_one(8_192),
             subscriptions: at_least_one(4_096),
             announcements: at_least_one(4_096),

@@ -63,6 +63,8 @@ pub(crate) enum IssueError {
     TooMany(usize),
     #[error("this agent asks for more SVIDs than [limits] issue_per_agent_per_second; retry later")]
     Limited(Duration),
+    #[error("all agents together ask for more SVIDs than [limits] issue_per_second; retry later")]
+    AllLimited(Duration),
     #[error("too many SVIDs wait for their records; retry later")]
     Overloaded,
     #[error("nothing is issued that is not recorded, and the store is unavailable; retry later")]
@@ -84,6 +86,7 @@ impl IssueError {
             Self::Expired => "svid-expired",
             Self::TooMany(_) => "batch-too-large",
             Self::Limited(_) => "issue-limit",
+            Self::AllLimited(_) => "issue-limit-of-all",
             Self::Overloaded => "overloaded",
             Self::Unrecorded | Self::Store(_) => "store-unavailable",
             Self::Ending(_) => "intermediate-ending",
@@ -99,7 +102,9 @@ impl IssueError {
             }
             Self::Expired => status::refused(Code::Unauthenticated, self.code(), &text),
             Self::TooMany(_) => status::refused(Code::InvalidArgument, self.code(), &text),
-            Self::Limited(after) => status::unavailable(self.code(), &text, *after),
+            Self::Limited(after) | Self::AllLimited(after) => {
+                status::unavailable(self.code(), &text, *after)
+            }
             Self::Overloaded | Self::Unrecorded | Self::Store(_) | Self::Ending(_) => {
                 status::unavailable(self.code(), &text, RETRY_AFTER)
             }

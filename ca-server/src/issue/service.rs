@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use identity::SpiffeId;
 use proto::agent::v1 as wire;
 use proto::agent::v1::issuance_server::Issuance;
@@ -32,6 +32,7 @@ pub(crate) struct IssueDesk {
     admitted: AdmittedAgents,
     store: Store,
     by_agent: DefaultKeyedRateLimiter<SpiffeId>,
+    total: DefaultDirectRateLimiter,
     limiter_clock: DefaultClock,
     clock: Clock,
 }
@@ -52,16 +53,13 @@ impl IssueDesk {
         limits: &Limits,
         clock: Clock,
     ) -> Self {
-        let rate = limits.issue_per_agent_per_second;
         Self {
             directory,
             issuer,
             admitted,
             store,
-            by_agent: RateLimiter::keyed(
-                Quota::per_second(rate)
-                    .allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(1))),
-            ),
+            by_agent: RateLimiter::keyed(quota(limits.issue_per_agent_per_second)),
+            total: RateLimiter::direct(quota(limits.issue_per_second)),
             limiter_clock: DefaultClock::default(),
             clock,
         }
@@ -76,15 +74,25 @@ impl IssueDesk {
         let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else {
             return Ok(());
         };
+        let now = self.limiter_clock.now();
+        // The agent is judged first: one that is over its rate uses up nothing of the total.
         match self.by_agent.check_key_n(agent, count) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(busy)) => Err(IssueError::Limited(
-                busy.wait_time_from(self.limiter_clock.now()),
-            )),
+            Ok(Ok(())) => {}
+            Ok(Err(busy)) => return Err(IssueError::Limited(busy.wait_time_from(now))),
             // More in one call than the rate ever allows.
+            Err(_) => return Err(IssueError::TooMany(count.get() as usize)),
+        }
+        match self.total.check_n(count) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(busy)) => Err(IssueError::AllLimited(busy.wait_time_from(now))),
             Err(_) => Err(IssueError::TooMany(count.get() as usize)),
         }
     }
+}
+
+fn quota(rate: NonZeroU32) -> Quota {
+    let twice = rate.saturating_mul(NonZeroU32::MIN.saturating_add(1));
+    Quota::per_second(rate).allow_burst(twice)
 }
 
 impl IssueCalls {
