@@ -1,6 +1,6 @@
-//! The unix attestor: which of the assigned identities a caller is entitled to.
+//! The attestor of workloads: which of the assigned identities a caller is entitled to.
 //!
-//! Invariant: every selector of an entry must fit, a uid is one of them, and the caller was alive
+//! Invariant: every selector of an entry must fit, there is one at least, and the caller was alive
 //! after everything was read. Only this module makes an [`Entitled`].
 
 use std::collections::BTreeMap;
@@ -9,7 +9,8 @@ use std::io;
 use identity::SpiffeId;
 
 use crate::caller::{Caller, Digests, Executable, Spawned};
-use crate::view::{Assignment, UnixSelectors};
+use crate::cgroup::{Cgroup, Container};
+use crate::view::{Assignment, ContainerSelector, Selectors, UnixSelectors};
 
 /// Compares callers with the registry's selectors. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -52,11 +53,13 @@ impl Attestor {
             .filter(|entry| fits_socket(&entry.selectors, caller))
             .collect();
         let executable = self.executable(caller, &by_socket)?;
+        let cgroup = cgroup(caller, &by_socket)?;
         let mut entitled = Vec::new();
         for entry in by_socket {
             let fits = executable
                 .as_ref()
-                .is_none_or(|executable| fits_executable(&entry.selectors, executable));
+                .is_none_or(|executable| fits_executable(&entry.selectors, executable))
+                && fits_cgroup(&entry.selectors, &cgroup);
             let admitted = self.spawned.admits(&entry.workload, &caller.process);
             if fits && admitted.map_err(unreadable)? {
                 entitled.push(entry.clone());
@@ -81,8 +84,13 @@ impl Attestor {
         caller: &Caller,
         entries: &[&Assignment],
     ) -> Result<Option<Executable>, NotEntitled> {
-        let hashed = entries.iter().any(|entry| entry.selectors.sha256.is_some());
-        let named = entries.iter().any(|entry| entry.selectors.path.is_some());
+        let unix = || {
+            entries
+                .iter()
+                .filter_map(|entry| entry.selectors.unix.as_ref())
+        };
+        let hashed = unix().any(|unix| unix.sha256.is_some());
+        let named = unix().any(|unix| unix.path.is_some());
         if !hashed && !named {
             return Ok(None);
         }
@@ -100,19 +108,62 @@ impl Entitled {
     }
 }
 
-fn fits_socket(selectors: &UnixSelectors, caller: &Caller) -> bool {
-    selectors.uid == Some(caller.uid) && selectors.gid.is_none_or(|gid| gid == caller.gid)
+/// Where the caller is in the host's cgroups, if any of the entries asks for it.
+fn cgroup(caller: &Caller, entries: &[&Assignment]) -> Result<Cgroup, NotEntitled> {
+    let asked =
+        |entry: &&Assignment| entry.selectors.unit.is_some() || entry.selectors.container.is_some();
+    if !entries.iter().any(asked) {
+        return Ok(Cgroup::default());
+    }
+    let read = |pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
+    let text = caller.process.read(read).map_err(unreadable)?;
+    let cgroup = Cgroup::parse(&text).unwrap_or_else(|error| {
+        // Entries that ask for nothing of it may fit all the same.
+        tracing::warn!(pid = caller.process.pid(), %error, "a caller's cgroup proves nothing");
+        Cgroup::default()
+    });
+    Ok(cgroup)
 }
 
-fn fits_executable(selectors: &UnixSelectors, executable: &Executable) -> bool {
-    let path = selectors
-        .path
-        .as_ref()
-        .is_none_or(|path| *path == executable.path);
-    let digest = selectors
-        .sha256
-        .is_none_or(|digest| executable.sha256 == Some(digest));
-    path && digest
+fn fits_socket(selectors: &Selectors, caller: &Caller) -> bool {
+    let Selectors {
+        unix,
+        unit,
+        container,
+    } = selectors;
+    let fits = |unix: &UnixSelectors| {
+        unix.uid == Some(caller.uid) && unix.gid.is_none_or(|gid| gid == caller.gid)
+    };
+    match unix {
+        Some(unix) => fits(unix),
+        None => unit.is_some() || container.is_some(),
+    }
+}
+
+fn fits_executable(selectors: &Selectors, executable: &Executable) -> bool {
+    let Some(unix) = &selectors.unix else {
+        return true;
+    };
+    let path = unix.path.as_ref();
+    let digest = unix.sha256;
+    path.is_none_or(|path| *path == executable.path)
+        && digest.is_none_or(|digest| executable.sha256 == Some(digest))
+}
+
+fn fits_cgroup(selectors: &Selectors, cgroup: &Cgroup) -> bool {
+    let unit = selectors.unit.as_ref();
+    let unit = unit.is_none_or(|unit| cgroup.unit.as_ref() == Some(unit));
+    let container = selectors.container.as_ref();
+    unit && container.is_none_or(|wanted| fits_container(wanted, cgroup.container.as_ref()))
+}
+
+fn fits_container(wanted: &ContainerSelector, found: Option<&Container>) -> bool {
+    let Some(found) = found else {
+        return false;
+    };
+    let id = wanted.id.as_ref().is_none_or(|id| *id == found.id);
+    let pod = wanted.pod.as_ref();
+    id && pod.is_none_or(|pod| found.pod.as_ref() == Some(pod))
 }
 
 fn unreadable(error: io::Error) -> NotEntitled {

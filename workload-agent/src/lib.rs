@@ -9,6 +9,7 @@ mod attestor;
 mod ca;
 mod cache;
 mod caller;
+pub mod cgroup;
 pub mod config;
 mod contact;
 mod deliveries;

@@ -16,7 +16,9 @@ use policy::Revision;
 use proto::agent::v1 as wire;
 use proto::mesh::v1 as mesh;
 
-pub(crate) use assignment::{Assignment, AssignmentError, UnixSelectors};
+pub(crate) use assignment::{
+    Assignment, AssignmentError, ContainerSelector, Selectors, UnixSelectors,
+};
 
 type ObjectKey = (String, String, String);
 
@@ -298,8 +300,16 @@ fn assignments(
 ) -> Result<BTreeMap<SpiffeId, Assignment>, ViewError> {
     let mut parsed = BTreeMap::new();
     for entry in entries {
-        let assignment = Assignment::from_wire(trust_domain, entry)?;
-        parsed.insert(assignment.spiffe_id.clone(), assignment);
+        match Assignment::from_wire(trust_domain, entry) {
+            Ok(assignment) => {
+                parsed.insert(assignment.spiffe_id.clone(), assignment);
+            }
+            // A newer CA's; all else of it is as good as ever.
+            Err(error @ AssignmentError::Selector(..)) => {
+                tracing::error!(%error, "an identity is given to nobody; upgrade this agent");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(parsed)
 }

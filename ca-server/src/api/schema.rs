@@ -134,11 +134,35 @@ pub(super) struct WorkloadSpec {
     pub(super) key_type: Option<String>,
 }
 
-/// How an agent recognizes the process.
+/// How an agent recognizes the process: at least one of these, and all that are stated.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SelectorsDocument {
-    pub(super) unix: UnixDocument,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unix: Option<UnixDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) systemd: Option<SystemdDocument>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) container: Option<ContainerDocument>,
+}
+
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SystemdDocument {
+    /// A service or a scope of the system's manager, such as `orders.service`.
+    pub(super) unit: String,
+}
+
+/// At least one of both.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ContainerDocument {
+    /// 64 lower-case hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) id: Option<String>,
+    /// The pod's UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) pod: Option<String>,
 }
 
 #[derive(Debug, Deserialize, Serialize, ToSchema)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use identity::{QualifiedName, SpiffeId};
 use policy::Revision;
-use policy::resource::{Kind, ObjectKey, Resource, Workload};
+use policy::resource::{Kind, ObjectKey, Resource, Selectors, UnixSelector, Workload};
 use proto::agent::v1 as wire;
 use proto::mesh::v1 as mesh;
 
@@ -264,26 +264,57 @@ fn custom_identity((name, id): (QualifiedName, SpiffeId)) -> mesh::CustomIdentit
 }
 
 fn assigned(entry: &Workload, id: &SpiffeId, lifetimes: &Lifetimes) -> wire::AssignedIdentity {
+    let unix = entry.selectors.unix.as_ref().map(unix_selectors);
+    let more = more_selectors(&entry.selectors);
     wire::AssignedIdentity {
         namespace: entry.name.namespace.to_string(),
         name: entry.name.name.to_string(),
         spiffe_id: id.to_string(),
-        unix: entry
-            .selectors
-            .unix
-            .as_ref()
-            .map(|unix| wire::UnixSelectors {
-                uid: Some(unix.uid),
-                gid: unix.gid,
-                path: unix.path.clone().unwrap_or_default(),
-                sha256: unix
-                    .sha256
-                    .map(|digest| digest.to_string())
-                    .unwrap_or_default(),
-            }),
+        unix: unix.filter(|_| more.is_none()),
+        selectors: more,
         ttl_seconds: entry.ttl.unwrap_or(lifetimes.workload).as_secs(),
         hint: entry.hint.clone().unwrap_or_default(),
     }
+}
+
+fn unix_selectors(unix: &UnixSelector) -> wire::UnixSelectors {
+    let sha256 = unix.sha256.map(|digest| digest.to_string());
+    wire::UnixSelectors {
+        uid: Some(unix.uid),
+        gid: unix.gid,
+        path: unix.path.clone().unwrap_or_default(),
+        sha256: sha256.unwrap_or_default(),
+    }
+}
+
+/// Only where `unix` alone does not say it all: agents that know nothing else must give such an
+/// identity to nobody.
+fn more_selectors(selectors: &Selectors) -> Option<wire::Selectors> {
+    let Selectors {
+        unix,
+        systemd,
+        container,
+    } = selectors;
+    if systemd.is_none() && container.is_none() {
+        return None;
+    }
+    let kinds = [
+        ("unix", unix.is_some()),
+        ("systemd", systemd.is_some()),
+        ("container", container.is_some()),
+    ];
+    let kinds = kinds.into_iter().filter(|(_, stated)| *stated);
+    Some(wire::Selectors {
+        kinds: kinds.map(|(kind, _)| kind.to_owned()).collect(),
+        unix: unix.as_ref().map(unix_selectors),
+        systemd: systemd.as_ref().map(|systemd| wire::SystemdSelector {
+            unit: systemd.unit.clone(),
+        }),
+        container: container.as_ref().map(|container| wire::ContainerSelector {
+            id: container.id.clone().unwrap_or_default(),
+            pod: container.pod.clone().unwrap_or_default(),
+        }),
+    })
 }
 
 #[cfg(test)]

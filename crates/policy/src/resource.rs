@@ -38,7 +38,9 @@ pub use route::{
 pub use service::{Port, Protocol, Service, StaticEndpoint};
 pub use source::Source;
 pub use traffic::{Balance, Breaker, Bulkhead, HealthCheck, Rate, RateLimit, SuccessRate, Traffic};
-pub use workload::{KeyType, Selectors, UnixSelector, Workload};
+pub use workload::{
+    ContainerSelector, KeyType, Selectors, SystemdSelector, UnixSelector, Workload,
+};
 
 /// The `apiVersion` of every object.
 pub const API_VERSION: &str = "countersign.dev/v1";

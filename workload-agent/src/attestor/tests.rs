@@ -1,3 +1,5 @@
+mod cgroups;
+
 use std::time::Duration;
 
 use crypto::digest::Sha256;
@@ -19,7 +21,18 @@ fn own_executable() -> (std::path::PathBuf, Sha256) {
     (path, digest)
 }
 
-fn fits(selectors: UnixSelectors) -> bool {
+fn fits(unix: UnixSelectors) -> bool {
+    fits_all(Selectors {
+        unix: Some(unix),
+        ..Selectors::default()
+    })
+}
+
+fn fits_all(selectors: Selectors) -> bool {
+    fits_caller(&caller(), selectors)
+}
+
+fn fits_caller(caller: &Caller, selectors: Selectors) -> bool {
     let entry = Assignment {
         workload: "shop/orders".parse().unwrap(),
         spiffe_id: "spiffe://mesh.example/ns/shop/sa/orders".parse().unwrap(),
@@ -28,7 +41,7 @@ fn fits(selectors: UnixSelectors) -> bool {
         hint: None,
     };
     let assignments = BTreeMap::from([(entry.spiffe_id.clone(), entry)]);
-    match Attestor::new(Spawned::new(false)).attest(&caller(), &assignments) {
+    match Attestor::new(Spawned::new(false)).attest(caller, &assignments) {
         Ok(_) => true,
         Err(NotEntitled::NoMatch { uid: 1001, .. }) => false,
         Err(other) => panic!("{other}"),
@@ -45,6 +58,34 @@ fn uid(uid: u32) -> UnixSelectors {
 #[tokio::test]
 async fn entry_without_a_uid_fits_nobody() {
     assert!(!fits(UnixSelectors::default()));
+}
+
+#[tokio::test]
+async fn entry_without_any_selector_fits_nobody() {
+    assert!(!fits_all(Selectors::default()));
+}
+
+#[tokio::test]
+async fn a_unit_or_a_container_in_which_the_caller_is_not_does_not_fit() {
+    let unit = Some("countersign-nobody.service".to_owned());
+    let container = Some(ContainerSelector {
+        id: Some("ab".repeat(32)),
+        pod: None,
+    });
+    for selectors in [
+        Selectors {
+            unit,
+            ..Selectors::default()
+        },
+        Selectors {
+            container,
+            ..Selectors::default()
+        },
+    ] {
+        assert!(!fits_all(selectors.clone()));
+        let unix = Some(uid(1001));
+        assert!(!fits_all(Selectors { unix, ..selectors }));
+    }
 }
 
 #[tokio::test]

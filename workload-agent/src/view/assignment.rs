@@ -17,12 +17,28 @@ const LONGEST_HINT: usize = 1024;
 pub(crate) struct Assignment {
     pub(crate) workload: QualifiedName,
     pub(crate) spiffe_id: SpiffeId,
-    pub(crate) selectors: UnixSelectors,
+    pub(crate) selectors: Selectors,
     pub(crate) ttl: Duration,
     pub(crate) hint: Option<String>,
 }
 
-/// Which processes are the workload. Without a uid, none is.
+/// Which processes are the workload: those of which all that is present holds. Without anything, none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Selectors {
+    pub(crate) unix: Option<UnixSelectors>,
+    /// A unit of the system's service manager.
+    pub(crate) unit: Option<String>,
+    pub(crate) container: Option<ContainerSelector>,
+}
+
+/// Which containers; without anything, none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct ContainerSelector {
+    pub(crate) id: Option<String>,
+    pub(crate) pod: Option<String>,
+}
+
+/// Which users and programs. Without a uid, none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct UnixSelectors {
     pub(crate) uid: Option<u32>,
@@ -44,6 +60,8 @@ pub(crate) enum AssignmentError {
     Digest(SpiffeId),
     #[error("the executable's path for {0} is not absolute")]
     RelativePath(SpiffeId),
+    #[error("{0} is recognised by `{1}`, which this agent does not know, or which is empty")]
+    Selector(SpiffeId, String),
 }
 
 impl Assignment {
@@ -64,7 +82,10 @@ impl Assignment {
         }
         Ok(Self {
             workload,
-            selectors: UnixSelectors::from_wire(&spiffe_id, entry.unix.unwrap_or_default())?,
+            selectors: match entry.selectors {
+                Some(selectors) => Selectors::from_wire(&spiffe_id, selectors)?,
+                None => Selectors::of_unix(&spiffe_id, entry.unix)?,
+            },
             ttl: Duration::from_secs(entry.ttl_seconds),
             hint: Some(entry.hint).filter(|hint| !hint.is_empty() && hint.len() <= LONGEST_HINT),
             spiffe_id,
@@ -76,9 +97,95 @@ impl Assignment {
             namespace: self.workload.namespace.to_string(),
             name: self.workload.name.to_string(),
             spiffe_id: self.spiffe_id.to_string(),
-            unix: Some(self.selectors.to_wire()),
+            unix: self.selectors.only_unix().map(UnixSelectors::to_wire),
+            selectors: match self.selectors.only_unix() {
+                Some(_) => None,
+                None => Some(self.selectors.to_wire()),
+            },
             ttl_seconds: self.ttl.as_secs(),
             hint: self.hint.clone().unwrap_or_default(),
+        }
+    }
+}
+
+impl Selectors {
+    fn of_unix(id: &SpiffeId, unix: Option<wire::UnixSelectors>) -> Result<Self, AssignmentError> {
+        let unix = UnixSelectors::from_wire(id, unix.unwrap_or_default())?;
+        Ok(Self {
+            unix: Some(unix),
+            ..Self::default()
+        })
+    }
+
+    /// What the CA names must be here, and be known: what is left out would let others in.
+    fn from_wire(id: &SpiffeId, wire: wire::Selectors) -> Result<Self, AssignmentError> {
+        let refused = |kind: &str| AssignmentError::Selector(id.clone(), kind.to_owned());
+        let selectors = Self {
+            unix: wire
+                .unix
+                .map(|unix| UnixSelectors::from_wire(id, unix))
+                .transpose()?,
+            unit: wire.systemd.map(|systemd| systemd.unit),
+            container: wire.container.map(ContainerSelector::from_wire),
+        };
+        for kind in &wire.kinds {
+            let known = match kind.as_str() {
+                "unix" => selectors.unix.is_some(),
+                "systemd" => selectors.unit.as_ref().is_some_and(|unit| !unit.is_empty()),
+                "container" => selectors
+                    .container
+                    .as_ref()
+                    .is_some_and(|container| *container != ContainerSelector::default()),
+                _ => false,
+            };
+            if !known {
+                return Err(refused(kind));
+            }
+        }
+        if selectors.kinds() != wire.kinds {
+            return Err(refused("nothing"));
+        }
+        Ok(selectors)
+    }
+
+    /// What older agents understand too.
+    fn only_unix(&self) -> Option<&UnixSelectors> {
+        let alone = self.unit.is_none() && self.container.is_none();
+        self.unix.as_ref().filter(|_| alone)
+    }
+
+    fn kinds(&self) -> Vec<String> {
+        let kinds = [
+            ("unix", self.unix.is_some()),
+            ("systemd", self.unit.is_some()),
+            ("container", self.container.is_some()),
+        ];
+        let stated = kinds.into_iter().filter(|(_, stated)| *stated);
+        stated.map(|(kind, _)| kind.to_owned()).collect()
+    }
+
+    fn to_wire(&self) -> wire::Selectors {
+        wire::Selectors {
+            kinds: self.kinds(),
+            unix: self.unix.as_ref().map(UnixSelectors::to_wire),
+            systemd: self.unit.clone().map(|unit| wire::SystemdSelector { unit }),
+            container: self
+                .container
+                .clone()
+                .map(|container| wire::ContainerSelector {
+                    id: container.id.unwrap_or_default(),
+                    pod: container.pod.unwrap_or_default(),
+                }),
+        }
+    }
+}
+
+impl ContainerSelector {
+    fn from_wire(wire: wire::ContainerSelector) -> Self {
+        let stated = |text: String| Some(text).filter(|text| !text.is_empty());
+        Self {
+            id: stated(wire.id),
+            pod: stated(wire.pod),
         }
     }
 }
@@ -118,5 +225,48 @@ impl UnixSelectors {
                 .map(|digest| digest.to_string())
                 .unwrap_or_default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(selectors: wire::Selectors) -> Result<Selectors, AssignmentError> {
+        let id = "spiffe://mesh.example/ns/shop/sa/orders".parse().unwrap();
+        Selectors::from_wire(&id, selectors)
+    }
+
+    fn systemd(kinds: &[&str], unit: &str) -> wire::Selectors {
+        wire::Selectors {
+            kinds: kinds.iter().map(|kind| (*kind).to_owned()).collect(),
+            systemd: Some(wire::SystemdSelector {
+                unit: unit.to_owned(),
+            }),
+            ..wire::Selectors::default()
+        }
+    }
+
+    #[test]
+    fn selectors_that_this_agent_does_not_know_are_refused() {
+        for selectors in [
+            systemd(&["systemd", "image"], "orders.service"),
+            systemd(&["systemd", "container"], "orders.service"),
+            systemd(&["systemd"], ""),
+            systemd(&[], "orders.service"),
+        ] {
+            let refused = judged(selectors.clone());
+            assert!(
+                matches!(refused, Err(AssignmentError::Selector(..))),
+                "{selectors:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn selectors_are_cached_as_they_came() {
+        let selectors = judged(systemd(&["systemd"], "orders.service")).unwrap();
+        assert_eq!(selectors.unit.as_deref(), Some("orders.service"));
+        assert_eq!(judged(selectors.to_wire()).unwrap(), selectors);
     }
 }

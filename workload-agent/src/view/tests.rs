@@ -36,7 +36,25 @@ fn identity(name: &str) -> wire::AssignedIdentity {
         }),
         ttl_seconds: 3600,
         hint: String::new(),
+        selectors: None,
     }
+}
+
+#[test]
+fn an_identity_with_unknown_selectors_is_given_to_nobody_and_spoils_no_other() {
+    let unknown = wire::Selectors {
+        kinds: vec!["image".to_owned()],
+        ..wire::Selectors::default()
+    };
+    let mut snapshot = snapshot(1);
+    snapshot.identities.push(wire::AssignedIdentity {
+        selectors: Some(unknown),
+        unix: None,
+        ..identity("checkout")
+    });
+    let view = View::from_snapshot(&trust_domain(), snapshot, None).unwrap();
+    let given: Vec<_> = view.assignments().keys().map(ToString::to_string).collect();
+    assert_eq!(given, ["spiffe://mesh.example/ns/shop/sa/orders"]);
 }
 
 fn wire_rev(epoch: u64, number: u64) -> Option<mesh::Revision> {

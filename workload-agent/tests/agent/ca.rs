@@ -231,6 +231,7 @@ fn snapshot(number: u64, root: &Authority) -> wire::Snapshot {
             }),
             ttl_seconds: 3600,
             hint: "orders".to_owned(),
+            selectors: None,
         }],
         bundle: Some(mesh::Bundle {
             trust_domain: "mesh.example".to_owned(),

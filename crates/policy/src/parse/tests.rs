@@ -88,19 +88,68 @@ fn fields_of_the_design_that_are_not_there_yet_are_refused_as_such() {
     later("Service", &port("pathProfile"), "/ports/0/pathProfile");
     later(
         "Workload",
-        "{selectors: {systemd: {}}}",
-        "/selectors/systemd",
-    );
-    later(
-        "Workload",
-        "{selectors: {container: {}}}",
-        "/selectors/container",
+        "{selectors: {container: {image: a}}}",
+        "/selectors/container/image",
     );
     later("Workload", "{federatesWith: []}", "/federatesWith");
     later(
         "Workload",
         "{selectors: {unix: {uid: 1}}, agents: [{attestor: k8s}]}",
         "/agents/0/attestor",
+    );
+}
+
+#[test]
+fn selectors_that_recognise_nobody_or_somebody_else_are_refused() {
+    let refused = |selectors: &str, pointer: &str, code| {
+        let spec = format!("{{selectors: {selectors}}}");
+        spec_refused("Workload", &spec, pointer, code, None);
+    };
+    refused("{}", "/selectors", "missing-field");
+    refused("{systemd: {}}", "/selectors/systemd", "missing-field");
+    refused("{container: {}}", "/selectors/container", "missing-field");
+    refused(
+        "{container: {id: abc}}",
+        "/selectors/container/id",
+        "invalid-value",
+    );
+    refused(
+        "{container: {pod: web-7}}",
+        "/selectors/container/pod",
+        "invalid-value",
+    );
+}
+
+#[test]
+fn units_of_users_and_names_that_are_no_units_are_refused() {
+    for unit in [
+        "orders",
+        "orders.slice",
+        "user@1000.service",
+        "a/b.service",
+        "a b.service",
+    ] {
+        let spec = format!("{{selectors: {{systemd: {{unit: '{unit}'}}}}}}");
+        let pointer = "/selectors/systemd/unit";
+        let suggestion = Some("orders.service");
+        spec_refused("Workload", &spec, pointer, "invalid-value", suggestion);
+    }
+}
+
+#[test]
+fn a_workload_may_be_recognised_by_unit_and_container_alone() {
+    let id = "ab".repeat(32);
+    let spec = format!(
+        "{{apiVersion: countersign.dev/v1, kind: Workload, metadata: {{namespace: a, name: b}}, \
+         spec: {{selectors: {{systemd: {{unit: orders.service}}, \
+         container: {{id: {id}, pod: 8a4c3f0e-7c1d-4a53-9a0e-0d6f5b1c2e3a}}}}}}}}"
+    );
+    let parsed = parse_documents(&spec).unwrap();
+    let again = parse_documents(&parsed[0].to_json().to_string()).unwrap();
+    assert_eq!(parsed, again);
+    assert_eq!(
+        again[0].to_json()["spec"]["selectors"]["container"]["id"],
+        id
     );
 }
 

@@ -23,7 +23,7 @@ pub struct Workload {
     /// The agents that may hold it; the CA issues to no other. May be empty at first.
     pub agents: Vec<SpiffeId>,
     /// How an agent recognises the process.
-    pub selectors: Selectors,
+    pub selectors: Box<Selectors>,
     /// Life of its leaves, in whole seconds up to 24 h; the mesh's default when `None`.
     pub ttl: Option<Duration>,
     /// DNS names in its certificate.
@@ -39,6 +39,26 @@ pub struct Workload {
 pub struct Selectors {
     /// By the kernel's word on the caller of the socket.
     pub unix: Option<UnixSelector>,
+    /// By the unit of the host's service manager.
+    pub systemd: Option<SystemdSelector>,
+    /// By the container that it runs in.
+    pub container: Option<ContainerSelector>,
+}
+
+/// A process by the systemd unit that it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SystemdSelector {
+    /// A service or a scope of the system's manager, never of a user's.
+    pub unit: String,
+}
+
+/// A process by its container; what is stated must hold, and something is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSelector {
+    /// 64 lower-case hexadecimal digits.
+    pub id: Option<String>,
+    /// UID of the Kubernetes pod.
+    pub pod: Option<String>,
 }
 
 /// A process by its user, and optionally narrowed by group and executable.
@@ -78,8 +98,20 @@ const SPEC: Shape = Shape {
 
 const SELECTORS: Shape = Shape {
     what: "`selectors`",
-    known: &["unix"],
-    later: &["systemd", "container"],
+    known: &["unix", "systemd", "container"],
+    later: &[],
+};
+
+const SYSTEMD: Shape = Shape {
+    what: "`systemd`",
+    known: &["unit"],
+    later: &[],
+};
+
+const CONTAINER: Shape = Shape {
+    what: "`container`",
+    known: &["id", "pod"],
+    later: &["image"],
 };
 
 const UNIX: Shape = Shape {
@@ -99,7 +131,7 @@ impl Workload {
                 .map(|at| at.parsed())
                 .transpose()?,
             agents: list_of(fields.optional("agents"), read_agent)?,
-            selectors: Selectors::read(&fields.required("selectors")?)?,
+            selectors: Box::new(Selectors::read(&fields.required("selectors")?)?),
             ttl: fields.optional("ttl").map(|at| read_ttl(&at)).transpose()?,
             dns_names: list_of(fields.optional("dnsNames"), read_dns_name)?,
             hint: fields
@@ -140,16 +172,109 @@ impl Workload {
 impl Selectors {
     fn read(node: &Node<'_>) -> Result<Self, ParseError> {
         let fields = node.fields(&SELECTORS)?;
-        let unix = UnixSelector::read(&fields.required("unix")?)?;
-        Ok(Self { unix: Some(unix) })
+        let (unix, systemd) = (fields.optional("unix"), fields.optional("systemd"));
+        let container = fields.optional("container");
+        let selectors = Self {
+            unix: unix.map(|at| UnixSelector::read(&at)).transpose()?,
+            systemd: systemd.map(|at| SystemdSelector::read(&at)).transpose()?,
+            container: container
+                .map(|at| ContainerSelector::read(&at))
+                .transpose()?,
+        };
+        if selectors.is_empty() {
+            // Nobody is recognised by nothing.
+            fields.required("unix")?;
+        }
+        Ok(selectors)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.unix.is_none() && self.systemd.is_none() && self.container.is_none()
     }
 
     fn to_json(&self) -> Value {
-        match &self.unix {
-            Some(unix) => json!({"unix": unix.to_json()}),
-            None => json!({}),
+        let mut selectors = json!({});
+        if let Some(unix) = &self.unix {
+            selectors["unix"] = unix.to_json();
         }
+        if let Some(systemd) = &self.systemd {
+            selectors["systemd"] = json!({"unit": systemd.unit});
+        }
+        if let Some(container) = &self.container {
+            selectors["container"] = container.to_json();
+        }
+        selectors
     }
+}
+
+impl SystemdSelector {
+    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
+        let at = node.fields(&SYSTEMD)?.required("unit")?;
+        let unit = at.text()?;
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":_.@\\-".contains(&byte);
+        let kind = unit.ends_with(".service") || unit.ends_with(".scope");
+        let users = unit.starts_with("user@");
+        if unit.len() > 255 || !kind || users || !unit.bytes().all(plain) {
+            let rule = "`unit` is a service or a scope of the system's manager, by its full name";
+            return Err(at.invalid(rule).suggest("orders.service"));
+        }
+        Ok(Self {
+            unit: unit.to_owned(),
+        })
+    }
+}
+
+impl ContainerSelector {
+    fn read(node: &Node<'_>) -> Result<Self, ParseError> {
+        let fields = node.fields(&CONTAINER)?;
+        let selector = Self {
+            id: fields
+                .optional("id")
+                .map(|at| read_container_id(&at))
+                .transpose()?,
+            pod: fields
+                .optional("pod")
+                .map(|at| read_pod_uid(&at))
+                .transpose()?,
+        };
+        if selector.id.is_none() && selector.pod.is_none() {
+            fields.required("id")?;
+        }
+        Ok(selector)
+    }
+
+    fn to_json(&self) -> Value {
+        let mut container = json!({});
+        if let Some(id) = &self.id {
+            container["id"] = json!(id);
+        }
+        if let Some(pod) = &self.pod {
+            container["pod"] = json!(pod);
+        }
+        container
+    }
+}
+
+fn read_container_id(node: &Node<'_>) -> Result<String, ParseError> {
+    let id = node.text()?;
+    if id.len() != 64 || !is_lower_hex(id) {
+        return Err(node.invalid("`id` has 64 lower-case hexadecimal digits, the whole id"));
+    }
+    Ok(id.to_owned())
+}
+
+fn read_pod_uid(node: &Node<'_>) -> Result<String, ParseError> {
+    let uid = node.text()?;
+    let digits = uid.replace('-', "");
+    if digits.len() != 32 || !is_lower_hex(&digits) {
+        return Err(node.invalid("`pod` is the UID of a pod, in lower case"));
+    }
+    Ok(uid.to_owned())
+}
+
+fn is_lower_hex(text: &str) -> bool {
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.bytes().all(hex)
 }
 
 impl UnixSelector {
