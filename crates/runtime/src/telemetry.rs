@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use thiserror::Error;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -38,18 +38,19 @@ pub enum LogFormat {
 }
 
 /// A level (`error`, `warn`, `info`, `debug`, `trace`, `off`), or levels by target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFilter(String);
-
-impl LogFilter {
-    fn env_filter(&self) -> EnvFilter {
-        EnvFilter::new(&self.0)
-    }
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogFilter {
+    text: String,
+    targets: Targets,
 }
 
 impl Default for LogFilter {
     fn default() -> Self {
-        Self("info".to_owned())
+        let level = tracing_subscriber::filter::LevelFilter::INFO;
+        Self {
+            text: "info".to_owned(),
+            targets: Targets::new().with_default(level),
+        }
     }
 }
 
@@ -64,16 +65,19 @@ impl FromStr for LogFilter {
                 .parse::<tracing_subscriber::filter::LevelFilter>()
                 .is_ok()
         };
-        if text.split(',').all(known) && EnvFilter::try_new(text).is_ok() {
-            return Ok(Self(text.to_owned()));
+        match text.parse() {
+            Ok(targets) if text.split(',').all(known) => Ok(Self {
+                text: text.to_owned(),
+                targets,
+            }),
+            _ => Err(InvalidLogFilter(text.to_owned())),
         }
-        Err(InvalidLogFilter(text.to_owned()))
     }
 }
 
 impl fmt::Display for LogFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -94,7 +98,7 @@ pub struct InvalidLogFilter(String);
 
 /// Starts logging to standard error for this process.
 pub fn init(options: &TelemetryOptions) -> Result<LogLevelHandle, TelemetryError> {
-    let (filter, handle) = reload::Layer::new(options.level.env_filter());
+    let (filter, handle) = reload::Layer::new(options.level.targets.clone());
     let registry = tracing_subscriber::registry().with(filter);
     let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let started = match options.format {
@@ -111,7 +115,7 @@ pub fn init(options: &TelemetryOptions) -> Result<LogLevelHandle, TelemetryError
 /// Changes what is logged while the process runs. Cheap to clone.
 #[derive(Clone)]
 pub struct LogLevelHandle {
-    handle: reload::Handle<EnvFilter, tracing_subscriber::Registry>,
+    handle: reload::Handle<Targets, tracing_subscriber::Registry>,
     current: Arc<ArcSwap<LogFilter>>,
 }
 
@@ -119,7 +123,7 @@ impl LogLevelHandle {
     /// Logs by `filter` from now on.
     pub fn set(&self, filter: LogFilter) -> Result<(), TelemetryError> {
         self.handle
-            .reload(filter.env_filter())
+            .reload(filter.targets.clone())
             .map_err(|_| TelemetryError::Gone)?;
         self.current.store(Arc::new(filter));
         Ok(())
