@@ -13,7 +13,7 @@ use crate::revision::Revision;
 
 /// Empty until the first allow.
 #[derive(Debug, Clone, Default)]
-pub struct LastDecision(Option<Named>);
+pub struct LastDecision(Option<Box<Named>>);
 
 #[derive(Debug, Clone)]
 struct Named {
@@ -49,7 +49,7 @@ impl LastDecision {
             return known.id;
         }
         let id = name();
-        self.0 = Some(Named {
+        self.0 = Some(Box::new(Named {
             revision,
             rule: Arc::clone(rule),
             path_shape: Arc::clone(path_shape),
@@ -57,7 +57,7 @@ impl LastDecision {
             service: service(question).map(str::to_owned),
             method: method(question).to_owned(),
             id,
-        });
+        }));
         id
     }
 }

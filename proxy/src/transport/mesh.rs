@@ -32,7 +32,7 @@ use crate::service_port::ServicePort;
 use crate::state::is_http;
 use crate::telemetry::Journal;
 use crate::traffic::shared::Shared;
-use crate::worker::leaving::Connections;
+use crate::worker::leaving::{Connections, Leave};
 use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -74,18 +74,14 @@ impl Inbound {
         target: Arc<ServicePort>,
         closed: CancellationToken,
     ) {
-        let Some(served) = self.gate.state().served.get(&*target).cloned() else {
+        let Some(is_http) = self.speaks_http(&target) else {
             return;
         };
         let Some(_place) = place_of(&stream, &self.sources, &self.journal) else {
             return;
         };
         let _open = self.journal.connection(Direction::Inbound);
-        let alpn: &[&[u8]] = if is_http(served.protocol) {
-            &ALPN_HTTP
-        } else {
-            &[]
-        };
+        let alpn: &[&[u8]] = if is_http { &ALPN_HTTP } else { &[] };
         // On the heap, or a connection's task would have room for it as long as it lives.
         let leave = self.connections.enter(None, Some(closed.clone()));
         let shaken = unless_silent(&leave, self.handshake(stream, alpn));
@@ -93,11 +89,23 @@ impl Inbound {
             return;
         };
         drop(leave);
-        if is_http(served.protocol) {
-            self.http(tls, peer, target, closed).await;
-        } else {
-            Box::pin(self.tcp(tls, &peer, &target)).await;
+        if !is_http {
+            return Box::pin(self.tcp(tls, peer, target)).await;
         }
+        let wire = match tls.alpn() {
+            Some(b"h2") => Wire::Http2,
+            _ => Wire::Http1,
+        };
+        let retire_at = self.retire_at(&peer);
+        let leave = self.connections.enter(Some(retire_at), Some(closed));
+        let handler = Rc::new(MeshHttp::new(Rc::clone(&self), peer, target, wire));
+        self.http(tls, wire, handler, leave).await;
+    }
+
+    /// Nothing of a port that is not served.
+    fn speaks_http(&self, target: &ServicePort) -> Option<bool> {
+        let state = self.gate.state();
+        Some(is_http(state.served.get(target)?.protocol))
     }
 
     async fn handshake(
@@ -137,27 +145,22 @@ impl Inbound {
     }
 
     async fn http(
-        self: Rc<Self>,
+        &self,
         tls: Box<ServerTls<TcpStream>>,
-        peer: Peer,
-        target: Arc<ServicePort>,
-        closed: CancellationToken,
+        wire: Wire,
+        handler: Rc<MeshHttp>,
+        leave: Leave,
     ) {
-        let wire = match tls.alpn() {
-            Some(b"h2") => Wire::Http2,
-            _ => Wire::Http1,
-        };
-        let retire_at = self.retire_at(&peer);
         let serving = Serving {
             limits: &self.limits,
             tasks: &self.tasks,
-            leave: self.connections.enter(Some(retire_at), Some(closed)),
+            leave,
         };
-        let handler = Rc::new(MeshHttp::new(Rc::clone(&self), peer, target, wire));
         serve(Io::Accepted(tls), BytesMut::new(), wire, handler, serving).await;
     }
 
-    async fn tcp(&self, tls: Box<ServerTls<TcpStream>>, peer: &Peer, target: &Arc<ServicePort>) {
+    async fn tcp(&self, tls: Box<ServerTls<TcpStream>>, peer: Peer, target: Arc<ServicePort>) {
+        let (peer, target) = (&peer, &target);
         let ends = (peer.spiffe_id().shared_text(), target.to_string().into());
         let now = self.clock.now();
         let tcp = NetworkProtocol::Tcp;
