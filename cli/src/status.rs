@@ -26,7 +26,14 @@ impl Status {
         let client = self.admin.client()?;
         let about = client.get("/v1/about").await?;
         let agents = client.get("/v1/agents").await?;
-        let status = json!({ "url": client.url(), "ca": about, "agents": agents["items"] });
+        let authorities = client.get("/v1/authorities").await?;
+        let status = json!({
+            "url": client.url(),
+            "ca": about,
+            "agents": agents["items"],
+            "expiry": expiry(&authorities, &agents["items"]),
+            "authorities": authorities,
+        });
         output::print(self.output.format, &status, table)
     }
 }
@@ -39,6 +46,9 @@ fn table(status: &Value) -> String {
         ("version", "/ca/version"),
         ("crypto", "/ca/backend"),
         ("revision", "/ca/revision"),
+        ("root ends", "/expiry/root"),
+        ("first intermediate ends", "/expiry/intermediate"),
+        ("first agent ends", "/expiry/agent"),
     ] {
         facts.row([name.to_owned(), cell(status, pointer)]);
     }
@@ -55,6 +65,32 @@ fn table(status: &Value) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The earliest end of each kind: of the root that signs, of what each replica signs with now, and
+/// of the agents that are connected.
+fn expiry(authorities: &Value, agents: &Value) -> Value {
+    let ends = |items: &Value, counts: &dyn Fn(&Value) -> bool| {
+        let items = items.as_array().into_iter().flatten();
+        let ends = items.filter(|item| counts(item));
+        // RFC 3339 in UTC sorts as text does.
+        let ends = ends.filter_map(|item| item["notAfter"].as_str());
+        ends.min().map(str::to_owned)
+    };
+    let mut newest = serde_json::Map::new();
+    for item in authorities["intermediates"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        newest.insert(cell(item, "/replica"), item.clone());
+    }
+    let newest = Value::from_iter(newest.into_iter().map(|(_, item)| item));
+    json!({
+        "root": ends(&authorities["items"], &|item| item["phase"] == "active"),
+        "intermediate": ends(&newest, &|_| true),
+        "agent": ends(agents, &|agent| agent["connected"] == true),
+    })
 }
 
 fn warnings(agent: &Value) -> Vec<String> {
@@ -97,6 +133,31 @@ mod tests {
                 "BYPASSABLE (local-users)  shop/orders: port 8080 of shop/orders:http is reached past the proxy"
             ]
         );
+    }
+
+    #[test]
+    fn what_ends_first_is_told_of_what_is_in_use() {
+        let authorities = json!({
+            "items": [
+                {"phase": "draining", "notAfter": "2026-01-01T00:00:00Z"},
+                {"phase": "active", "notAfter": "2036-01-01T00:00:00Z"},
+            ],
+            "intermediates": [
+                {"replica": "ca-1", "notAfter": "2026-01-01T00:00:00Z"},
+                {"replica": "ca-1", "notAfter": "2026-01-03T00:00:00Z"},
+                {"replica": "ca-2", "notAfter": "2026-01-02T00:00:00Z"},
+            ],
+        });
+        let agents = json!([
+            {"connected": false, "notAfter": "2026-01-01T00:00:00Z"},
+            {"connected": true, "notAfter": "2026-01-02T00:00:00Z"},
+        ]);
+        let expected = json!({
+            "root": "2036-01-01T00:00:00Z",
+            "intermediate": "2026-01-02T00:00:00Z",
+            "agent": "2026-01-02T00:00:00Z",
+        });
+        assert_eq!(expiry(&authorities, &agents), expected);
     }
 
     #[test]
