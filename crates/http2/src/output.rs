@@ -8,6 +8,9 @@ pub(crate) const MOST: usize = 64 * 1024;
 /// What a buffer has room for at first: what may wait, and the frame that passes it.
 const ROOM: usize = MOST + 17 * 1024;
 
+/// What a burst grew beyond this is not kept.
+const MOST_SPARE: usize = 8 * ROOM;
+
 thread_local! {
     /// Each thread has one buffer to gather in: a burst grows none anew, and a connection that has
     /// nothing to say holds none.
@@ -26,6 +29,11 @@ impl Output {
         if self.bytes.capacity() == 0 {
             self.bytes = SPARE.take();
             self.bytes.reserve(ROOM);
+        }
+        // A peer that takes some but never all would have what it took kept.
+        if self.written >= MOST {
+            self.bytes.drain(..self.written);
+            self.written = 0;
         }
         &mut self.bytes
     }
@@ -49,7 +57,26 @@ impl Output {
             let mut spare = std::mem::take(&mut self.bytes);
             spare.clear();
             self.written = 0;
-            SPARE.set(spare);
+            if spare.capacity() <= MOST_SPARE {
+                SPARE.set(spare);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_is_not_kept_while_more_waits() {
+        let mut output = Output::default();
+        for _ in 0..1000 {
+            let room = output.room();
+            output.frames().extend(std::iter::repeat_n(7, room));
+            output.wrote(MOST / 2);
+        }
+        assert!(output.bytes.capacity() <= 4 * ROOM);
+        assert_eq!(output.waiting(), [7; MOST / 2]);
     }
 }
