@@ -160,9 +160,12 @@ impl Reader {
         is_end(self.core.borrow().streams.get(self.key))
     }
 
-    /// So many bytes were passed on: the peer may send as many more.
+    /// So many bytes were passed on: the peer may send as many more. What was read and not passed
+    /// on counts as such when this is dropped.
     pub fn release(&mut self, bytes: usize) {
-        self.core.borrow_mut().give_back(self.key, bytes);
+        let mut core = self.core.borrow_mut();
+        let passed = core.streams.get_mut(self.key).body.pass_on(bytes);
+        core.give_back(self.key, passed);
     }
 }
 
@@ -172,7 +175,8 @@ impl Drop for Reader {
         let stream = core.streams.get_mut(self.key);
         stream.unread = true;
         stream.reader = None;
-        let left = stream.body.clear();
+        let cleared = stream.body.clear();
+        let left = cleared + stream.body.pass_on(usize::MAX);
         core.give_back(self.key, left);
         drop_handle(&mut core, self.key);
     }

@@ -46,6 +46,8 @@ pub(crate) struct Body {
     first: Bytes,
     rest: VecDeque<Bytes>,
     pub(crate) trailers: Option<Box<HeaderMap>>,
+    /// Bytes that came and were not passed on, whether or not somebody took them.
+    held: usize,
     /// Of the declared length, what has not come.
     pub(crate) expected: Option<u64>,
     /// The response to a HEAD has a length and no body.
@@ -115,11 +117,19 @@ impl Stream {
 
 impl Body {
     pub(crate) fn push(&mut self, data: Bytes) {
+        self.held += data.len();
         if self.first.is_empty() {
             self.first = data;
         } else {
             self.rest.push_back(data);
         }
+    }
+
+    /// So much was passed on, of what is held: says how much that is.
+    pub(crate) fn pass_on(&mut self, bytes: usize) -> usize {
+        let passed = bytes.min(self.held);
+        self.held -= passed;
+        passed
     }
 
     pub(crate) fn pop(&mut self) -> Option<Bytes> {
@@ -160,13 +170,13 @@ impl Body {
         self.is_for_head || self.expected.is_none_or(|left| left == 0)
     }
 
-    /// Drops all of it, and says how many bytes it held.
+    /// Drops what nobody took, and says how many bytes that was.
     pub(crate) fn clear(&mut self) -> usize {
         let rest: usize = self.rest.iter().map(Bytes::len).sum();
         let bytes = self.first.len() + rest;
         self.first = Bytes::new();
         self.rest = VecDeque::new();
-        bytes
+        self.pass_on(bytes)
     }
 }
 
