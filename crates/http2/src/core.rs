@@ -55,8 +55,10 @@ pub(crate) struct Core {
     outward: SendWindow,
     inward: ReceiveWindow,
     pub(crate) output: Output,
-    /// Bodies that wait for room on the connection.
-    waiting: VecDeque<Key>,
+    /// Bodies that wait for room on the connection, in the order of their turns.
+    waiting: VecDeque<(u64, Key)>,
+    /// How many turns there were.
+    turns: u64,
     /// Requests that nobody has taken up.
     accepted: VecDeque<(Key, Box<request::Parts>)>,
     /// Who waits to open a stream.
@@ -110,6 +112,7 @@ impl Core {
             inward: ReceiveWindow::new(config.connection_window.max(FIRST_WINDOW)),
             output: Output::default(),
             waiting: VecDeque::new(),
+            turns: 0,
             accepted: VecDeque::new(),
             openers: Vec::new(),
             leaving: Leaving::No,
@@ -161,9 +164,9 @@ impl Core {
         if self.waiting.is_empty() || self.outward.room().min(self.output.room()) == 0 {
             return;
         }
-        for key in self.waiting.drain(..) {
+        for (turn, key) in self.waiting.drain(..) {
             let stream = self.streams.get_mut(key);
-            stream.turn = Turn::Has;
+            stream.turn = Turn::Has(turn);
             stream.wake_writer();
         }
     }
@@ -202,12 +205,15 @@ impl Core {
         if !stream.is_closed() {
             return;
         }
-        if stream.turn == Turn::Waits {
+        if let Turn::Waits(turn) = stream.turn {
             stream.turn = Turn::None;
-            self.waiting.retain(|waiting| *waiting != key);
+            if let Ok(at) = self.waiting.binary_search(&(turn, key)) {
+                self.waiting.remove(at);
+            }
         }
-        self.streams.settle(key);
-        self.wake_openers();
+        if self.streams.settle(key) {
+            self.wake_openers();
+        }
         if self.streams.len() == 0 && (self.senders == 0 || self.leaving != Leaving::No) {
             self.wake_driver();
         }

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::core::Core;
 use crate::head::{Outgoing, Response};
-use crate::stream::is_end;
+use crate::stream::{is_end, set};
 use crate::streams::Key;
 use crate::{Error, Reason};
 
@@ -275,11 +275,4 @@ fn drop_handle(core: &mut Core, key: Key) {
     };
     core.reset(key, reason, Error::Closed);
     core.settle_dropped(key);
-}
-
-fn set(place: &mut Option<std::task::Waker>, context: &Context<'_>) {
-    match place {
-        Some(waker) => waker.clone_from(context.waker()),
-        None => *place = Some(context.waker().clone()),
-    }
 }

@@ -1,7 +1,7 @@
 //! What is known of one stream (RFC 9113 section 5.1).
 
 use std::collections::VecDeque;
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -57,8 +57,10 @@ pub(crate) struct Body {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Turn {
     None,
-    Waits,
-    Has,
+    /// With its number: lower ones came before.
+    Waits(u64),
+    /// It has been woken, and keeps its place if there is no room after all.
+    Has(u64),
 }
 
 impl Stream {
@@ -177,6 +179,14 @@ impl Body {
         self.first = Bytes::new();
         self.rest = VecDeque::new();
         self.pass_on(bytes)
+    }
+}
+
+/// Has this task woken, and no other.
+pub(crate) fn set(place: &mut Option<Waker>, context: &Context<'_>) {
+    match place {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *place = Some(context.waker().clone()),
     }
 }
 

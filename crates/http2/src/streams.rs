@@ -62,19 +62,21 @@ impl Streams {
     }
 
     /// Looks at a stream again after a change: it no longer counts when it is closed, and is
-    /// forgotten when nobody has a handle on it.
-    pub(crate) fn settle(&mut self, key: Key) {
+    /// forgotten when nobody has a handle on it. Says whether another may be opened for it.
+    pub(crate) fn settle(&mut self, key: Key) -> bool {
         let stream = &self.all[key];
         if !stream.is_closed() {
-            return;
+            return false;
         }
         let (id, unheld) = (stream.id, stream.handles == 0);
-        if self.keys.remove(&id).is_some() {
+        let counted = self.keys.remove(&id).is_some();
+        if counted {
             self.open -= 1;
         }
         if unheld {
             self.all.remove(key);
         }
+        counted
     }
 
     /// To be called when we end a stream that the peer may yet send on.

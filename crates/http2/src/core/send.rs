@@ -9,11 +9,8 @@ use super::Core;
 use crate::Error;
 use crate::frame::{self, HEAD, Head};
 use crate::head;
-use crate::stream::Turn;
+use crate::stream::{Turn, set};
 use crate::streams::Key;
-
-/// What a body sends in its turn when others wait.
-const SHARE: usize = frame::MOST;
 
 impl Core {
     /// A response's head, or an interim.
@@ -113,25 +110,31 @@ impl Core {
     /// How much a body may send now; else it is woken when it may.
     fn room(&mut self, key: Key, context: &Context<'_>) -> Option<usize> {
         let shared = self.outward.room().min(self.output.room());
-        let crowded = !self.waiting.is_empty();
         let stream = self.streams.get_mut(key);
         let own = stream.outward.room();
-        let mut room = own.min(shared);
-        if stream.turn == Turn::Has {
-            stream.turn = Turn::None;
-            room = room.min(SHARE);
-        } else if crowded {
-            room = 0;
-        }
+        let room = own.min(shared);
+        // Nobody waits for a turn while there is room on the connection.
         if room > 0 {
+            stream.turn = Turn::None;
             return Some(room);
         }
-        stream.writer = Some(context.waker().clone());
+        set(&mut stream.writer, context);
         // A stream whose own window is shut waits for its peer, not for a turn.
-        if own > 0 && stream.turn == Turn::None {
-            stream.turn = Turn::Waits;
-            self.waiting.push_back(key);
+        if own == 0 {
+            return None;
         }
+        let turn = match stream.turn {
+            Turn::Waits(_) => return None,
+            // Others were faster: it stays before those that come again.
+            Turn::Has(turn) => turn,
+            Turn::None => {
+                self.turns += 1;
+                self.turns
+            }
+        };
+        stream.turn = Turn::Waits(turn);
+        let at = self.waiting.partition_point(|(other, _)| *other < turn);
+        self.waiting.insert(at, (turn, key));
         None
     }
 
