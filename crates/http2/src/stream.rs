@@ -13,6 +13,9 @@ use crate::{Config, Error};
 /// More interims than this do not wait for their reader: they are a courtesy.
 const MOST_INTERIMS: usize = 8;
 
+/// Two pieces of a body that are no larger together are one.
+const SMALL: usize = 1024;
+
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) id: u32,
@@ -118,12 +121,19 @@ impl Stream {
 }
 
 impl Body {
-    pub(crate) fn push(&mut self, data: Bytes) {
+    /// Keeps `data` for its reader. Small pieces that wait are joined: what they cost is bounded
+    /// by the window too.
+    pub(crate) fn push(&mut self, data: &[u8]) {
         self.held += data.len();
         if self.first.is_empty() {
-            self.first = data;
+            self.first = Bytes::copy_from_slice(data);
+            return;
+        }
+        let last = self.rest.back_mut().unwrap_or(&mut self.first);
+        if last.len() + data.len() <= SMALL {
+            *last = [last, data].concat().into();
         } else {
-            self.rest.push_back(data);
+            self.rest.push_back(Bytes::copy_from_slice(data));
         }
     }
 
@@ -196,4 +206,21 @@ pub(crate) fn is_end(stream: &Stream) -> bool {
         && stream.broken.is_none()
         && stream.body.is_empty()
         && stream.body.trailers.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiny_pieces_that_wait_are_joined() {
+        let mut body = Body::default();
+        for byte in 0..=u8::MAX {
+            (0..256).for_each(|_| body.push(&[byte]));
+        }
+        let pieces: Vec<Bytes> = std::iter::from_fn(|| body.pop()).collect();
+        assert_eq!(pieces.len(), 65_536 / SMALL);
+        let expected: Vec<u8> = (0..=u8::MAX).flat_map(|byte| [byte; 256]).collect();
+        assert_eq!(pieces.concat(), expected);
+    }
 }

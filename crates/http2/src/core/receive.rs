@@ -1,7 +1,5 @@
 //! What comes in, frame by frame (RFC 9113 sections 4 to 6).
 
-use bytes::Bytes;
-
 use super::{Broken, Core, LEAVING, Leaving, PRESENT};
 use crate::frame::{self, HEAD, Head};
 use crate::streams::Key;
@@ -165,7 +163,7 @@ impl Core {
             self.give_back(key, taken);
         } else {
             if !data.is_empty() {
-                stream.body.push(Bytes::copy_from_slice(data));
+                stream.body.push(data);
             }
             stream.receives = !ends;
             stream.wake_reader();
