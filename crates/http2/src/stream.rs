@@ -165,6 +165,9 @@ impl Body {
     /// Counts what came against the declared length; no if it is more.
     #[must_use]
     pub(crate) fn count(&mut self, bytes: usize) -> bool {
+        if self.is_for_head {
+            return bytes == 0;
+        }
         match &mut self.expected {
             Some(left) => match left.checked_sub(bytes as u64) {
                 Some(rest) => {
