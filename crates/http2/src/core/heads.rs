@@ -168,7 +168,8 @@ impl Core {
         if !self.was_opened(id) {
             return Err(broken("a response on a stream that nobody opened"));
         }
-        if self.is_client || self.streams.was_reset(id) {
+        let passed_over = self.leaving == Leaving::Closed || self.streams.was_reset(id);
+        if self.is_client || passed_over {
             return self.for_closed(id, "HEADERS on a closed stream");
         }
         Err(broken("HEADERS on a stream that was closed before"))
@@ -185,19 +186,12 @@ impl Core {
         if id.is_multiple_of(2) {
             return Err(broken("a client opens a stream with an even number"));
         }
-        self.last = if self.leaving == Leaving::Closed {
-            self.last
-        } else {
-            id
-        };
+        self.last = id;
         let most = self.config.streams as usize;
         if self.streams.open() >= most || self.streams.len() >= 2 * most {
             self.streams.remember_reset(id);
             let rule = "more streams than SETTINGS_MAX_CONCURRENT_STREAMS";
             return Err(Broken::Stream(id, Reason::REFUSED_STREAM, rule));
-        }
-        if self.leaving == Leaving::Closed {
-            return Ok(());
         }
         if !is_whole {
             self.refuse_large(id, ends);

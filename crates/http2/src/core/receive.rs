@@ -339,12 +339,13 @@ impl Core {
 
     pub(super) fn was_opened(&self, id: u32) -> bool {
         let is_clients = id % 2 == 1;
-        is_clients
-            && (if self.is_client {
-                id < self.next
-            } else {
-                id <= self.last
-            })
+        let opened = if self.is_client {
+            id < self.next
+        } else {
+            // What comes after we left is passed over.
+            id <= self.last || self.leaving == Leaving::Closed
+        };
+        is_clients && opened
     }
 
     /// A peer may have sent more before it learned that we ended the stream.
