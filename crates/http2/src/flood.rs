@@ -1,7 +1,7 @@
 //! Bounds on what costs a peer nothing and us work.
 
-/// Resets of streams that were not answered, less those that were: a caller that gives up now and
-/// then stays far below.
+/// Streams that were reset before they were answered, by the peer or because it broke a rule on
+/// them, less those that were: a caller that gives up now and then stays far below.
 const MOST_GIVEN_UP: u32 = 500;
 
 /// Frames that change nothing, between two looks of the connection's task at its clock.
@@ -22,7 +22,7 @@ impl Flood {
         self.given_up = self.given_up.saturating_sub(1);
     }
 
-    /// The peer reset a stream before it was answered; no if that is too often.
+    /// A stream was reset before it was answered; no if that is too often.
     #[must_use]
     pub(crate) fn gives_up(&mut self) -> bool {
         self.given_up += 1;

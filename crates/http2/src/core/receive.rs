@@ -85,11 +85,31 @@ impl Core {
         let Err(Broken::Stream(id, reason, rule)) = handled else {
             return handled;
         };
-        match self.streams.key(id) {
-            Some(key) => self.reset(key, reason, Error::Refused(reason, rule)),
-            None => frame::put_reset(self.frames(), id, reason),
+        let Some(key) = self.streams.key(id) else {
+            if !self.was_opened(id) {
+                return Err(Broken::Connection(reason, rule));
+            }
+            frame::put_reset(self.frames(), id, reason);
+            return self.idles();
+        };
+        let given_up = self.is_given_up(key);
+        self.reset(key, reason, Error::Refused(reason, rule));
+        if !given_up {
+            return self.idles();
         }
+        self.count_given_up();
         Ok(())
+    }
+
+    /// Whether work was begun for a stream whose answer the peer does not wait for.
+    fn is_given_up(&self, key: Key) -> bool {
+        !self.is_client && !self.streams.get(key).answered
+    }
+
+    fn count_given_up(&mut self) {
+        if !self.flood.gives_up() {
+            self.close(Reason::ENHANCE_YOUR_CALM, "too many streams given up");
+        }
     }
 
     fn dispatch(&mut self, head: Head, payload: &[u8]) -> Handled {
@@ -215,13 +235,12 @@ impl Core {
         let Some(key) = self.streams.key(id) else {
             return Ok(());
         };
-        let stream = self.streams.get_mut(key);
-        let given_up = !self.is_client && !stream.answered;
-        let dropped = stream.fail(Error::Reset(code.into()));
+        let given_up = self.is_given_up(key);
+        let dropped = self.streams.get_mut(key).fail(Error::Reset(code.into()));
         self.release(dropped);
         self.settle(key);
-        if given_up && !self.flood.gives_up() {
-            self.close(Reason::ENHANCE_YOUR_CALM, "too many streams given up");
+        if given_up {
+            self.count_given_up();
         }
         Ok(())
     }
