@@ -72,7 +72,7 @@ impl Connection {
         self.core.borrow_mut().receive(bytes)
     }
 
-    /// The next request that came.
+    /// The next request that came, and was not given up meanwhile.
     #[must_use]
     pub fn accept(&self) -> Option<Accepted> {
         let (key, head) = self.core.borrow_mut().accept()?;

@@ -140,8 +140,17 @@ impl Core {
         }
     }
 
+    /// The next request that came, and was not given up since.
     pub(crate) fn accept(&mut self) -> Option<(Key, Box<request::Parts>)> {
-        self.accepted.pop_front()
+        while let Some((key, head)) = self.accepted.pop_front() {
+            let stream = self.streams.get_mut(key);
+            if stream.error.is_none() {
+                return Some((key, head));
+            }
+            stream.handles = 0;
+            self.settle(key);
+        }
+        None
     }
 
     /// Has the output written, once everything that is ready now has had its turn.
@@ -246,6 +255,8 @@ impl Core {
     pub(crate) fn fail(&mut self, error: Error) {
         self.error.get_or_insert(error);
         self.fail_streams(error, |_| true);
+        // Nobody takes them up now.
+        while self.accept().is_some() {}
         self.wake_openers();
         self.wake_driver();
     }
