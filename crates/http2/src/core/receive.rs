@@ -261,14 +261,23 @@ impl Core {
         if let Some(table) = change.table {
             self.encoder.limit(table as usize);
         }
-        for stream in self.streams.iter_mut() {
-            if !stream.outward.change(change.window) {
-                return Err(flow("a stream's window above 2^31-1"));
-            }
-            stream.wake_writer();
+        if change.window != 0 {
+            self.change_windows(change.window)?;
         }
         frame::put(self.frames(), frame::SETTINGS, frame::ACK, 0, &[]);
         self.wake_openers();
+        Ok(())
+    }
+
+    fn change_windows(&mut self, by: i64) -> Handled {
+        for stream in self.streams.iter_mut().filter(|stream| stream.sends) {
+            if !stream.outward.change(by) {
+                return Err(flow("a stream's window above 2^31-1"));
+            }
+            if by > 0 {
+                stream.wake_writer();
+            }
+        }
         Ok(())
     }
 
