@@ -16,7 +16,7 @@ use crate::flood::Flood;
 use crate::frame::{self, PREFACE};
 use crate::hpack::{Decoder, Encoder};
 use crate::output::Output;
-use crate::settings::{Config, Peer};
+use crate::settings::{Config, FIRST_WINDOW, Peer};
 use crate::stream::{Stream, Turn};
 use crate::streams::{Key, Streams};
 use crate::window::{ReceiveWindow, SendWindow};
@@ -24,9 +24,6 @@ use crate::{Error, Reason};
 
 /// What HPACK's tables hold before anybody says otherwise (RFC 9113 section 6.5.2).
 const TABLE: usize = 4096;
-
-/// What a connection's window is before anybody says otherwise.
-const FIRST_WINDOW: u32 = 65_535;
 
 /// The PING that finds out which streams a peer opened before it learned that we leave.
 const LEAVING: [u8; 8] = *b"leaving.";
@@ -95,6 +92,7 @@ pub(crate) enum Broken {
 
 impl Core {
     pub(crate) fn new(config: Config, is_client: bool) -> Self {
+        let config = config.bounded();
         let mut core = Self {
             is_client,
             config,
@@ -109,7 +107,7 @@ impl Core {
             next: 1,
             last: 0,
             outward: SendWindow::new(FIRST_WINDOW),
-            inward: ReceiveWindow::new(config.connection_window.max(FIRST_WINDOW)),
+            inward: ReceiveWindow::new(config.connection_window),
             output: Output::default(),
             waiting: VecDeque::new(),
             turns: 0,
@@ -134,7 +132,7 @@ impl Core {
             out.extend_from_slice(PREFACE);
         }
         self.config.put(out, self.is_client);
-        let more = self.config.connection_window.saturating_sub(FIRST_WINDOW);
+        let more = self.config.connection_window - FIRST_WINDOW;
         if more > 0 {
             frame::put_window(out, 0, more);
         }

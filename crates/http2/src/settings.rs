@@ -9,10 +9,14 @@ const INITIAL_WINDOW_SIZE: u16 = 4;
 const MAX_FRAME_SIZE: u16 = 5;
 const MAX_HEADER_LIST_SIZE: u16 = 6;
 
+/// What a window is before anybody says otherwise.
+pub(crate) const FIRST_WINDOW: u32 = 65_535;
+
 /// What a side offers.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
-    /// How many bytes of one stream's body may wait to be read.
+    /// How many bytes of one stream's body may wait to be read: at least 65,535, which the peer may
+    /// send before it knows better.
     pub stream_window: u32,
     /// The same of all streams together: at least 65,535.
     pub connection_window: u32,
@@ -41,12 +45,21 @@ impl Default for Peer {
     fn default() -> Self {
         Self {
             streams: usize::MAX,
-            stream_window: 65_535,
+            stream_window: FIRST_WINDOW,
         }
     }
 }
 
 impl Config {
+    /// Windows that a peer cannot break unknowingly, and that the standard has.
+    pub(crate) fn bounded(self) -> Self {
+        Self {
+            stream_window: self.stream_window.clamp(FIRST_WINDOW, frame::LARGEST),
+            connection_window: self.connection_window.clamp(FIRST_WINDOW, frame::LARGEST),
+            ..self
+        }
+    }
+
     pub(crate) fn put(&self, out: &mut Vec<u8>, is_client: bool) {
         let mut payload = Vec::with_capacity(18);
         let mut say = |id: u16, value: u32| {
