@@ -156,10 +156,14 @@ impl Body {
         self.first.is_empty()
     }
 
-    pub(crate) fn push_interim(&mut self, interim: Response) {
-        if self.interims.len() < MOST_INTERIMS {
+    /// Keeps it for the reader; no if too many wait already.
+    #[must_use]
+    pub(crate) fn push_interim(&mut self, interim: Response) -> bool {
+        let has_room = self.interims.len() < MOST_INTERIMS;
+        if has_room {
             self.interims.push(interim);
         }
+        has_room
     }
 
     /// Counts what came against the declared length; no if it is more.

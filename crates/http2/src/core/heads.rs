@@ -132,8 +132,10 @@ impl Core {
             if ends {
                 return Err("an interim that ends the stream");
             }
-            stream.body.push_interim(response);
             stream.wake_reader();
+            if !stream.body.push_interim(response) && !self.flood.idles() {
+                return Err("too many interims");
+            }
             return Ok(());
         }
         let empty = matches!(
