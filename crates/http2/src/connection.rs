@@ -90,10 +90,11 @@ impl Connection {
         !self.core.borrow().output.is_empty()
     }
 
-    /// Whether so much waits to be written that nothing more should be read.
+    /// Whether so much waits to be written that nothing more should be read. Bodies alone never
+    /// come to that: two sides that send them to one another both go on reading.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.core.borrow().output.room() == 0
+        self.core.borrow().output.is_full()
     }
 
     /// Gives what waits to `write`, which says how much it took.
@@ -103,6 +104,12 @@ impl Connection {
         core.output.wrote(count);
         core.give_turns();
         value
+    }
+
+    /// How many streams there are that have not ended, or that somebody has a handle on.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.core.borrow().streams.len()
     }
 
     /// The peer's preface and settings have come.

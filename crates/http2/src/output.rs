@@ -5,6 +5,10 @@ use std::cell::Cell;
 /// Bodies wait when so much does.
 pub(crate) const MOST: usize = 64 * 1024;
 
+/// Twice that, so that bodies which wait keep nobody from reading: their peer may have stopped to
+/// read for the same reason.
+const FULL: usize = 2 * MOST;
+
 /// What a buffer has room for at first: what may wait, and the frame that passes it.
 const ROOM: usize = MOST + 17 * 1024;
 
@@ -49,6 +53,11 @@ impl Output {
     /// How much more of bodies it takes.
     pub(crate) fn room(&self) -> usize {
         MOST.saturating_sub(self.waiting().len())
+    }
+
+    /// Whether what was read made us say so much that no more should be read.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting().len() >= FULL
     }
 
     pub(crate) fn wrote(&mut self, count: usize) {
