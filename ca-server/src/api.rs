@@ -96,6 +96,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         .merge(collections::operations(&writable))
         .merge(changesets::operations(writable.clone()))
         .merge(revisions::operations(revisions::Revisions {
+            replica: parts.replica.clone(),
             store: store.clone(),
             presence: presence.clone(),
             clock: clock.clone(),

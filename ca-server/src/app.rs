@@ -1,5 +1,6 @@
 //! Wires the parts of a replica together, and is the only place that sees all of them.
 
+mod following;
 mod jobs;
 mod seal;
 mod sockets;

@@ -11,10 +11,12 @@ mod tests;
 mod writer;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use policy::{MeshNames, ObjectKey, Outcome, Revision};
 use runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
 
 use crate::authority::{PublishedRoots, RootError};
 use crate::store::{
@@ -27,10 +29,14 @@ pub use writer::RegistryWriter;
 
 /// Writes that wait; above it a caller is told that the CA is overloaded.
 const QUEUE: usize = 64;
+/// Reading what another replica has committed takes no longer, if it did commit it.
+const REACHED_WITHIN: Duration = Duration::from_secs(2);
 
 /// A cheap handle on the configuration in force.
 #[derive(Clone, Debug)]
 pub struct Registry {
+    /// Whether other replicas write to the store too.
+    shared: bool,
     snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
     roots: watch::Receiver<Arc<PublishedRoots>>,
     writes: mpsc::Sender<Write>,
@@ -70,6 +76,9 @@ pub enum ApplyError {
     Contended,
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// It was restored, or failed over to a server that had not heard of everything.
+    #[error("the store holds revision {head}, but this replica has seen {seen}: was it restored?")]
+    Behind { head: Revision, seen: Revision },
     #[error("too many configuration writes are waiting")]
     Overloaded,
     #[error("this replica is shutting down")]
@@ -102,8 +111,10 @@ impl Registry {
         let first = RegistrySnapshot::read(&store, mesh).await?;
         let (publisher, snapshots, roots) = Publisher::of(first);
         let (writes, waiting) = mpsc::channel(QUEUE);
+        let shared = store.is_shared();
         let writer = RegistryWriter::new(store, clock, publisher, waiting);
         let registry = Self {
+            shared,
             snapshots,
             roots,
             writes,
@@ -159,6 +170,26 @@ impl Registry {
             .unwrap_or(Err(StepError::Apply(ApplyError::ShuttingDown)))
     }
 
+    /// Another replica may have committed something: looks, and puts it in force.
+    pub(crate) fn follow(&self) {
+        // Where writes wait already, the next one looks too.
+        drop(self.write(Write::Follow));
+    }
+
+    /// Somebody has seen this revision at another replica: returns when it is in force here, or
+    /// soon after if it never is.
+    pub(crate) async fn reach(&self, seen: Revision) {
+        let here = self.snapshot().revision();
+        if !self.shared || seen.epoch != here.epoch || seen.number <= here.number {
+            return;
+        }
+        self.follow();
+        let mut snapshots = self.subscribe();
+        let reached = snapshots.wait_for(|snapshot| snapshot.revision().number >= seen.number);
+        // Who asked judges what is in force then.
+        drop(timeout(REACHED_WITHIN, reached).await);
+    }
+
     fn write(&self, write: Write) -> Result<(), ApplyError> {
         self.writes.try_send(write).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => ApplyError::Overloaded,
@@ -188,6 +219,7 @@ impl From<AuthorityStepError> for StepError {
 
 #[derive(Debug)]
 enum Write {
+    Follow,
     Objects {
         proposal: Proposal,
         answer: oneshot::Sender<Result<Applied, ApplyError>>,

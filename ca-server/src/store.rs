@@ -17,7 +17,9 @@ mod issuers_tokens;
 mod join_tokens;
 mod keys;
 mod mesh;
+mod notices;
 mod places;
+mod replicas;
 mod retention;
 mod staged;
 #[cfg(test)]
@@ -46,7 +48,9 @@ pub use issuance::{IssuedFilter, IssuedRow};
 pub use issuers_tokens::ShownToken;
 pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};
 pub use keys::{KeyPurpose, SealedKeyRow};
+pub use notices::{Notice, Notices};
 pub use places::Place;
+pub use replicas::{Duty, Lease};
 pub use staged::{Changes, Expected, Precondition, StageError, Staged};
 
 /// Where the store is, and the mesh it must be of.

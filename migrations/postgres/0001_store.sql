@@ -116,16 +116,6 @@ CREATE TABLE agents (
     seen_serial TEXT
 );
 
--- Replicas keep in memory who may renew, and must hear of who may no longer.
-CREATE FUNCTION tell_of_forgotten() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM pg_notify('countersign_forgotten', OLD.spiffe_id);
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER forgotten_is_told AFTER DELETE ON agents
-FOR EACH ROW EXECUTE FUNCTION tell_of_forgotten();
-
 CREATE TABLE issued (
     -- The order of issuance.
     sequence BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

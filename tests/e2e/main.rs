@@ -30,6 +30,7 @@ mod pressure;
 mod protocols;
 mod refused_starts;
 mod renewal;
+mod replicas;
 mod rotation;
 mod routes;
 mod sandbox;

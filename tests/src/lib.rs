@@ -18,6 +18,7 @@ pub mod other_user;
 pub mod outside;
 pub mod processes;
 pub mod raw;
+pub mod replicas;
 pub mod shop;
 pub mod stranger;
 pub mod waiting;

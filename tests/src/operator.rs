@@ -82,9 +82,21 @@ impl CaProcess {
 
     async fn launch(directory: TempDir, agents: SocketAddr, config: String) -> Self {
         let process = Process::start("countersign-ca", directory.path(), "ca", &config);
+        Self::answering(process, directory, agents, config).await
+    }
+
+    /// A process that was just started, once it answers who has `admin.toml`.
+    pub(crate) async fn answering(
+        process: Process,
+        directory: TempDir,
+        agents: SocketAddr,
+        config: String,
+    ) -> Self {
         let clock = Clock::system();
         let credential = directory.path().join("admin.toml");
         let admin = eventually("the CA answers", || async {
+            let said = process.said();
+            assert!(!said.contains("error: "), "the CA did not start: {said}");
             let file = AdminFile::load(&credential, clock.now()).ok()?;
             let admin = Client::new(file, clock.clone());
             admin.get("/v1/about").await.ok().map(|_| admin)

@@ -31,7 +31,7 @@ struct About {
     replica: String,
     /// What is in force.
     revision: String,
-    /// Where the CA remembers: `sqlite`.
+    /// Where the CA remembers: `sqlite` or `postgres`.
     store: &'static str,
     /// Which cryptography this build uses: `aws-lc-rs` or `ring`.
     backend: &'static str,

@@ -219,6 +219,9 @@ impl From<ApplyError> for Problem {
             }
             ApplyError::Contended => Self::conflict("contended", detail),
             ApplyError::Store(error) => error.into(),
+            ApplyError::Behind { .. } => Self::unavailable("store-behind", detail).suggest(
+                "bring the lost revisions back, or restart every replica to go on without them",
+            ),
             ApplyError::Overloaded => Self::unavailable("overloaded", detail),
             ApplyError::ShuttingDown => Self::unavailable("shutting-down", detail),
         }

@@ -7,6 +7,8 @@ use axum::extract::State;
 use policy::Revision;
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use super::documented::Documented;
@@ -18,10 +20,13 @@ use crate::watch::Presence;
 
 const PAGE: u32 = 500;
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// For what another replica notes.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Reads revisions.
 #[derive(Clone, Debug)]
 pub(super) struct Revisions {
+    pub(super) replica: String,
     pub(super) store: Store,
     pub(super) presence: Presence,
     pub(super) clock: Clock,
@@ -110,6 +115,7 @@ async fn get_revision(
 ) -> Result<Json<RevisionView>, Problem> {
     let revision: Revision = parse("revision", &text)?;
     let wait = wait(&query)?;
+    let deadline = Instant::now() + wait.unwrap_or_default();
     revisions.find(revision).await?;
     let waited = wait.is_some();
     let pending = match wait {
@@ -125,11 +131,7 @@ async fn get_revision(
     // Read once more: the acknowledgement that was waited for is noted meanwhile.
     let row = revisions.find(revision).await?;
     let enforced_at = match row.enforced_at {
-        None if pending.is_empty() && waited => {
-            let now = revisions.clock.now();
-            revisions.store.mark_enforced(revision, now).await?;
-            Some(now)
-        }
+        None if pending.is_empty() && waited => revisions.noted(revision, deadline).await?,
         noted => noted,
     };
     let enforcement = EnforcementView {
@@ -148,6 +150,29 @@ impl Revisions {
             false => None,
         };
         found.ok_or_else(|| Problem::not_found(format!("revision {revision}")))
+    }
+
+    /// When it was noted that the revision is enforced. The agents of this replica have it; those
+    /// of others may still be about to.
+    async fn noted(
+        &self,
+        revision: Revision,
+        deadline: Instant,
+    ) -> Result<Option<OffsetDateTime>, Problem> {
+        if !self.store.is_shared() {
+            let now = self.clock.now();
+            self.store
+                .note_enforced(&self.replica, revision, now)
+                .await?;
+            return Ok(Some(now));
+        }
+        loop {
+            let noted = self.find(revision).await?.enforced_at;
+            if noted.is_some() || Instant::now() >= deadline {
+                return Ok(noted);
+            }
+            sleep(LOOK_EVERY).await;
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use runtime::{Clock, Shutdown};
+use time::OffsetDateTime;
 use tokio_util::task::TaskTracker;
 
 use crate::grpc::Desks;
-use crate::store::Store;
+use crate::store::{Duty, Store, StoreError};
 
 const SWEEP: Duration = Duration::from_secs(60);
 const PRUNE: Duration = Duration::from_secs(60 * 60);
@@ -23,19 +24,29 @@ pub(super) async fn forget_quiet(desks: Desks, shutdown: Shutdown) -> Result<(),
     Ok(())
 }
 
-/// Records of certificates that ended long ago go.
+/// Records of certificates that ended long ago go. One replica of all sees to it.
 pub(super) async fn prune_records(
+    replica: String,
     store: Store,
     clock: Clock,
     shutdown: Shutdown,
 ) -> Result<(), Infallible> {
     while waited(PRUNE, &shutdown).await {
-        if let Err(error) = store.prune(clock.now() - RECORDS_AFTER_END).await {
+        if let Err(error) = prune(&replica, &store, clock.now()).await {
             tracing::warn!(
                 error = %runtime::exit::one_line(&error),
                 "old issuance records were not removed"
             );
         }
+    }
+    Ok(())
+}
+
+async fn prune(replica: &str, store: &Store, now: OffsetDateTime) -> Result<(), StoreError> {
+    // Longer than the pause, so that a duty does not wander about.
+    let lease = store.take(Duty::Pruning, replica, PRUNE * 2, now).await?;
+    if lease.is_some() {
+        store.prune(now - RECORDS_AFTER_END).await?;
     }
     Ok(())
 }

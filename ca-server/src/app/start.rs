@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use identity::{SpiffeId, SpiffeIdError, ca_id};
 use mtls::Credentials;
@@ -15,6 +16,7 @@ use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
+use super::following::{Following, Known};
 use super::sockets::{Advertised, BindError, Sockets};
 use super::web::{WebCredentials, WebFileError, WebListener, WebTls};
 use super::{Ca, jobs};
@@ -31,8 +33,11 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::status::unix_millis;
-use crate::store::{AgentBan, AgentRow, OpenError, Store, StoreConfig, StoreError};
+use crate::store::{AgentBan, AgentRow, Duty, OpenError, Store, StoreConfig, StoreError};
 use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
+
+/// A replica that died while it made the first credential keeps others from it for so long.
+const FIRST_CREDENTIAL: Duration = Duration::from_secs(60);
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -370,6 +375,7 @@ impl Foundation {
 
     fn spawn_jobs(&self, parts: &Parts, desks: &Desks, supervisor: &mut Supervisor) {
         let enforcement = EnforcementKeeper::new(
+            self.config.replica.to_string(),
             parts.presence.clone(),
             self.registry.clone(),
             self.store.clone(),
@@ -377,6 +383,16 @@ impl Foundation {
             parts.metrics.clone(),
         );
         supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
+        if let Some(notices) = self.store.notices() {
+            let known = Known {
+                store: self.store.clone(),
+                registry: self.registry.clone(),
+                presence: parts.presence.clone(),
+                admitted: parts.admitted.clone(),
+            };
+            let following = Following { notices, known };
+            supervisor.spawn("following", following.run(self.shutdown.clone()));
+        }
         let bundles = BundleKeeper::new(
             parts.presence.clone(),
             self.registry.clone(),
@@ -394,6 +410,7 @@ impl Foundation {
         supervisor.spawn(
             "records-pruning",
             jobs::prune_records(
+                self.config.replica.to_string(),
                 self.store.clone(),
                 self.clock.clone(),
                 self.shutdown.clone(),
@@ -402,7 +419,18 @@ impl Foundation {
     }
 
     async fn write_first_credential(&self, advertised: &Advertised) -> Result<(), StartError> {
-        let file = &self.config.admin.credential_file;
+        let (file, now) = (&self.config.admin.credential_file, self.clock.now());
+        // Of replicas that start at once, one leaves a file that works, the others none.
+        let replica = self.config.replica.as_str();
+        let alone = !self.store.is_shared()
+            || self
+                .store
+                .take(Duty::FirstCredential, replica, FIRST_CREDENTIAL, now)
+                .await?
+                .is_some();
+        if !alone {
+            return Ok(());
+        }
         if let Some(directory) = file
             .parent()
             .filter(|parent| !parent.as_os_str().is_empty())
@@ -414,7 +442,7 @@ impl Foundation {
             urls: vec![advertised.web.clone()],
             bundle: self.authority.roots().bundle().clone(),
         };
-        let made = admin::make_first(&self.store, &access, file, self.clock.now()).await?;
+        let made = admin::make_first(&self.store, &access, file, now).await?;
         if made {
             tracing::info!(file = %file.display(), "the first administrator's credential was made");
         }

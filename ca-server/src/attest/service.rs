@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use identity::AgentId;
+use identity::{AgentId, SpiffeId};
 use proto::agent::v1 as wire;
 use proto::agent::v1::attestation_server::Attestation;
 use runtime::Clock;
@@ -107,6 +107,17 @@ impl AttestCalls {
 }
 
 impl AttestDesk {
+    /// An agent that attested to another replica is known here from its first connection on.
+    pub(crate) async fn recall(&self, agent: &SpiffeId) {
+        if let Err(error) = self.admitted.look_up(agent, &self.store).await {
+            tracing::warn!(
+                %agent,
+                error = %runtime::exit::one_line(&error),
+                "whether an agent attested to another replica cannot be told"
+            );
+        }
+    }
+
     async fn admit(&self, attested: Attested) -> Result<wire::AttestResponse, Refusal> {
         let agent = attested.agent().clone();
         if self.admitted.standing(agent.spiffe_id()) == Standing::Banned {
@@ -139,8 +150,8 @@ impl AttestDesk {
     ) -> Result<(), Refusal> {
         let (id, serial, not_after) = (agent.spiffe_id(), issued.serial(), issued.not_after());
         if by == Proof::ExpiredSvid {
-            let known =
-                self.admitted.contains(id) && self.store.renew_agent(id, serial, not_after).await?;
+            let known = self.admitted.look_up(id, &self.store).await?
+                && self.store.renew_agent(id, serial, not_after).await?;
             return if known {
                 Ok(())
             } else {

@@ -63,8 +63,11 @@ pub(super) fn read_or_make(path: &Path) -> Result<SealingKey, KekError> {
     let key = SealingKey::generate(&mut SystemRandom);
     let mut text = Zeroizing::new(HEXLOWER.encode(key.bytes().as_slice()));
     text.push('\n');
-    runtime::files::write_private(path, text.as_bytes())?;
-    Ok(key)
+    // Another replica on this host may be making one too: the first stands.
+    match runtime::files::create_private(path, text.as_bytes())? {
+        true => Ok(key),
+        false => read(path),
+    }
 }
 
 #[cfg(test)]

@@ -159,6 +159,7 @@ impl Connections {
         match AgentPeer::of(peer, &self.trust_domain) {
             Ok(agent) => {
                 self.seen.note(&agent).await;
+                self.desks.attest.recall(agent.spiffe_id()).await;
                 Caller::Agent(agent)
             }
             Err(error) => Caller::Other(error),

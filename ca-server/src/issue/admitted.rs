@@ -1,5 +1,6 @@
 //! Which agents have attested and were neither forgotten nor banned: the store's tables, kept in
-//! memory so that an issuance asks no database.
+//! memory so that an issuance asks no database. Where replicas share the store, an agent that
+//! attested to another one is looked up when it comes.
 //!
 //! Invariant: a ban outweighs everything; admitting an agent does not lift it.
 
@@ -10,6 +11,7 @@ use identity::{AgentId, SpiffeId};
 use tokio::sync::watch;
 
 use super::refusal::IssueError;
+use crate::store::{Store, StoreError};
 
 /// Cheap to clone; all clones show the same sets.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,8 @@ struct Shared {
 struct Sets {
     admitted: HashSet<SpiffeId>,
     banned: HashSet<SpiffeId>,
+    /// How many were forgotten: what was read of the store before the last may no longer hold.
+    forgotten: u64,
 }
 
 impl AdmittedAgents {
@@ -45,6 +49,7 @@ impl AdmittedAgents {
         let sets = Sets {
             admitted: admitted.into_iter().collect(),
             banned: banned.into_iter().collect(),
+            forgotten: 0,
         };
         Self(Arc::new(Shared {
             sets: RwLock::new(sets),
@@ -57,7 +62,11 @@ impl AdmittedAgents {
     }
 
     pub(crate) fn forget(&self, agent: &SpiffeId) {
-        self.write().admitted.remove(agent);
+        {
+            let mut sets = self.write();
+            sets.admitted.remove(agent);
+            sets.forgotten += 1;
+        }
         self.0.dismissals.send_replace(());
     }
 
@@ -92,6 +101,38 @@ impl AdmittedAgents {
 
     pub(crate) fn contains(&self, agent: &SpiffeId) -> bool {
         self.standing(agent) == Standing::Admitted
+    }
+
+    /// As [`Self::contains`], after a look into the store if others write to it too.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub(crate) async fn look_up(
+        &self,
+        agent: &SpiffeId,
+        store: &Store,
+    ) -> Result<bool, StoreError> {
+        loop {
+            let forgotten = self.read().forgotten;
+            match self.standing(agent) {
+                Standing::Admitted => return Ok(true),
+                Standing::Banned => return Ok(false),
+                Standing::Forgotten => {}
+            }
+            if !store.is_shared() || store.agent(agent).await?.is_none() {
+                return Ok(false);
+            }
+            let mut sets = self.write();
+            if sets.forgotten == forgotten {
+                sets.admitted.insert(agent.clone());
+            }
+        }
+    }
+
+    /// Who is admitted, and who is banned.
+    pub(crate) fn sets(&self) -> (HashSet<SpiffeId>, HashSet<SpiffeId>) {
+        let sets = self.read();
+        (sets.admitted.clone(), sets.banned.clone())
     }
 
     /// Resolves when the agent, which is admitted now, is so no more. One that is not admitted is

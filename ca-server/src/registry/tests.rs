@@ -221,3 +221,55 @@ async fn a_restart_finds_what_was_in_force() {
     let id = after.identity_of(&name).unwrap();
     assert_eq!(id.as_str(), "spiffe://corp.example/ns/shop/sa/orders");
 }
+
+#[tokio::test]
+async fn what_another_replica_commits_is_in_force_here_once_it_was_seen() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = Store::open(&test.config, crate::store::tests::NOW)
+        .await
+        .unwrap();
+    let clock = Clock::system();
+    let (here, writer) = Registry::open(test.store.clone(), Vec::new(), clock.clone())
+        .await
+        .unwrap();
+    let (there, other_writer) = Registry::open(other, Vec::new(), clock).await.unwrap();
+    let mut supervisor = runtime::Supervisor::new();
+    supervisor.spawn("here", writer.run(supervisor.shutdown()));
+    supervisor.spawn("there", other_writer.run(supervisor.shutdown()));
+    let written = there
+        .apply(proposal(vec![workload("orders", 1)]))
+        .await
+        .unwrap();
+    here.reach(written.revision).await;
+    assert_eq!(here.snapshot().revision(), written.revision);
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_revisions_takes_no_more_and_nothing_goes_back() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let (registry, writer) = Registry::open(test.store.clone(), Vec::new(), Clock::system())
+        .await
+        .unwrap();
+    let mut supervisor = runtime::Supervisor::new();
+    supervisor.spawn("registry", writer.run(supervisor.shutdown()));
+    let seen = registry
+        .apply(proposal(vec![workload("orders", 1)]))
+        .await
+        .unwrap();
+    // As a standby would be that had not heard of the last write.
+    test.tamper("UPDATE revision_counter SET number = 0")
+        .await
+        .unwrap();
+    let refused = registry
+        .apply(proposal(vec![workload("checkout", 2)]))
+        .await;
+    assert!(
+        matches!(refused, Err(ApplyError::Behind { seen: at, .. }) if at == seen.revision),
+        "{refused:?}"
+    );
+    assert_eq!(registry.snapshot().revision(), seen.revision);
+}

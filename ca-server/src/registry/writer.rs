@@ -14,7 +14,7 @@ use crate::authority::PublishedRoots;
 use crate::store::{AuthorityStep, Authorship, CommitError, Staged, Store, StoreError};
 
 /// How often a change is judged again because another replica wrote first.
-const ATTEMPTS: usize = 4;
+const ATTEMPTS: usize = 32;
 
 /// Owned by whoever supervises the replica's tasks.
 #[derive(Debug)]
@@ -56,6 +56,7 @@ impl RegistryWriter {
             };
             // Who asked may have gone away; the write stands all the same.
             match write {
+                Some(Write::Follow) => self.follow().await,
                 Some(Write::Objects { proposal, answer }) => {
                     let _ = answer.send(self.apply(proposal).await);
                 }
@@ -71,6 +72,15 @@ impl RegistryWriter {
         }
         shutdown.draining().await;
         Ok(())
+    }
+
+    async fn follow(&self) {
+        if let Err(error) = self.catch_up().await {
+            tracing::warn!(
+                error = %runtime::exit::one_line(&error),
+                "what other replicas have written cannot be read"
+            );
+        }
     }
 
     async fn apply(&self, proposal: Proposal) -> Result<Applied, ApplyError> {
@@ -111,11 +121,18 @@ impl RegistryWriter {
     }
 
     /// Publishes what the store has and this replica does not yet know: another replica's write,
-    /// or one of ours whose result was lost.
+    /// or one of ours whose result was lost. Never goes back.
     async fn catch_up(&self) -> Result<(), ApplyError> {
-        let head = self.store.head().await?;
-        if head == self.publisher.current().revision() {
+        let (head, seen) = (
+            self.store.head().await?,
+            self.publisher.current().revision(),
+        );
+        if head == seen {
             return Ok(());
+        }
+        if head.number < seen.number {
+            tracing::error!(alarm = "store-behind", %head, %seen, "the store has lost revisions");
+            return Err(ApplyError::Behind { head, seen });
         }
         let mesh = self.publisher.current().mesh().clone();
         match RegistrySnapshot::read(&self.store, mesh).await {

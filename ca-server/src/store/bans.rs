@@ -61,6 +61,14 @@ impl Store {
         Ok(self.database.execute(lift.bind(id)).await? == 1)
     }
 
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn is_banned(&self, id: &SpiffeId) -> Result<bool, StoreError> {
+        let one = Statement::new("SELECT spiffe_id FROM agent_bans WHERE spiffe_id = $1");
+        let row = self.database.fetch_optional(one.bind(id)).await?;
+        Ok(row.is_some())
+    }
+
     /// All bans, by agent.
     ///
     /// # Errors

@@ -144,22 +144,6 @@ impl Store {
         row.map(|row| self.revision_row(&row)).transpose()
     }
 
-    /// Notes when the last live agent acknowledged a revision. The first note stays.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn mark_enforced(
-        &self,
-        revision: Revision,
-        at: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        let mark = Statement::new(
-            "UPDATE revisions SET enforced_at = $2 WHERE number = $1 AND enforced_at IS NULL",
-        );
-        let mark = mark.bind(write::column(revision.number)).bind(at);
-        self.database.execute(mark).await.map(drop)
-    }
-
     fn revision_in(&self, row: &Row, column: &'static str) -> Result<Revision, StoreError> {
         Ok(Revision {
             epoch: self.epoch(),

@@ -34,6 +34,7 @@ mod issuers_tokens;
 mod join_tokens;
 mod opening;
 mod replicas;
+mod server;
 
 use std::path::Path;
 use std::time::Duration;
@@ -92,7 +93,7 @@ impl TestStore {
     }
 
     /// Runs SQL as somebody who has the database.
-    async fn tamper(&self, sql: &str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn tamper(&self, sql: &str) -> Result<(), sqlx::Error> {
         tamper(&self.config, sql).await
     }
 

@@ -1,7 +1,10 @@
-//! Time to enforce: for each revision, when the last connected agent acknowledged it.
+//! Time to enforce: for each revision, when the last connected agent acknowledged it. Where the
+//! store is shared, each replica tells it how far its own agents are, and from time to time that it
+//! lives: a revision is enforced when no live replica is behind it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::time::Duration;
 
 use policy::Revision;
 use runtime::{Clock, Shutdown};
@@ -14,10 +17,13 @@ use crate::store::Store;
 
 /// Revisions that wait; older ones stay unmarked in the store when agents lag behind for so long.
 const KEPT: usize = 1_024;
+/// How often a replica says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The background job.
 #[derive(Debug)]
 pub(crate) struct EnforcementKeeper {
+    replica: String,
     presence: Presence,
     registry: Registry,
     store: Store,
@@ -31,6 +37,7 @@ struct Waiting(VecDeque<(Revision, OffsetDateTime)>);
 
 impl EnforcementKeeper {
     pub(crate) fn new(
+        replica: String,
         presence: Presence,
         registry: Registry,
         store: Store,
@@ -38,6 +45,7 @@ impl EnforcementKeeper {
         metrics: Metrics,
     ) -> Self {
         Self {
+            replica,
             presence,
             registry,
             store,
@@ -51,6 +59,8 @@ impl EnforcementKeeper {
         let mut snapshots = self.registry.subscribe();
         let mut waiting = Waiting::default();
         let mut known = self.registry.snapshot().revision();
+        let mut enforced = known;
+        let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             let head = snapshots.borrow_and_update().revision();
             waiting.committed(known, head, self.clock.now());
@@ -60,9 +70,14 @@ impl EnforcementKeeper {
                 .next_enforced(|revision| self.presence.enforcement(revision).pending.is_empty())
             {
                 self.mark(revision, committed_at).await;
+                enforced = revision;
             }
             tokio::select! {
-                () = shutdown.draining() => return Ok(()),
+                () = shutdown.draining() => {
+                    self.leave().await;
+                    return Ok(());
+                }
+                _ = heartbeat.tick(), if self.store.is_shared() => self.note(enforced).await,
                 Ok(()) = acknowledgements.changed() => {}
                 Ok(()) = snapshots.changed() => {}
                 else => {
@@ -78,11 +93,25 @@ impl EnforcementKeeper {
         if !self.presence.connected().is_empty() {
             self.metrics.enforced(now - committed_at);
         }
-        if let Err(error) = self.store.mark_enforced(revision, now).await {
+        self.note(revision).await;
+    }
+
+    async fn note(&self, revision: Revision) {
+        let now = self.clock.now();
+        if let Err(error) = self.store.note_enforced(&self.replica, revision, now).await {
             tracing::warn!(
                 %revision,
                 error = %runtime::exit::one_line(&error),
                 "when a revision was enforced could not be kept"
+            );
+        }
+    }
+
+    async fn leave(&self) {
+        if let Err(error) = self.store.leave(&self.replica).await {
+            tracing::warn!(
+                error = %runtime::exit::one_line(&error),
+                "other replicas will wait for this one a little longer"
             );
         }
     }

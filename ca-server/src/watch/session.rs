@@ -227,6 +227,9 @@ impl WatchSession {
     /// A delta where the agent's cache can be continued, else a snapshot.
     async fn begin(&self, hello: &Hello, map: &EndpointMap) -> Result<Told, End> {
         let asked = hello.asked.clone();
+        if let Some(resume) = &hello.resume {
+            self.desk.directory.registry().reach(resume.revision).await;
+        }
         let mut view = self.view(asked.as_ref());
         let mut endpoints = BTreeMap::new();
         let resume = hello.resume.as_ref();

@@ -27,6 +27,24 @@ pub fn write_private(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), FileErr
     written.map_err(|source| FileError::io("write", path, source))
 }
 
+/// As [`write_private`], but leaves a file that is there already as it is: of two processes that
+/// make it at once, one does. Answers whether this one did.
+pub fn create_private(path: impl AsRef<Path>, bytes: &[u8]) -> Result<bool, FileError> {
+    let path = path.as_ref();
+    let temporary = temporary_beside(path);
+    let written = write_new(&temporary, bytes).and_then(|()| fs::hard_link(&temporary, path));
+    // A left-over is found by its name.
+    drop(fs::remove_file(&temporary));
+    match written {
+        Ok(()) => File::open(directory_of(path))
+            .and_then(|directory| directory.sync_all())
+            .map(|()| true)
+            .map_err(|source| FileError::io("write", path, source)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(source) => Err(FileError::io("write", path, source)),
+    }
+}
+
 /// Reads a file that belongs to this process's user (or to root) and that no one else can read.
 pub fn read_private(path: impl AsRef<Path>) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let path = path.as_ref();
@@ -151,14 +169,18 @@ fn require_private(path: &Path, metadata: &fs::Metadata) -> Result<(), FileError
     Ok(())
 }
 
-fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(temporary)?;
+        .open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
+    file.sync_all()
+}
+
+fn write_and_rename(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_new(temporary, bytes)?;
     fs::rename(temporary, path)?;
     File::open(directory_of(path))?.sync_all()
 }
@@ -230,6 +252,16 @@ mod tests {
             }
         ));
         assert_eq!(names, 1);
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kek");
+        assert!(create_private(&path, b"first").unwrap());
+        assert!(!create_private(&path, b"second").unwrap());
+        assert_eq!(read_private(&path).unwrap().as_slice(), b"first");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -64,7 +64,15 @@ impl Installed {
         directory
     }
 
-    pub(crate) fn give(&self, path: &Path) {
+    /// A file of that user, closed to others.
+    pub(crate) fn write(&self, path: &Path, content: &str) {
+        fs::write(path, content).expect("the cluster's directory is writable");
+        let closed = fs::Permissions::from_mode(0o600);
+        fs::set_permissions(path, closed).expect("it is ours");
+        self.give(path);
+    }
+
+    fn give(&self, path: &Path) {
         if let Some((uid, gid)) = self.user {
             chown(path, Some(uid), Some(gid)).expect("root may give files away");
         }

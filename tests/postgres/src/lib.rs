@@ -8,7 +8,7 @@
 mod installed;
 mod server;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -25,7 +25,9 @@ const PORT: u16 = 5432;
 /// The one server that the claims of a test binary share.
 pub fn shared() -> Option<&'static Cluster> {
     static SHARED: OnceLock<Option<Cluster>> = OnceLock::new();
-    SHARED.get_or_init(|| Cluster::start(&[])).as_ref()
+    SHARED
+        .get_or_init(|| Cluster::start(PORT, &[], &[]))
+        .as_ref()
 }
 
 /// A server, and what it stores.
@@ -35,6 +37,8 @@ pub struct Cluster {
     server: Option<Server>,
     directory: TempDir,
     installed: Installed,
+    /// Names the socket, and is listened on if the settings give an address.
+    port: u16,
     databases: AtomicU32,
 }
 
@@ -50,11 +54,12 @@ pub struct Database {
 
 impl Cluster {
     /// A server of its own, for a claim that stops it or needs settings, each as in
-    /// `postgresql.conf`. `None` where PostgreSQL is not installed.
+    /// `postgresql.conf`, and files beside that one, which only the server can read. `None` where
+    /// PostgreSQL is not installed.
     ///
     /// # Panics
     /// The server does not start; or it is not installed, under CI.
-    pub fn start(settings: &[&str]) -> Option<Self> {
+    pub fn start(port: u16, settings: &[&str], files: &[(&str, &str)]) -> Option<Self> {
         let installed = Installed::find()?;
         let directory = installed.directory();
         installed.initialize(&directory.path().join("data"));
@@ -62,9 +67,10 @@ impl Cluster {
             installed,
             directory,
             server: None,
+            port,
             databases: AtomicU32::new(0),
         };
-        cluster.configure(settings);
+        cluster.configure(settings, files);
         cluster.resume();
         Some(cluster)
     }
@@ -79,7 +85,7 @@ impl Cluster {
         self.run("createdb", &["--template=template0", &name]);
         Database {
             socket: self.directory.path().to_owned(),
-            port: PORT,
+            port: self.port,
             name,
             user: USER,
         }
@@ -119,6 +125,20 @@ impl Cluster {
             .join("\n")
     }
 
+    /// A back-up of a database, restored into an empty one, as an operator would.
+    ///
+    /// # Panics
+    /// The server refuses.
+    pub fn restored(&self, database: &str) -> Database {
+        let file = self.directory.path().join(format!("{database}.dump"));
+        let file = file.to_str().expect("a temporary directory's name is text");
+        self.run("pg_dump", &["--format=custom", "--file", file, database]);
+        let fresh = self.database();
+        let into = ["--exit-on-error", "--dbname", &fresh.name, file];
+        self.run("pg_restore", &into);
+        fresh
+    }
+
     /// Ends the server as a power failure would, data kept.
     pub fn halt(&mut self) {
         self.server = None;
@@ -132,28 +152,21 @@ impl Cluster {
         self.server = Some(Server::start(&self.installed, self.directory.path()));
     }
 
-    /// Where the server's files are; its owner's alone.
-    pub fn directory(&self) -> &Path {
-        self.directory.path()
-    }
-
-    /// Gives a file below [`Self::directory`] to the user that the server runs as.
-    ///
-    /// # Panics
-    /// The file is not there.
-    pub fn give(&self, file: &Path) {
-        self.installed.give(file);
-    }
-
-    fn configure(&self, settings: &[&str]) {
+    fn configure(&self, settings: &[&str], files: &[(&str, &str)]) {
+        let data = self.directory.path().join("data");
         let own = format!(
-            "listen_addresses = ''\nport = {PORT}\nunix_socket_directories = '{}'\n\
+            "listen_addresses = ''\nport = {}\nunix_socket_directories = '{}'\n\
              max_connections = 200\nshared_buffers = 16MB\n{}\n",
+            self.port,
             self.directory.path().display(),
             settings.join("\n")
         );
-        let file = self.directory.path().join("data/postgresql.auto.conf");
-        std::fs::write(&file, own).expect("the cluster's settings are written");
+        for (name, content) in files
+            .iter()
+            .chain([&("postgresql.auto.conf", own.as_str())])
+        {
+            self.installed.write(&data.join(name), content);
+        }
     }
 
     fn run(&self, program: &str, arguments: &[&str]) -> String {
@@ -161,7 +174,7 @@ impl Cluster {
         command
             .arg("-h")
             .arg(self.directory.path())
-            .args(["-p", &PORT.to_string(), "-U", USER])
+            .args(["-p", &self.port.to_string(), "-U", USER])
             .args(arguments);
         installed::output_of(&mut command)
     }

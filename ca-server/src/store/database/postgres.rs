@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use super::schema;
@@ -26,6 +26,8 @@ const OLDEST_VERSION: i32 = 140_000;
 #[derive(Debug)]
 pub(in crate::store) struct PostgresDatabase {
     pool: PgPool,
+    /// Of the one connection that listens.
+    listening: PgPool,
 }
 
 impl PostgresDatabase {
@@ -46,16 +48,31 @@ impl PostgresDatabase {
                 })
             })
             .after_connect(|connection, _| Box::pin(require_durable(connection)))
-            .connect_with(options)
+            .connect_with(options.clone())
             .await
             .map_err(database)?;
         require_primary(&pool, &place).await?;
         schema::migrate_postgres(&pool, &place).await?;
-        Ok(Self { pool })
+        let listening = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(options);
+        Ok(Self { pool, listening })
     }
 
     pub(super) fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    /// A connection of its own, on which the server tells of what was committed.
+    pub(in crate::store) async fn listen(
+        &self,
+        channels: &[&str],
+    ) -> Result<PgListener, sqlx::Error> {
+        let mut listener = PgListener::connect_with(&self.listening).await?;
+        listener.eager_reconnect(false);
+        listener.listen_all(channels.iter().copied()).await?;
+        Ok(listener)
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
@@ -76,6 +93,7 @@ impl PostgresDatabase {
     }
 
     pub(super) async fn close(&self) {
+        self.listening.close().await;
         self.pool.close().await;
     }
 }

@@ -130,11 +130,11 @@ async fn revisions_and_history_cannot_be_changed(test: TestStore) {
 async fn the_note_of_enforcement_stays_the_first(test: TestStore) {
     let head = test.put(workload("orders", 1)).await.unwrap();
     test.store
-        .mark_enforced(head, NOW + minutes(1))
+        .note_enforced("ca-1", head, NOW + minutes(1))
         .await
         .unwrap();
     test.store
-        .mark_enforced(head, NOW + minutes(2))
+        .note_enforced("ca-1", head, NOW + minutes(2))
         .await
         .unwrap();
     let row = test.store.revision(head.number).await.unwrap().unwrap();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crypto::digest::Sha256;
-use policy::{ObjectKey, ObjectSet};
+use policy::{ObjectKey, ObjectSet, Revision};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -175,4 +175,118 @@ async fn revisions_of_replicas_that_write_at_once_have_no_gaps() {
     let rows = test.store.revisions(99, None).await.unwrap();
     let numbers: Vec<_> = rows.iter().rev().map(|row| row.revision.number).collect();
     assert_eq!(numbers, (1..=3 * EACH).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_revision_is_enforced_when_no_live_replica_is_behind_it() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    let first = staged(store, "orders").await;
+    let first = store.commit(&first, &authorship()).await.unwrap();
+    let nothing = Revision { number: 0, ..first };
+    store.note_enforced("ca-2", nothing, NOW).await.unwrap();
+
+    store.note_enforced("ca-1", first, NOW).await.unwrap();
+    let waiting = store.revision(first.number).await.unwrap().unwrap();
+    let later = NOW + minutes(1);
+    store.note_enforced("ca-1", first, later).await.unwrap();
+    let alone = store.revision(first.number).await.unwrap().unwrap();
+
+    assert_eq!(
+        (waiting.enforced_at, alone.enforced_at),
+        (None, Some(later))
+    );
+}
+
+#[tokio::test]
+async fn a_replica_that_left_holds_nobody_up() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    let first = staged(store, "orders").await;
+    let first = store.commit(&first, &authorship()).await.unwrap();
+    let nothing = Revision { number: 0, ..first };
+    store.note_enforced("ca-2", nothing, NOW).await.unwrap();
+    store.leave("ca-2").await.unwrap();
+    store.note_enforced("ca-1", first, NOW).await.unwrap();
+    let row = store.revision(first.number).await.unwrap().unwrap();
+    assert_eq!(row.enforced_at, Some(NOW));
+}
+
+#[tokio::test]
+async fn of_two_replicas_that_want_a_duty_one_has_it_until_it_ends() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let (first, second) = tokio::join!(
+        test.store.take(Duty::Pruning, "ca-1", minutes(1), NOW),
+        other.take(Duty::Pruning, "ca-2", minutes(1), NOW)
+    );
+    let (first, second) = (first.unwrap(), second.unwrap());
+    assert!(first.is_some() != second.is_some(), "{first:?} {second:?}");
+    let late = other.take(Duty::Pruning, "ca-3", minutes(1), NOW + minutes(1));
+    assert_eq!(late.await.unwrap().unwrap().version(), 2);
+}
+
+#[tokio::test]
+async fn a_duty_goes_on_without_changing_hands() {
+    let test = TestStore::open().await;
+    let take = |at| test.store.take(Duty::Pruning, "ca-1", minutes(2), at);
+    let first = take(NOW).await.unwrap().unwrap();
+    let again = take(NOW + minutes(1)).await.unwrap().unwrap();
+    assert_eq!(first.version(), again.version());
+    assert_eq!(again.until(), NOW + minutes(3));
+}
+
+#[tokio::test]
+async fn a_replica_hears_of_what_another_commits_and_forgets() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let mut notices = other.notices().unwrap();
+    assert_eq!(notices.next().await, Notice::Anything);
+    let agent: identity::SpiffeId = "spiffe://corp.example/countersign/agent/join-token/web-7"
+        .parse()
+        .unwrap();
+    let row = AgentRow {
+        spiffe_id: agent.clone(),
+        attested_at: NOW,
+        serial: identity::SerialNumber::random(&mut crypto::random::SeededRandom::new(1)),
+        not_after: NOW + minutes(60),
+    };
+    test.store.record_agent(row).await.unwrap();
+    let change = staged(&test.store, "orders").await;
+    test.store.commit(&change, &authorship()).await.unwrap();
+    assert!(test.store.forget_agent(&agent).await.unwrap());
+    assert_eq!(notices.next().await, Notice::Revision(1));
+    assert_eq!(notices.next().await, Notice::Agent(agent));
+}
+
+#[tokio::test]
+async fn a_restored_backup_is_the_same_mesh() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let change = staged(&test.store, "orders").await;
+    test.store.commit(&change, &authorship()).await.unwrap();
+    let StorePlace::Postgres(server) = &test.config.place else {
+        panic!("it is on a server");
+    };
+    let copy = postgres_cluster::shared()
+        .unwrap()
+        .restored(&server.database);
+    let place = PostgresServer::local(&server.host, server.port, &copy.name, &server.user);
+    let restored = Store::open(&config(StorePlace::Postgres(place)), NOW)
+        .await
+        .unwrap();
+    assert_eq!(restored.epoch(), test.store.epoch());
+    assert_eq!(
+        restored.objects().await.unwrap(),
+        test.store.objects().await.unwrap()
+    );
 }

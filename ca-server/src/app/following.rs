@@ -1,0 +1,97 @@
+//! Follows what other replicas do to the shared store: revisions that they commit, agents that
+//! they forget or ban.
+
+use std::collections::HashSet;
+use std::convert::Infallible;
+
+use identity::SpiffeId;
+use runtime::Shutdown;
+
+use crate::issue::AdmittedAgents;
+use crate::registry::Registry;
+use crate::store::{Notice, Notices, Store, StoreError};
+use crate::watch::Presence;
+
+/// The background job; only where the store is shared.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub(super) notices: Notices,
+    pub(super) known: Known,
+}
+
+/// What this replica holds in memory, and where it is read anew.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) store: Store,
+    pub(super) registry: Registry,
+    pub(super) presence: Presence,
+    pub(super) admitted: AdmittedAgents,
+}
+
+impl Following {
+    pub(super) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
+        let Self { mut notices, known } = self;
+        loop {
+            let notice = tokio::select! {
+                () = shutdown.draining() => return Ok(()),
+                notice = notices.next() => notice,
+            };
+            let reviewed = match notice {
+                Notice::Revision(number) => {
+                    known.follow_to(number);
+                    Ok(())
+                }
+                Notice::Agent(agent) => known.review(&agent).await,
+                Notice::Anything => {
+                    known.registry.follow();
+                    known.review_all().await
+                }
+            };
+            if let Err(error) = reviewed {
+                tracing::warn!(
+                    error = %runtime::exit::one_line(&error),
+                    "which agents were forgotten or banned elsewhere cannot be read"
+                );
+            }
+        }
+    }
+}
+
+impl Known {
+    fn follow_to(&self, number: u64) {
+        if number > self.registry.snapshot().revision().number {
+            self.registry.follow();
+        }
+    }
+
+    async fn review(&self, agent: &SpiffeId) -> Result<(), StoreError> {
+        match self.store.is_banned(agent).await? {
+            true => self.presence.ban(agent),
+            false => self.presence.lift_ban(agent),
+        }
+        if self.store.agent(agent).await?.is_none() && self.admitted.contains(agent) {
+            self.presence.disconnect(agent);
+        }
+        Ok(())
+    }
+
+    /// What is known here is read first: a replica writes to the store before it remembers. An
+    /// agent whose row is being written comes back at its next connection.
+    async fn review_all(&self) -> Result<(), StoreError> {
+        let (admitted, banned) = self.admitted.sets();
+        let bans = self.store.agent_bans().await?.into_iter();
+        let bans: HashSet<_> = bans.map(|ban| ban.spiffe_id).collect();
+        let agents = self.store.agents().await?.into_iter();
+        let agents: HashSet<_> = agents.map(|row| row.spiffe_id).collect();
+        for agent in bans.difference(&banned) {
+            self.presence.ban(agent);
+        }
+        for agent in banned.difference(&bans) {
+            self.presence.lift_ban(agent);
+        }
+        for agent in admitted.difference(&agents) {
+            self.presence.disconnect(agent);
+        }
+        Ok(())
+    }
+}

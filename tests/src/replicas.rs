@@ -1,0 +1,115 @@
+//! Several CA processes on one PostgreSQL database, as an operator runs them: each with a name and
+//! ports of its own, all with one key-encryption key.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use futures_util::future::join_all;
+use postgres_cluster::Database;
+use runtime::files::write_private;
+use tempfile::TempDir;
+
+use crate::operator::{CaProcess, TRUST_DOMAIN};
+use crate::processes::{Process, free_address};
+use crate::waiting::eventually;
+
+/// Where a replica listens.
+#[derive(Clone, Copy, Debug)]
+struct Addresses {
+    web: SocketAddr,
+    agents: SocketAddr,
+}
+
+/// What the replicas share.
+#[derive(Debug)]
+pub struct Replicas {
+    shared: TempDir,
+    database: Database,
+    addresses: Vec<Addresses>,
+}
+
+impl Replicas {
+    /// `count` replicas on an empty database, started at once. `None` where there is no PostgreSQL.
+    pub async fn start(count: usize) -> Option<(Self, Vec<CaProcess>)> {
+        let database = postgres_cluster::shared()?.database();
+        let addresses = (0..count).map(|_| Addresses {
+            web: free_address(),
+            agents: free_address(),
+        });
+        let replicas = Self {
+            shared: tempfile::tempdir().expect("a temporary directory"),
+            database,
+            addresses: addresses.collect(),
+        };
+        let starting = (0..count).map(|index| replicas.launch(index));
+        let running = join_all(starting).await;
+        Some((replicas, running))
+    }
+
+    async fn launch(&self, index: usize) -> CaProcess {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = self.configuration(index);
+        let process = Process::start("countersign-ca", directory.path(), "ca", &config);
+        self.give_credential(directory.path(), self.addresses[index].web)
+            .await;
+        let agents = self.addresses[index].agents;
+        CaProcess::answering(process, directory, agents, config).await
+    }
+
+    /// The one credential of the mesh, for this replica's address.
+    async fn give_credential(&self, directory: &Path, web: SocketAddr) {
+        let made = self.shared.path().join("admin.toml");
+        let text = eventually("a replica writes the credential", || async {
+            fs::read_to_string(&made).ok()
+        });
+        let mut credential: toml::Table = text.await.parse().expect("it is TOML");
+        let urls = vec![toml::Value::from(format!("https://{web}"))];
+        credential.insert("urls".to_owned(), urls.into());
+        let path = directory.join("admin.toml");
+        write_private(path, credential.to_string().as_bytes()).expect("the directory is ours");
+    }
+
+    fn configuration(&self, index: usize) -> String {
+        let Addresses { web, agents } = self.addresses[index];
+        let all: Vec<_> = self.addresses.iter().map(|each| each.agents).collect();
+        let all: Vec<_> = all.iter().map(|agents| format!("\"{agents}\"")).collect();
+        let shared = self.shared.path().display();
+        let Database {
+            socket,
+            port,
+            name,
+            user,
+        } = &self.database;
+        format!(
+            r#"trust_domain = "{TRUST_DOMAIN}"
+replica = "ca-{number}"
+
+[store.postgres]
+host = "{socket}"
+port = {port}
+database = "{name}"
+user = "{user}"
+
+[keys]
+kek_file = "{shared}/keys/kek"
+
+[listen]
+web = "{web}"
+agents = "{agents}"
+
+[advertise]
+agents = [{all}]
+
+[admin]
+credential_file = "{shared}/admin.toml"
+
+[log]
+level = "warn"
+"#,
+            number = index + 1,
+            socket = socket.display(),
+            all = all.join(", "),
+        )
+    }
+}
