@@ -30,6 +30,8 @@ impl TestCa {
 
     /// Waits until the roots are in these phases.
     async fn until(&self, phases: &[Phase]) -> Progress {
+        // Each step is a revision.
+        let mut snapshots = self.ca.registry.subscribe();
         let reaching = async {
             loop {
                 let progress = self.progress().await;
@@ -38,7 +40,7 @@ impl TestCa {
                     return progress;
                 }
                 self.ca.rotation.look();
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                snapshots.changed().await.expect("the registry runs");
             }
         };
         match timeout(LONG, reaching).await {
