@@ -1,5 +1,6 @@
 //! Wires the parts of a replica together, and is the only place that sees all of them.
 
+mod credential;
 mod following;
 mod jobs;
 mod seal;
@@ -19,9 +20,10 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::watch::Presence;
+pub use credential::reset_admin;
 pub use seal::rotate_seal;
 pub use sockets::BindError;
-pub use start::{StartError, reset_admin};
+pub use start::StartError;
 pub use web::WebFileError;
 
 /// A running replica. Dropping it ends it at once; [`drain`](Self::drain) ends it in order.

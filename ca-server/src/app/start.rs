@@ -3,9 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use identity::{SpiffeId, SpiffeIdError, ca_id};
 use mtls::Credentials;
@@ -19,8 +17,8 @@ use tokio_util::task::TaskTracker;
 use super::following::{Following, Known};
 use super::sockets::{Advertised, BindError, Sockets};
 use super::web::{WebCredentials, WebFileError, WebListener, WebTls};
-use super::{Ca, jobs};
-use crate::admin::{self, AdminAccess, AdminError};
+use super::{Ca, credential, jobs};
+use crate::admin::AdminError;
 use crate::api::{self, ApiParts};
 use crate::attest::{AttestDesk, AttestLimits, Attestors, AttestorsError};
 use crate::authority::{Authority, IntermediateRenewal, RootError, RootKeeper};
@@ -33,11 +31,8 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::status::unix_millis;
-use crate::store::{AgentBan, AgentRow, Duty, OpenError, Store, StoreConfig, StoreError};
+use crate::store::{AgentBan, AgentRow, OpenError, Store, StoreConfig, StoreError};
 use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
-
-/// A replica that died while it made the first credential keeps others from it for so long.
-const FIRST_CREDENTIAL: Duration = Duration::from_secs(60);
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -177,7 +172,9 @@ impl Foundation {
         let advertised = Advertised::of(&self.config.advertise, &sockets);
         let desks = self.desks(&parts, &advertised, self.live(known), &mut supervisor);
         self.spawn_jobs(&parts, &desks, &mut supervisor);
-        self.write_first_credential(&advertised).await?;
+        let roots = self.authority.roots().bundle().clone();
+        let url = advertised.web.clone();
+        credential::write_first(&self.config, &self.store, url, roots, self.clock.now()).await?;
 
         if let Some(listener) = sockets.metrics.take() {
             let serving = serve_metrics(listener, Arc::new(metrics), self.shutdown.clone());
@@ -418,37 +415,6 @@ impl Foundation {
         );
     }
 
-    async fn write_first_credential(&self, advertised: &Advertised) -> Result<(), StartError> {
-        let (file, now) = (&self.config.admin.credential_file, self.clock.now());
-        // Of replicas that start at once, one leaves a file that works, the others none.
-        let replica = self.config.replica.as_str();
-        let alone = !self.store.is_shared()
-            || self
-                .store
-                .take(Duty::FirstCredential, replica, FIRST_CREDENTIAL, now)
-                .await?
-                .is_some();
-        if !alone {
-            return Ok(());
-        }
-        if let Some(directory) = file
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-            && !directory.exists()
-        {
-            runtime::files::private_directory(directory)?;
-        }
-        let access = AdminAccess {
-            urls: vec![advertised.web.clone()],
-            bundle: self.authority.roots().bundle().clone(),
-        };
-        let made = admin::make_first(&self.store, &access, file, now).await?;
-        if made {
-            tracing::info!(file = %file.display(), "the first administrator's credential was made");
-        }
-        Ok(())
-    }
-
     fn admin_source(
         &self,
         parts: &Parts,
@@ -478,24 +444,4 @@ impl Foundation {
 
 fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
-}
-
-/// What `countersign-ca admin reset` does: every credential is revoked, a new one is written.
-pub async fn reset_admin(config: &Config, clock: &Clock) -> Result<(), StartError> {
-    config.check()?;
-    let store = open_store(config, clock.now()).await?;
-    let outcome = reset_in(config, clock, &store).await;
-    store.close().await;
-    outcome
-}
-
-async fn reset_in(config: &Config, clock: &Clock, store: &Store) -> Result<(), StartError> {
-    let (kek, bundle) = crate::authority::kek_and_bundle(store, &config.keys.kek_file).await?;
-    let access = AdminAccess {
-        urls: vec![Advertised::configured_web(config)],
-        bundle,
-    };
-    let file: &Path = &config.admin.credential_file;
-    admin::reset(store, &kek, &access, file, clock.now()).await?;
-    Ok(())
 }
