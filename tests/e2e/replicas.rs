@@ -31,11 +31,8 @@ async fn replicas_that_start_at_once_make_one_root_and_one_credential() {
 
 #[tokio::test]
 async fn an_agent_that_joined_through_one_replica_gets_certificates_from_another() {
-    let Some((_mesh, replicas)) = Replicas::start(2).await else {
+    let Some((_mesh, [one, other])) = &two().await else {
         return;
-    };
-    let [one, other] = &replicas[..] else {
-        panic!("two were started");
     };
     let agent = joined_through(one).await;
     for id in [AGENT, ORDERS] {
@@ -58,11 +55,8 @@ async fn an_agent_goes_on_through_another_replica_when_its_own_is_killed() {
 
 #[tokio::test]
 async fn an_agent_that_one_replica_forgets_gets_nothing_from_the_other() {
-    let Some((_mesh, replicas)) = Replicas::start(2).await else {
+    let Some((_mesh, [one, other])) = &two().await else {
         return;
-    };
-    let [one, other] = &replicas[..] else {
-        panic!("two were started");
     };
     let agent = joined_through(one).await;
     issued_soon(other, &agent, ORDERS).await;
@@ -76,11 +70,8 @@ async fn an_agent_that_one_replica_forgets_gets_nothing_from_the_other() {
 
 #[tokio::test]
 async fn an_agent_that_one_replica_bans_gets_nothing_from_the_other_until_the_ban_is_lifted() {
-    let Some((_mesh, replicas)) = Replicas::start(2).await else {
+    let Some((_mesh, [one, other])) = &two().await else {
         return;
-    };
-    let [one, other] = &replicas[..] else {
-        panic!("two were started");
     };
     let agent = joined_through(one).await;
     issued_soon(other, &agent, ORDERS).await;
@@ -99,11 +90,8 @@ async fn an_agent_that_one_replica_bans_gets_nothing_from_the_other_until_the_ba
 
 #[tokio::test]
 async fn what_is_written_at_one_replica_is_in_force_at_the_other() {
-    let Some((_mesh, replicas)) = Replicas::start(2).await else {
+    let Some((_mesh, [one, other])) = &two().await else {
         return;
-    };
-    let [one, other] = &replicas[..] else {
-        panic!("two were started");
     };
     let agent = joined_through(one).await;
     issued_soon(other, &agent, ORDERS).await;
@@ -115,6 +103,11 @@ async fn what_is_written_at_one_replica_is_in_force_at_the_other() {
         || async { issued(other, &agent, ORDERS).await.is_none().then_some(()) },
     )
     .await;
+}
+
+async fn two() -> Option<(Replicas, [CaProcess; 2])> {
+    let (mesh, replicas) = Replicas::start(2).await?;
+    Some((mesh, replicas.try_into().expect("two were started")))
 }
 
 async fn joined_through(replica: &CaProcess) -> Joined {
