@@ -44,4 +44,4 @@ pub use resource::{
 pub use revision::{InvalidRevision, Revision};
 pub use routing::{Followed, RouteRules};
 pub use snapshot::PolicySnapshot;
-pub use world::{Change, MeshNames, ObjectSet, Outcome, Refusal, RefusalCode};
+pub use world::{Change, Changed, MeshNames, ObjectSet, Outcome, Refusal, RefusalCode};

@@ -90,8 +90,12 @@ impl World {
             .iter()
             .map(|(id, name)| (id.clone(), name_pair(name)))
             .collect();
+        let mut custom: BTreeMap<&QualifiedName, Vec<&SpiffeId>> = BTreeMap::new();
+        for (id, name) in &owners {
+            custom.entry(name).or_default().push(id);
+        }
         for service in objects.services() {
-            let compiled = world.compile_service(service, &owners, &rules)?;
+            let compiled = world.compile_service(service, &custom, &rules)?;
             world.services.insert(service.name.clone(), compiled);
         }
         Ok(world)
@@ -144,7 +148,7 @@ impl World {
     fn compile_service(
         &self,
         service: &Service,
-        owners: &BTreeMap<SpiffeId, &QualifiedName>,
+        custom: &BTreeMap<&QualifiedName, Vec<&SpiffeId>>,
         rules: &Rules<'_>,
     ) -> Result<CompiledService, Indeterminate> {
         let mut names = BTreeSet::new();
@@ -156,11 +160,9 @@ impl World {
             return Err(Indeterminate::Contradiction(message.into()));
         }
         let by_template = service.workloads.iter().map(|name| self.mesh.id(name));
-        let custom = owners
-            .iter()
-            .filter(|(_, owner)| service.workloads.contains(owner));
+        let listed = service.workloads.iter().filter_map(|it| custom.get(it));
         let servers = by_template
-            .chain(custom.map(|(id, _)| id.clone()))
+            .chain(listed.flatten().map(|id| (*id).clone()))
             .collect();
         let listener = |port| self.compile_listener(service, port, rules);
         Ok(CompiledService {

@@ -3,10 +3,12 @@
 //! All refusals are collected, so that a writer sees them at once. Deleting a Service that a
 //! Policy targets, or a Workload that a Service lists, is refused here, on what is left dangling.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use super::{MeshNames, ObjectSet};
-use crate::resource::{ObjectKey, Resource};
+use super::{Changed, MeshNames, ObjectSet};
+use crate::resource::{Kind, ObjectKey, Resource};
 
 mod registry;
 mod rules;
@@ -109,8 +111,37 @@ impl std::error::Error for Refusal {}
 impl ObjectSet {
     /// Judges the whole. Refusals come in the order of the objects.
     pub fn validate(&self, mesh: &MeshNames) -> Result<(), Vec<Refusal>> {
+        self.judge(self.iter(), mesh)
+    }
+
+    /// Judges what follows `before`, which was valid, and says what [`ObjectSet::validate`] would.
+    /// A Workload is judged again only if it changed, or may clash with what did.
+    pub fn validate_after(&self, before: &Self, mesh: &MeshNames) -> Result<(), Vec<Refusal>> {
+        let (mut workloads, mut others) = (BTreeMap::new(), false);
+        for Changed { key, after, .. } in before.changes_to(self) {
+            others |= key.kind != Kind::Workload || after.is_none();
+            let changed = after.filter(|_| key.kind == Kind::Workload);
+            workloads.extend(changed.map(|after| (key, after)));
+        }
+        if others {
+            workloads.extend(&self.named);
+        }
+        let kinds = self.kinds.iter();
+        let kinds = kinds.filter(|(kind, _)| others && **kind != Kind::Workload);
+        self.judge(
+            workloads.into_iter().chain(kinds.flat_map(|(_, it)| it)),
+            mesh,
+        )
+    }
+
+    /// Judges these, and what two objects may not have in common.
+    fn judge<'a>(
+        &self,
+        objects: impl Iterator<Item = (&'a ObjectKey, &'a Arc<Resource>)>,
+        mesh: &MeshNames,
+    ) -> Result<(), Vec<Refusal>> {
         let mut refusals = Vec::new();
-        for (key, object) in self.iter() {
+        for (key, object) in objects {
             let mut report = Report {
                 key,
                 refusals: &mut refusals,

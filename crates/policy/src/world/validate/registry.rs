@@ -89,7 +89,7 @@ pub(super) fn workload(
 /// No two entries may be given the same custom ID. (One that fits the template is its name's.)
 pub(super) fn taken_identities(objects: &ObjectSet, refusals: &mut Vec<Refusal>) {
     let mut owners: BTreeMap<&SpiffeId, &Workload> = BTreeMap::new();
-    for workload in objects.workloads() {
+    for workload in objects.named_workloads() {
         let Some(id) = &workload.spiffe_id else {
             continue;
         };

@@ -3,6 +3,7 @@ use identity::IdTemplate;
 use super::*;
 use crate::parse::parse_documents;
 
+mod following;
 mod traffic;
 
 const WORLD: &str = r#"
@@ -70,13 +71,13 @@ fn deleting_what_others_need_is_refused() {
     )]);
     let service = objects.services().next().unwrap().name.clone();
     objects.apply(crate::Change::Delete(ObjectKey::namespaced(
-        crate::Kind::Workload,
+        Kind::Workload,
         &service,
     )));
     let dangling = objects.validate(&mesh()).unwrap_err();
     assert_eq!(dangling[0].code, RefusalCode::UnknownWorkload);
     objects.apply(crate::Change::Delete(ObjectKey::namespaced(
-        crate::Kind::Service,
+        Kind::Service,
         &service,
     )));
     let dangling = objects.validate(&mesh()).unwrap_err();
