@@ -15,7 +15,7 @@ mod serving;
 mod sign;
 
 pub(crate) use admitted::{AdmittedAgents, Standing};
-pub(crate) use assignments::{Assignments, Directory};
+pub(crate) use assignments::{Assignments, CustomIdentities, Directory};
 pub(crate) use authorize::Authorized;
 pub(crate) use record::Recorder;
 pub(crate) use refusal::IssueError;

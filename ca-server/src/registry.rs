@@ -20,8 +20,8 @@ use tokio::time::timeout;
 
 use crate::authority::{PublishedRoots, RootError};
 use crate::store::{
-    AuthorityStep, AuthorityStepError, Authorship, Changes, CommitError, StageError, Store,
-    StoreError,
+    AuthorityStep, AuthorityStepError, Authorship, Changes, CommitError, InForceError, StageError,
+    Store, StoreError,
 };
 pub use addresses::ServiceAddresses;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
@@ -265,6 +265,15 @@ impl Publisher {
             changed
         });
         self.snapshots.send_replace(Arc::new(next));
+    }
+}
+
+impl From<InForceError> for RegistryError {
+    fn from(error: InForceError) -> Self {
+        match error {
+            InForceError::Store(error) => Self::Store(error),
+            InForceError::Object { key, why } => Self::Object { key, why },
+        }
     }
 }
 

@@ -12,6 +12,7 @@ mod cidr;
 mod configuration;
 mod database;
 mod error;
+mod in_force;
 mod issuance;
 mod issuers_tokens;
 mod join_tokens;
@@ -42,8 +43,9 @@ pub use authorities::{
 };
 pub use bans::{AgentBan, LiveSvids};
 pub use cidr::{Cidr, CidrError};
-pub use configuration::{Authorship, CommitError, RevisionRow, StoredObject};
+pub use configuration::{Authorship, CommitError, RevisionRow};
 pub use error::{OpenError, StoreError};
+pub use in_force::{InForce, InForceError};
 pub use issuance::{IssuedFilter, IssuedRow};
 pub use issuers_tokens::ShownToken;
 pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};

@@ -5,20 +5,16 @@ use std::sync::Arc;
 
 use crypto::digest::HashKey;
 use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
-use policy::{
-    Change, MeshNames, ObjectKey, ObjectSet, Outcome, PolicySnapshot, Resource, Revision,
-};
+use policy::{MeshNames, ObjectKey, ObjectSet, PolicySnapshot, Resource, Revision};
 
 use super::{RegistryError, ServiceAddresses};
 use crate::authority::PublishedRoots;
-use crate::store::{Place, Staged, Store};
+use crate::store::{InForce, Place, Staged, Store};
 
 /// Immutable.
 #[derive(Debug)]
 pub struct RegistrySnapshot {
-    revision: Revision,
-    objects: ObjectSet,
-    changed_at: BTreeMap<ObjectKey, Revision>,
+    in_force: InForce,
     policy: PolicySnapshot,
     mesh: MeshNames,
     decision_key: HashKey,
@@ -42,75 +38,32 @@ pub struct RegistryObject<'a> {
 
 impl RegistrySnapshot {
     pub(super) async fn read(store: &Store, mesh: MeshNames) -> Result<Self, RegistryError> {
-        let (revision, stored) = store.objects().await.map_err(RegistryError::Store)?;
-        let mut objects = ObjectSet::new();
-        let mut changed_at = BTreeMap::new();
-        for object in stored {
-            let key = object.key;
-            let refused = |why: String| RegistryError::Object {
-                key: key.clone(),
-                why,
-            };
-            let resource =
-                policy::parse_json(&object.json).map_err(|error| refused(error.to_string()))?;
-            if resource.key() != key {
-                return Err(refused(format!("its content names {}", resource.key())));
-            }
-            objects.apply(Change::Put(resource));
-            changed_at.insert(key, object.revision);
-        }
+        let in_force = store.in_force().await?;
         // Read after the objects: a name that has a place keeps it, so none of theirs is missing.
         let places = store.places().await.map_err(RegistryError::Store)?;
         // After the revision too: roots that are newer than it are told again with theirs.
         let roots = PublishedRoots::read(store).await;
         let roots = Arc::new(roots.map_err(RegistryError::Roots)?);
-        Ok(Self::compile(
-            revision,
-            objects,
-            changed_at,
-            mesh,
-            store.decision_key().clone(),
-            (Arc::new(places), roots),
-        ))
+        let decision_key = store.decision_key().clone();
+        let others = (Arc::new(places), roots);
+        Ok(Self::compile(in_force, mesh, decision_key, others))
     }
 
     /// What follows this snapshot when nothing but the roots has changed.
     pub(super) fn with_roots(&self, revision: Revision, roots: PublishedRoots) -> Self {
-        Self::compile(
-            revision,
-            self.objects.clone(),
-            self.changed_at.clone(),
-            self.mesh.clone(),
-            self.decision_key.clone(),
-            (Arc::clone(&self.places), Arc::new(roots)),
-        )
+        let others = (Arc::clone(&self.places), Arc::new(roots));
+        self.followed_by(self.in_force.at(revision), others)
     }
 
-    /// What follows this snapshot once `staged` is committed as `revision`; `places` if there
-    /// are new ones.
-    pub(super) fn after(
-        &self,
-        revision: Revision,
-        staged: &Staged,
-        places: Option<Places>,
-    ) -> Self {
-        let mut changed_at = self.changed_at.clone();
-        for (key, outcome) in staged.outcomes() {
-            match outcome {
-                Outcome::Created | Outcome::Updated => {
-                    changed_at.insert(key.clone(), revision);
-                }
-                Outcome::Deleted => {
-                    changed_at.remove(key);
-                }
-                Outcome::Unchanged | Outcome::Absent => {}
-            }
-        }
-        let objects = staged.whole().clone();
-        let (mesh, decision_key) = (self.mesh.clone(), self.decision_key.clone());
+    /// What follows this snapshot once `staged` is committed; `places` if there are new ones.
+    pub(super) fn after(&self, staged: &Staged, places: Option<Places>) -> Self {
         let places = places.map_or_else(|| Arc::clone(&self.places), Arc::new);
-        let others = (places, Arc::clone(&self.roots));
-        Self::compile(revision, objects, changed_at, mesh, decision_key, others)
+        self.followed_by(staged.next().clone(), (places, Arc::clone(&self.roots)))
+    }
+
+    fn followed_by(&self, in_force: InForce, others: (Arc<Places>, Arc<PublishedRoots>)) -> Self {
+        let (mesh, decision_key) = (self.mesh.clone(), self.decision_key.clone());
+        Self::compile(in_force, mesh, decision_key, others)
     }
 
     /// One revision of objects that nobody stored.
@@ -120,44 +73,35 @@ impl RegistrySnapshot {
         objects: impl IntoIterator<Item = (Resource, Revision)>,
         mesh: MeshNames,
     ) -> Self {
-        let (resources, changed_at): (Vec<_>, BTreeMap<_, _>) = objects
-            .into_iter()
-            .map(|(resource, changed)| (resource.clone(), (resource.key(), changed)))
-            .unzip();
+        let mut in_force = InForce::nothing(revision);
+        for (resource, changed) in objects {
+            let json = resource.to_json().to_string();
+            in_force.put(changed, resource, &json);
+        }
         let key = HashKey::from_bytes(&[7; 32]);
-        let services = resources.iter().filter_map(|it| service_of(&it.key()));
+        let keys = in_force.objects().iter().map(|(key, _)| key);
         // The same name has the same place in another revision.
-        let places = services.map(|name| {
+        let places = keys.filter_map(service_of).map(|name| {
             let digest = crypto::digest::Sha256::of(name.to_string().as_bytes());
             let [a, b, c, ..] = *digest.as_bytes();
             (name, Place::of_number(u32::from_be_bytes([0, a, b, c])))
         });
-        let places = places.collect();
+        let places = Arc::new(places.collect());
         let roots = Arc::new(PublishedRoots::none(&mesh.trust_domain));
-        Self::compile(
-            revision,
-            resources.into_iter().collect(),
-            changed_at,
-            mesh,
-            key,
-            (Arc::new(places), roots),
-        )
+        Self::compile(in_force, mesh, key, (places, roots))
     }
 
     fn compile(
-        revision: Revision,
-        objects: ObjectSet,
-        changed_at: BTreeMap<ObjectKey, Revision>,
+        in_force: InForce,
         mesh: MeshNames,
         decision_key: HashKey,
         (places, roots): (Arc<Places>, Arc<PublishedRoots>),
     ) -> Self {
+        let (revision, objects) = (in_force.revision(), in_force.objects());
         // Registered custom identities are in the set itself.
-        let policy = PolicySnapshot::compile(revision, &decision_key.bytes(), &mesh, &objects, &[]);
+        let policy = PolicySnapshot::compile(revision, &decision_key.bytes(), &mesh, objects, &[]);
         Self {
-            revision,
-            objects,
-            changed_at,
+            in_force,
             policy,
             mesh,
             decision_key,
@@ -168,7 +112,12 @@ impl RegistrySnapshot {
 
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.revision
+        self.in_force.revision()
+    }
+
+    /// What a change is judged on.
+    pub(super) fn in_force(&self) -> &InForce {
+        &self.in_force
     }
 
     /// What the trust domain trusts.
@@ -178,7 +127,7 @@ impl RegistrySnapshot {
 
     #[must_use]
     pub fn objects(&self) -> &ObjectSet {
-        &self.objects
+        self.in_force.objects()
     }
 
     #[must_use]
@@ -209,34 +158,31 @@ impl RegistrySnapshot {
 
     #[must_use]
     pub fn object(&self, key: &ObjectKey) -> Option<RegistryObject<'_>> {
-        let (key, revision) = self.changed_at.get_key_value(key)?;
-        let resource = self.objects.get(key)?;
-        Some(RegistryObject {
-            key,
-            resource,
-            revision: *revision,
-            addresses: self.addresses_of(key),
-        })
+        self.in_force.get(key).map(|object| self.described(object))
     }
 
     /// All objects, in key order.
     pub fn iter(&self) -> impl Iterator<Item = RegistryObject<'_>> {
-        self.changed_at.iter().filter_map(|(key, revision)| {
-            let resource = self.objects.get(key)?;
-            Some(RegistryObject {
-                key,
-                resource,
-                revision: *revision,
-                addresses: self.addresses_of(key),
-            })
-        })
+        self.in_force.iter().map(|object| self.described(object))
+    }
+
+    fn described<'a>(
+        &self,
+        (key, resource, revision): (&'a ObjectKey, &'a Arc<Resource>, Revision),
+    ) -> RegistryObject<'a> {
+        RegistryObject {
+            key,
+            resource,
+            revision,
+            addresses: self.addresses_of(key),
+        }
     }
 
     /// The identity of a registered workload.
     #[must_use]
     pub fn identity_of(&self, name: &QualifiedName) -> Option<SpiffeId> {
         let key = ObjectKey::namespaced(policy::Kind::Workload, name);
-        match self.objects.get(&key)?.as_ref() {
+        match self.objects().get(&key)?.as_ref() {
             Resource::Workload(workload) => Some(
                 workload
                     .spiffe_id
@@ -250,7 +196,7 @@ impl RegistrySnapshot {
     /// Workloads whose identity does not follow the template.
     #[must_use]
     pub fn custom_identities(&self) -> Vec<(QualifiedName, SpiffeId)> {
-        self.objects.custom_identities()
+        self.objects().custom_identities()
     }
 
     fn addresses_of(&self, key: &ObjectKey) -> Option<ServiceAddresses> {

@@ -184,8 +184,8 @@ async fn a_write_of_another_replica_is_built_upon() {
         upserts: vec![workload("orders", 1)],
         ..Changes::default()
     };
-    let head = test.store.store.head().await.unwrap();
-    let staged = Staged::try_new(head, &policy::ObjectSet::new(), changes, &mesh()).unwrap();
+    let current = test.store.store.in_force().await.unwrap();
+    let staged = Staged::try_new(&current, changes, &mesh()).unwrap();
     let at = crate::store::tests::NOW;
     let authorship = Authorship {
         author: "admin/2".to_owned(),

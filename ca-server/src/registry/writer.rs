@@ -150,13 +150,9 @@ impl RegistryWriter {
 
     async fn attempt(&self, proposal: &Proposal) -> Result<Applied, CommitAttempt> {
         let current = self.publisher.current();
-        let staged = Staged::try_new(
-            current.revision(),
-            current.objects(),
-            proposal.changes.clone(),
-            current.mesh(),
-        )
-        .map_err(|error| CommitAttempt::Refused(error.into()))?;
+        let changes = proposal.changes.clone();
+        let staged = Staged::try_new(current.in_force(), changes, current.mesh())
+            .map_err(|error| CommitAttempt::Refused(error.into()))?;
         let changed = staged.changes_anything();
         let outcomes = staged.outcomes().to_vec();
         if proposal.dry_run {
@@ -179,7 +175,7 @@ impl RegistryWriter {
         if changed {
             tracing::info!(%revision, author = authorship.author, "configuration changed");
             let places = self.new_places(&staged).await?;
-            let next = current.after(revision, &staged, places);
+            let next = current.after(&staged, places);
             self.publisher.publish(next);
         }
         Ok(Applied {

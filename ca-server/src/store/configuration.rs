@@ -2,20 +2,10 @@
 
 use crypto::digest::Sha256;
 use policy::{ObjectKey, Revision};
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::database::{Row, Statement, Turn};
 use super::{Staged, Store, StoreError, write};
-
-/// One object in force.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredObject {
-    pub key: ObjectKey,
-    /// The revision that last changed this object.
-    pub revision: Revision,
-    pub json: Value,
-}
 
 /// One configuration write.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,24 +50,6 @@ impl Store {
     pub async fn head(&self) -> Result<Revision, StoreError> {
         let row = self.database.fetch_one(write::head()).await?;
         self.revision_in(&row, "number")
-    }
-
-    /// The newest revision and all objects in force at it, in key order.
-    ///
-    /// # Errors
-    /// The store is unavailable or damaged.
-    pub async fn objects(&self) -> Result<(Revision, Vec<StoredObject>), StoreError> {
-        let mut transaction = self.database.snapshot().await?;
-        let head = self.revision_in(&transaction.fetch_one(write::head()).await?, "number")?;
-        let all = Statement::new("SELECT * FROM objects");
-        let rows = transaction.fetch_all(all).await?;
-        let mut objects: Vec<StoredObject> = rows
-            .iter()
-            .map(|row| self.object_in(row))
-            .collect::<Result<_, _>>()?;
-        // Not by the database, which may order text by the rules of a language.
-        objects.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok((head, objects))
     }
 
     /// Writes a judged change as one revision; without changes it makes none and answers with the
@@ -144,20 +116,14 @@ impl Store {
         row.map(|row| self.revision_row(&row)).transpose()
     }
 
-    fn revision_in(&self, row: &Row, column: &'static str) -> Result<Revision, StoreError> {
+    pub(super) fn revision_in(
+        &self,
+        row: &Row,
+        column: &'static str,
+    ) -> Result<Revision, StoreError> {
         Ok(Revision {
             epoch: self.epoch(),
             number: row.unsigned(column)?,
-        })
-    }
-
-    fn object_in(&self, row: &Row) -> Result<StoredObject, StoreError> {
-        let json: &str = row.plain("json")?;
-        Ok(StoredObject {
-            key: write::key(row)?,
-            revision: self.revision_in(row, "revision")?,
-            json: serde_json::from_str(json)
-                .map_err(|error| StoreError::corrupt("object", error))?,
         })
     }
 

@@ -7,7 +7,9 @@
 use std::collections::BTreeSet;
 
 use crypto::digest::Sha256;
-use policy::{Change, MeshNames, ObjectKey, ObjectSet, Outcome, Refusal, Resource, Revision};
+use policy::{MeshNames, ObjectKey, Outcome, Refusal, Resource, Revision};
+
+use super::InForce;
 
 /// What somebody wants to change, all of it or nothing.
 #[derive(Clone, Debug, Default)]
@@ -62,43 +64,57 @@ pub enum StageError {
 #[derive(Clone, Debug)]
 pub struct Staged {
     base: Revision,
-    whole: ObjectSet,
-    upserts: Vec<Resource>,
+    next: InForce,
+    upserts: Vec<Upsert>,
     deletes: Vec<ObjectKey>,
     preconditions: Vec<Precondition>,
     outcomes: Vec<(ObjectKey, Outcome)>,
 }
 
+/// An object that is new or differs.
+#[derive(Clone, Debug)]
+pub(super) struct Upsert {
+    pub(super) key: ObjectKey,
+    /// Canonical.
+    pub(super) json: String,
+}
+
 impl Staged {
-    /// Judges `changes` on top of `current`, which is what is in force at revision `base`.
+    /// Judges `changes` on top of what is in force, which was judged the same way.
     ///
     /// # Errors
     /// See [`StageError`].
     pub fn try_new(
-        base: Revision,
-        current: &ObjectSet,
+        current: &InForce,
         changes: Changes,
         mesh: &MeshNames,
     ) -> Result<Self, StageError> {
         require_distinct(&changes)?;
-        let mut whole = current.clone();
+        let base = current.revision();
+        let revision = Revision {
+            number: base.number + 1,
+            ..base
+        };
+        let mut next = current.at(revision);
         let mut outcomes = Vec::new();
         let mut upserts = Vec::new();
         for resource in changes.upserts {
-            let outcome = whole.apply(Change::Put(resource.clone()));
-            outcomes.push((resource.key(), outcome));
+            let (key, json) = (resource.key(), resource.to_json().to_string());
+            let outcome = next.put(revision, resource, &json);
+            outcomes.push((key.clone(), outcome));
             if outcome != Outcome::Unchanged {
-                upserts.push(resource);
+                upserts.push(Upsert { key, json });
             }
         }
         for key in &changes.deletes {
-            match whole.apply(Change::Delete(key.clone())) {
+            match next.delete(key) {
                 Outcome::Absent => return Err(StageError::NotFound(key.clone())),
                 outcome => outcomes.push((key.clone(), outcome)),
             }
         }
-        whole.validate(mesh).map_err(|refusals| {
-            let written: BTreeSet<_> = upserts.iter().map(Resource::key).collect();
+        let judged = next.objects().validate_after(current.objects(), mesh);
+        judged.map_err(|refusals| {
+            let written: BTreeSet<_> = upserts.iter().map(|upsert| &upsert.key).collect();
             let of_others = !refusals
                 .iter()
                 .any(|refusal| written.contains(&refusal.key));
@@ -110,7 +126,7 @@ impl Staged {
         let (deletes, preconditions) = (changes.deletes, changes.preconditions);
         Ok(Self {
             base,
-            whole,
+            next,
             upserts,
             deletes,
             preconditions,
@@ -130,10 +146,10 @@ impl Staged {
         !(self.upserts.is_empty() && self.deletes.is_empty())
     }
 
-    /// What would be in force.
+    /// What is in force once it is committed, if it changes anything.
     #[must_use]
-    pub fn whole(&self) -> &ObjectSet {
-        &self.whole
+    pub fn next(&self) -> &InForce {
+        &self.next
     }
 
     #[must_use]
@@ -141,7 +157,7 @@ impl Staged {
         &self.outcomes
     }
 
-    pub(super) fn upserts(&self) -> &[Resource] {
+    pub(super) fn upserts(&self) -> &[Upsert] {
         &self.upserts
     }
 
@@ -153,15 +169,9 @@ impl Staged {
         &self.preconditions
     }
 
-    /// SHA-256 over the canonical form of each object that would be in force, in key order, each
-    /// followed by a line feed (which canonical JSON does not hold).
+    /// Of what would be in force.
     pub(super) fn content_sha256(&self) -> Sha256 {
-        let mut content = Vec::new();
-        for (_, resource) in self.whole.iter() {
-            content.extend_from_slice(resource.to_json().to_string().as_bytes());
-            content.push(b'\n');
-        }
-        Sha256::of(&content)
+        self.next.content_sha256()
     }
 }
 

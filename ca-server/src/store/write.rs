@@ -2,10 +2,11 @@
 //! of all the counter moves, so that numbers are without gaps and in the order of commits.
 
 use crypto::digest::Sha256;
-use policy::{ObjectKey, Resource, Revision};
+use policy::{ObjectKey, Revision};
 
 use super::configuration::Authorship;
 use super::database::{Row, Statement, Transaction};
+use super::staged::Upsert;
 use super::{CommitError, Staged, StoreError, places};
 
 pub(super) fn head() -> Statement {
@@ -46,8 +47,8 @@ pub(super) async fn write(
     staged: &Staged,
     authorship: &Authorship,
 ) -> Result<(), StoreError> {
-    for resource in staged.upserts() {
-        upsert(transaction, number, resource).await?;
+    for upsert in staged.upserts() {
+        put(transaction, number, upsert).await?;
     }
     for key in staged.deletes() {
         delete(transaction, number, key).await?;
@@ -121,22 +122,20 @@ async fn object_revision(
     .transpose()
 }
 
-async fn upsert(
+async fn put(
     transaction: &mut Transaction,
     number: u64,
-    resource: &Resource,
+    Upsert { key, json }: &Upsert,
 ) -> Result<(), StoreError> {
-    let key = resource.key();
-    let json = resource.to_json().to_string();
     let upsert = Statement::new(
         "INSERT INTO objects (kind, namespace, name, revision, json) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (kind, namespace, name) DO UPDATE
              SET revision = excluded.revision, json = excluded.json",
     );
-    let upsert = of(upsert, &key).bind(column(number)).bind(json.as_str());
+    let upsert = of(upsert, key).bind(column(number)).bind(json.as_str());
     transaction.execute(upsert).await?;
-    places::give(transaction, &key).await?;
-    remember(transaction, number, &key, Some(json)).await
+    places::give(transaction, key).await?;
+    remember(transaction, number, key, Some(json.clone())).await
 }
 
 async fn delete(
@@ -170,7 +169,7 @@ async fn remember(
 }
 
 /// `$1` to `$3`: which object.
-fn of(statement: Statement, key: &ObjectKey) -> Statement {
+pub(super) fn of(statement: Statement, key: &ObjectKey) -> Statement {
     let namespace = key.namespace.as_ref().map(ToString::to_string);
     statement
         .bind(key.kind.as_str())

@@ -14,7 +14,7 @@ use self::concern::Concern;
 use super::decode::Resume;
 use crate::authority::PublishedRoots;
 use crate::config::Lifetimes;
-use crate::issue::Assignments;
+use crate::issue::{Assignments, CustomIdentities};
 use crate::registry::RegistryObject;
 use crate::registry::ServiceAddresses;
 
@@ -31,7 +31,7 @@ pub(super) struct View {
     decision_key: Vec<u8>,
     objects: BTreeMap<ObjectKey, Content>,
     identities: Vec<wire::AssignedIdentity>,
-    custom: Vec<mesh::CustomIdentity>,
+    custom: Arc<CustomIdentities>,
     unknown: Vec<String>,
     callable: BTreeSet<QualifiedName>,
     roots: Arc<PublishedRoots>,
@@ -63,11 +63,11 @@ impl View {
     ) -> Self {
         let snapshot = assignments.snapshot();
         let (concern, unknown) = Concern::of(assignments, agent, asked);
-        let objects = snapshot
-            .iter()
-            .filter(|object| concern.covers(object.resource))
-            .map(|object| (object.key.clone(), Content::of(&object)))
-            .collect();
+        let objects = concern.keys().into_iter().filter_map(|key| {
+            let object = snapshot.object(&key)?;
+            Some((key, Content::of(&object)))
+        });
+        let objects = objects.collect();
         let identities = assignments
             .workloads_of(agent)
             .filter_map(|name| {
@@ -80,14 +80,13 @@ impl View {
                 }
             })
             .collect();
-        let custom = snapshot.custom_identities().into_iter();
         Self {
             revision: snapshot.revision(),
             id_template: snapshot.id_template().to_string(),
             decision_key: snapshot.decision_key().bytes().to_vec(),
             objects,
             identities,
-            custom: custom.map(custom_identity).collect(),
+            custom: Arc::clone(assignments.custom()),
             unknown,
             callable: concern.into_callable(),
             roots: Arc::clone(snapshot.roots()),
@@ -118,7 +117,7 @@ impl View {
                 engine_version: self.engine_version(),
                 id_template: self.id_template.clone(),
                 objects: self.objects.iter().map(wire_object).collect(),
-                custom_identities: self.custom.clone(),
+                custom_identities: self.wire_custom(),
                 decision_key: self.decision_key.clone(),
                 unknown_services: self.unknown.clone(),
             }),
@@ -150,7 +149,7 @@ impl View {
                 identities: self.identities.clone(),
             }),
             custom_identities: (self.custom != before.custom).then(|| wire::CustomIdentities {
-                identities: self.custom.clone(),
+                identities: self.wire_custom(),
             }),
             bundle: (self.roots.sequence() != before.roots.sequence())
                 .then(|| self.roots.wire().clone()),
@@ -191,11 +190,15 @@ impl View {
                 identities: self.identities.clone(),
             }),
             custom_identities: Some(wire::CustomIdentities {
-                identities: self.custom.clone(),
+                identities: self.wire_custom(),
             }),
             bundle: Some(self.roots.wire().clone()),
             unknown_services: Some(self.unknown_services()),
         }
+    }
+
+    fn wire_custom(&self) -> Vec<mesh::CustomIdentity> {
+        self.custom.iter().map(custom_identity).collect()
     }
 
     fn unknown_services(&self) -> wire::UnknownServices {
@@ -255,7 +258,7 @@ fn namespace_text(key: &ObjectKey) -> String {
         .unwrap_or_default()
 }
 
-fn custom_identity((name, id): (QualifiedName, SpiffeId)) -> mesh::CustomIdentity {
+fn custom_identity((name, id): &(QualifiedName, SpiffeId)) -> mesh::CustomIdentity {
     mesh::CustomIdentity {
         namespace: name.namespace.to_string(),
         name: name.name.to_string(),

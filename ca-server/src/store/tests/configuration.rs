@@ -1,18 +1,14 @@
 //! Claims about revisions: whole or not at all, in order, without gaps.
 
-use policy::{ObjectKey, ObjectSet, Revision};
+use policy::{ObjectKey, Revision};
 
 use super::*;
 
 impl TestStore {
     /// Judges `changes` on what the store holds.
     async fn stage(&self, changes: Changes) -> Staged {
-        let (head, objects) = self.store.objects().await.unwrap();
-        let current: ObjectSet = objects
-            .iter()
-            .map(|object| policy::parse_json(&object.json).unwrap())
-            .collect();
-        Staged::try_new(head, &current, changes, &mesh()).unwrap()
+        let current = self.store.in_force().await.unwrap();
+        Staged::try_new(&current, changes, &mesh()).unwrap()
     }
 
     async fn put(&self, resource: Resource) -> Result<Revision, CommitError> {
@@ -43,13 +39,14 @@ on_each_database![
     the_note_of_enforcement_stays_the_first,
     equal_content_has_an_equal_digest,
     what_is_written_and_deleted_reads_back,
+    more_objects_than_are_read_at_once_read_back,
     a_name_keeps_its_place_and_no_other_gets_it,
     a_service_of_a_build_without_places_gets_one_at_opening,
 ];
 
 async fn a_write_that_fails_half_way_leaves_nothing(test: TestStore) {
     let first = test.put(workload("orders", 1)).await.unwrap();
-    let before = test.store.objects().await.unwrap();
+    let before = test.store.in_force().await.unwrap();
     test.tamper(match &*test.store.database {
         Database::Sqlite(_) => {
             "CREATE TRIGGER planted BEFORE UPDATE ON revision_counter
@@ -64,7 +61,7 @@ async fn a_write_that_fails_half_way_leaves_nothing(test: TestStore) {
     .unwrap();
     let failed = test.put(workload("checkout", 2)).await;
     assert!(matches!(failed, Err(CommitError::Store(_))));
-    assert_eq!(test.store.objects().await.unwrap(), before);
+    assert_eq!(test.store.in_force().await.unwrap(), before);
     assert_eq!(test.store.revisions(9, None).await.unwrap().len(), 1);
     test.drop_trigger("planted", "revision_counter")
         .await
@@ -161,14 +158,23 @@ async fn what_is_written_and_deleted_reads_back(test: TestStore) {
         })
         .await;
     let head = test.store.commit(&staged, &authorship()).await.unwrap();
-    let (revision, objects) = test.store.objects().await.unwrap();
-    assert_eq!((revision, head.number), (head, 3));
-    let expected = StoredObject {
-        key: workload("checkout", 2).key(),
-        revision: Revision { number: 2, ..head },
-        json: workload("checkout", 2).to_json(),
+    assert_eq!(head.number, 3);
+    let mut expected = InForce::nothing(head);
+    let (checkout, second) = (workload("checkout", 2), Revision { number: 2, ..head });
+    let json = checkout.to_json().to_string();
+    expected.put(second, checkout, &json);
+    assert_eq!(test.store.in_force().await.unwrap(), expected);
+}
+
+async fn more_objects_than_are_read_at_once_read_back(test: TestStore) {
+    let upserts = (0..5_000).map(|number| workload(&format!("w-{number}"), 1));
+    let changes = Changes {
+        upserts: upserts.collect(),
+        ..Changes::default()
     };
-    assert_eq!(objects, [expected]);
+    let staged = test.stage(changes).await;
+    test.store.commit(&staged, &authorship()).await.unwrap();
+    assert_eq!(test.store.in_force().await.unwrap(), *staged.next());
 }
 
 async fn a_name_keeps_its_place_and_no_other_gets_it(test: TestStore) {

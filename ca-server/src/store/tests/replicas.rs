@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crypto::digest::Sha256;
-use policy::{ObjectKey, ObjectSet, Revision};
+use policy::Revision;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -18,16 +18,12 @@ fn authorship() -> Authorship {
 
 /// Judges a new workload on what `store` holds.
 async fn staged(store: &Store, name: &str) -> Staged {
-    let (head, objects) = store.objects().await.unwrap();
-    let current: ObjectSet = objects
-        .iter()
-        .map(|object| policy::parse_json(&object.json).unwrap())
-        .collect();
+    let current = store.in_force().await.unwrap();
     let changes = Changes {
         upserts: vec![workload(name, 1)],
         ..Changes::default()
     };
-    Staged::try_new(head, &current, changes, &mesh()).unwrap()
+    Staged::try_new(&current, changes, &mesh()).unwrap()
 }
 
 #[tokio::test]
@@ -138,16 +134,8 @@ async fn of_two_writes_on_one_base_the_second_is_told_that_it_moved() {
         matches!(loser, Err(CommitError::Moved { head: found }) if found == head),
         "{loser:?}"
     );
-    let keys: Vec<ObjectKey> = test
-        .store
-        .objects()
-        .await
-        .unwrap()
-        .1
-        .into_iter()
-        .map(|object| object.key)
-        .collect();
-    assert_eq!(keys.len(), 1);
+    let in_force = test.store.in_force().await.unwrap();
+    assert_eq!(in_force.objects().len(), 1);
 }
 
 #[tokio::test]
@@ -286,7 +274,7 @@ async fn a_restored_backup_is_the_same_mesh() {
         .unwrap();
     assert_eq!(restored.epoch(), test.store.epoch());
     assert_eq!(
-        restored.objects().await.unwrap(),
-        test.store.objects().await.unwrap()
+        restored.in_force().await.unwrap(),
+        test.store.in_force().await.unwrap()
     );
 }

@@ -4,15 +4,14 @@
 use std::collections::BTreeSet;
 
 use identity::{QualifiedName, SpiffeId};
-use policy::PolicySnapshot;
-use policy::resource::{Baseline, External, Gateway, ObjectKey, Policy, Resource, Scope};
+use policy::resource::{Baseline, External, Gateway, Kind, ObjectKey, Resource, Scope};
 
 use super::{Subscriptions, service_key};
 use crate::issue::Assignments;
 
 /// Decides for one agent and one revision.
 pub(super) struct Concern<'a> {
-    policy: &'a PolicySnapshot,
+    assignments: &'a Assignments,
     workloads: BTreeSet<&'a QualifiedName>,
     identities: Vec<SpiffeId>,
     hosted: BTreeSet<QualifiedName>,
@@ -35,7 +34,7 @@ impl<'a> Concern<'a> {
             .iter()
             .filter_map(|name| snapshot.identity_of(name));
         let mut concern = Self {
-            policy: snapshot.policy(),
+            assignments,
             identities: identities.collect(),
             workloads,
             hosted: assignments.services_of(agent),
@@ -55,35 +54,49 @@ impl<'a> Concern<'a> {
         let entered: Vec<_> = opened.flat_map(|it| it.destinations().cloned()).collect();
         concern.named.extend(entered);
         // A backend is called as it is, never by a Route of its own, so one step is all.
-        let carried = objects
-            .routes()
-            .filter(|it| concern.named.contains(&it.target()));
-        let carried = carried.flat_map(|route| route.destinations());
+        let routes = concern.named.iter().flat_map(|it| concern.routes_of(it));
+        let carried = routes.filter_map(|key| match objects.get(key)?.as_ref() {
+            Resource::Route(route) => Some(route),
+            _ => None,
+        });
+        let carried: Vec<_> = carried.flat_map(|route| route.destinations()).collect();
+        let carried = carried.into_iter();
         concern.callable = carried.chain(concern.named.iter().cloned()).collect();
         (concern, unknown)
     }
 
-    pub(super) fn covers(&self, resource: &Resource) -> bool {
-        match resource {
-            Resource::Workload(_) => false,
-            Resource::Service(service) => {
-                self.hosted.contains(&service.name) || self.callable.contains(&service.name)
-            }
-            Resource::Policy(policy) => self.covers_policy(policy),
-            Resource::Baseline(baseline) => self.covers_baseline(baseline),
-            Resource::Route(route) => self.named.contains(&route.target()),
-            Resource::Gateway(gateway) => self.opens(gateway),
-            Resource::External(external) => self.may_call(external),
-        }
+    /// All objects that concern the agent.
+    pub(super) fn keys(&self) -> BTreeSet<ObjectKey> {
+        let service = |name| ObjectKey::namespaced(Kind::Service, name);
+        let services = self.hosted.union(&self.callable).map(service);
+        let policies = self.hosted.iter().flat_map(|it| self.policies_of(it));
+        let routes = self.named.iter().flat_map(|it| self.routes_of(it));
+        let mut keys: BTreeSet<_> = services
+            .chain(policies.cloned())
+            .chain(routes.cloned())
+            .collect();
+        let objects = self.assignments.snapshot().objects();
+        let baselines = objects.baselines().filter(|it| self.covers_baseline(it));
+        keys.extend(baselines.map(Baseline::key));
+        let gateways = objects.gateways().filter(|it| self.opens(it));
+        keys.extend(gateways.map(Gateway::key));
+        let externals = objects.externals().filter(|it| self.may_call(it));
+        keys.extend(externals.map(External::key));
+        keys
     }
 
     pub(super) fn into_callable(self) -> BTreeSet<QualifiedName> {
         self.callable
     }
 
-    fn covers_policy(&self, policy: &Policy) -> bool {
-        let mut targets = policy.targets.iter();
-        targets.any(|target| self.hosted.contains(&policy.service_of(target)))
+    fn policies_of(&self, service: &QualifiedName) -> impl Iterator<Item = &'a ObjectKey> {
+        let about = self.assignments.about(service);
+        about.filter(|key| key.kind == Kind::Policy)
+    }
+
+    fn routes_of(&self, service: &QualifiedName) -> impl Iterator<Item = &'a ObjectKey> {
+        let about = self.assignments.about(service);
+        about.filter(|key| key.kind == Kind::Route)
     }
 
     fn covers_baseline(&self, baseline: &Baseline) -> bool {
@@ -103,6 +116,7 @@ impl<'a> Concern<'a> {
 
     fn may_call(&self, external: &External) -> bool {
         let mut callers = self.identities.iter();
-        callers.any(|id| self.policy.names_caller(&external.from, id))
+        let policy = self.assignments.snapshot().policy();
+        callers.any(|id| policy.names_caller(&external.from, id))
     }
 }

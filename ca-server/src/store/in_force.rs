@@ -1,0 +1,164 @@
+//! What is in force: the objects of one revision, which revision last changed each, and its digest.
+//!
+//! Invariant: it costs what a change touches, not what there is: what follows shares the rest.
+
+use std::sync::Arc;
+
+use crypto::digest::Sha256;
+use imbl::OrdMap;
+use policy::{Change, ObjectKey, ObjectSet, Outcome, Resource, Revision};
+
+use super::database::{Row, Statement, Transaction};
+use super::{Store, StoreError, write};
+
+/// Objects that are read at once.
+const PAGE: u32 = 4_096;
+
+/// Immutable; cloning shares it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    revision: Revision,
+    objects: ObjectSet,
+    stamps: OrdMap<ObjectKey, Stamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    revision: Revision,
+    sha256: Sha256,
+}
+
+/// Why the store's configuration cannot be put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum InForceError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the store holds {key}, which this version refuses: {why}")]
+    Object { key: ObjectKey, why: String },
+}
+
+impl InForce {
+    /// No objects.
+    #[must_use]
+    pub fn nothing(revision: Revision) -> Self {
+        Self {
+            revision,
+            objects: ObjectSet::new(),
+            stamps: OrdMap::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    #[must_use]
+    pub fn objects(&self) -> &ObjectSet {
+        &self.objects
+    }
+
+    /// The object, and the revision that last changed it.
+    #[must_use]
+    pub fn get<'a>(
+        &'a self,
+        key: &ObjectKey,
+    ) -> Option<(&'a ObjectKey, &'a Arc<Resource>, Revision)> {
+        let (key, stamp) = self.stamps.get_key_value(key)?;
+        Some((key, self.objects.get(key)?, stamp.revision))
+    }
+
+    /// All objects, in key order, each with the revision that last changed it.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<Resource>, Revision)> {
+        let both = self.objects.iter().zip(self.stamps.values());
+        both.map(|((key, resource), stamp)| (key, resource, stamp.revision))
+    }
+
+    /// SHA-256 over the SHA-256 of each object's canonical JSON, in key order.
+    pub(super) fn content_sha256(&self) -> Sha256 {
+        let digests = self.stamps.values().map(|stamp| stamp.sha256);
+        let content: Vec<u8> = digests.flat_map(|digest| *digest.as_bytes()).collect();
+        Sha256::of(&content)
+    }
+
+    /// The same objects at a later revision.
+    #[must_use]
+    pub fn at(&self, revision: Revision) -> Self {
+        Self {
+            revision,
+            ..self.clone()
+        }
+    }
+
+    /// Writes one object, whose canonical JSON is `json`.
+    pub(crate) fn put(&mut self, revision: Revision, resource: Resource, json: &str) -> Outcome {
+        let key = resource.key();
+        let outcome = self.objects.apply(Change::Put(resource));
+        if outcome != Outcome::Unchanged {
+            let sha256 = Sha256::of(json.as_bytes());
+            self.stamps.insert(key, Stamp { revision, sha256 });
+        }
+        outcome
+    }
+
+    pub(super) fn delete(&mut self, key: &ObjectKey) -> Outcome {
+        self.stamps.remove(key);
+        self.objects.apply(Change::Delete(key.clone()))
+    }
+}
+
+impl Store {
+    /// The newest revision and all objects in force at it.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged, or holds what this version cannot obey.
+    pub async fn in_force(&self) -> Result<InForce, InForceError> {
+        let mut transaction = self.database.snapshot().await?;
+        let head = transaction.fetch_one(write::head()).await?;
+        let mut whole = InForce::nothing(self.revision_in(&head, "number")?);
+        let mut last = None;
+        loop {
+            let rows = page(&mut transaction, last.as_ref()).await?;
+            for row in &rows {
+                let revision = self.revision_in(row, "revision")?;
+                read_into(&mut whole, revision, row)?;
+            }
+            match rows.last() {
+                Some(row) => last = Some(write::key(row)?),
+                None => return Ok(whole),
+            }
+        }
+    }
+}
+
+/// In the order of the columns' bytes, which is not that of the kinds.
+async fn page(
+    transaction: &mut Transaction,
+    after: Option<&ObjectKey>,
+) -> Result<Vec<Row>, StoreError> {
+    let Some(after) = after else {
+        let first = "SELECT * FROM objects ORDER BY kind, namespace, name LIMIT $1";
+        return transaction
+            .fetch_all(Statement::new(first).bind(PAGE))
+            .await;
+    };
+    let next = "SELECT * FROM objects WHERE (kind, namespace, name) > ($1, $2, $3)
+                ORDER BY kind, namespace, name LIMIT $4";
+    let next = write::of(Statement::new(next), after).bind(PAGE);
+    transaction.fetch_all(next).await
+}
+
+fn read_into(whole: &mut InForce, revision: Revision, row: &Row) -> Result<(), InForceError> {
+    let (key, json): (_, &str) = (write::key(row)?, row.plain("json")?);
+    let value = serde_json::from_str(json).map_err(|error| StoreError::corrupt("object", error))?;
+    let refused = |why: String| InForceError::Object {
+        key: key.clone(),
+        why,
+    };
+    let resource = policy::parse_json(&value).map_err(|error| refused(error.to_string()))?;
+    if resource.key() != key {
+        return Err(refused(format!("its content names {}", resource.key())));
+    }
+    whole.put(revision, resource, json);
+    Ok(())
+}
