@@ -15,6 +15,7 @@ compile_error!("choose a cryptographic backend: feature `aws-lc-rs` or feature `
 
 mod backend;
 pub mod digest;
+pub mod ed25519;
 pub mod jws;
 pub mod provider;
 pub mod random;

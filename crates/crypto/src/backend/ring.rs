@@ -9,10 +9,10 @@ use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
     ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED,
-    ECDSA_P384_SHA384_FIXED, ED25519, EcdsaKeyPair, KeyPair, RSA_PKCS1_2048_8192_SHA256,
-    RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256,
-    RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512, RsaPublicKeyComponents, UnparsedPublicKey,
-    VerificationAlgorithm,
+    ECDSA_P384_SHA384_FIXED, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+    RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512,
+    RSA_PSS_2048_8192_SHA256, RSA_PSS_2048_8192_SHA384, RSA_PSS_2048_8192_SHA512,
+    RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
 };
 use rustls::SupportedCipherSuite;
 use rustls::crypto::ring::{cipher_suite, default_provider, kx_group};
@@ -135,6 +135,24 @@ pub(crate) fn verify_p256(point: &[u8], message: &[u8], signature: &[u8]) -> Res
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
         .verify(message, signature)
         .map_err(|_| Refused)
+}
+
+pub(crate) struct Ed25519Pair(Ed25519KeyPair);
+
+impl Ed25519Pair {
+    pub(crate) fn from_seed(seed: &[u8; 32]) -> Result<Self, Refused> {
+        Ed25519KeyPair::from_seed_unchecked(seed)
+            .map(Self)
+            .map_err(|_| Refused)
+    }
+
+    pub(crate) fn public(&self) -> &[u8] {
+        self.0.public_key().as_ref()
+    }
+
+    pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        self.0.sign(message).as_ref().to_vec()
+    }
 }
 
 /// By modulus and exponent.
