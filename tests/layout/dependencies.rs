@@ -5,19 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::metadata::{Metadata, Package, cargo};
 
 /// Every arrow there is between our crates. `mesh-tests` and `countersign-bench` may use all.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("countersign-crypto", &[]),
     ("countersign-http2", &[]),
     ("countersign-runtime", &[]),
     ("countersign-proto", &[]),
     ("countersign-identity", &["crypto"]),
+    ("countersign-tlog", &["crypto"]),
     ("countersign-policy", &["identity", "crypto"]),
     ("countersign-mtls", &["identity", "crypto"]),
     (
         "countersign-workload-api",
         &["identity", "mtls", "runtime", "proto", "crypto"],
     ),
-    ("countersign-ca", SHARED),
+    ("countersign-ca", CA),
     ("countersign-agent", SHARED),
     ("countersign-proxy", PROXY),
     ("countersign", EVERYTHING),
@@ -29,6 +30,16 @@ const SHARED: &[&str] = &[
     "mtls",
     "workload-api",
     "runtime",
+    "proto",
+];
+const CA: &[&str] = &[
+    "crypto",
+    "identity",
+    "policy",
+    "mtls",
+    "workload-api",
+    "runtime",
+    "tlog",
     "proto",
 ];
 const PROXY: &[&str] = &[
@@ -48,6 +59,7 @@ const EVERYTHING: &[&str] = &[
     "mtls",
     "workload-api",
     "runtime",
+    "tlog",
     "proto",
     "ca",
     "agent",
