@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use crypto::digest::{Sha256, constant_time_eq};
 use crypto::random::{Random, SystemRandom};
-use crypto::sealing::SealingKey;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use identity::TrustDomain;
 use identity::x509::Bundle;
@@ -21,6 +20,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
+use crate::authority::Kek;
 use crate::store::{AdminCredentialRow, Store, StoreError};
 
 const PREFIX: &str = "csa1_";
@@ -89,9 +89,9 @@ pub async fn make_first(
 ///
 /// # Errors
 /// See [`AdminError`].
-pub async fn reset(
+pub(crate) async fn reset(
     store: &Store,
-    kek: &SealingKey,
+    kek: &Kek,
     access: &AdminAccess,
     path: &Path,
     now: OffsetDateTime,

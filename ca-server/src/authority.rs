@@ -20,6 +20,7 @@ use proto::mesh::v1 as wire;
 use tokio::sync::watch;
 
 pub use kek::KekError;
+pub(crate) use kek::{Kek, KekSource};
 pub(crate) use renewal::IntermediateRenewal;
 pub(crate) use replica::Intermediate;
 pub use root::RootError;

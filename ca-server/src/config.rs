@@ -24,7 +24,7 @@ pub use attest::{
     X509PopConfig,
 };
 pub use bundle::{BundleConfig, RefreshHintError};
-pub use keys::{AdminConfig, KeysConfig};
+pub use keys::{AdminConfig, CredentialName, KekPlace, KeysConfig, KeysConfigError, VariableName};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
@@ -81,9 +81,7 @@ impl Config {
             replica: default_replica(),
             id_template: IdTemplate::default(),
             store: StorePlace::Sqlite(directory.join("data").join("ca.sqlite")),
-            keys: KeysConfig {
-                kek_file: directory.join("keys").join("kek"),
-            },
+            keys: KeysConfig::file(directory.join("keys").join("kek")),
             listen: ListenConfig::loopback(),
             advertise: AdvertiseConfig::default(),
             web: WebConfig::default(),

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context;
+use ca_server::config::KekPlace;
 use ca_server::{Ca, Config, reset_admin, rotate_seal};
 use clap::{Parser, Subcommand};
 use runtime::{Clock, exit, telemetry};
@@ -51,9 +52,10 @@ enum AdminCommand {
 enum SealCommand {
     /// Seals the store by another key-encryption key. With SQLite the CA must not be running.
     Rotate {
-        /// The new key's file; made (0600) if it does not exist. Name it in `[keys] kek_file` next.
-        #[arg(long, value_name = "FILE")]
-        to: PathBuf,
+        /// Where the new key is: a file, which is made (0600) if it does not exist, or
+        /// `credential:NAME` of systemd, or `env:VARIABLE`. Name it in `[keys]` next.
+        #[arg(long, value_name = "PLACE")]
+        to: KekPlace,
     },
 }
 

@@ -20,6 +20,7 @@ mod issuance;
 mod issuers;
 mod joining;
 mod judges;
+mod keys;
 mod limits;
 mod live_connections;
 mod observability;

@@ -66,12 +66,19 @@ impl CaProcess {
 
     /// The program on what another one left.
     pub async fn restart_in(directory: TempDir, config: &str) -> Self {
-        let agents = config
-            .lines()
-            .find_map(|line| line.strip_prefix("agents = "));
-        let agents = agents.and_then(|text| text.trim_matches('"').parse().ok());
-        let agents = agents.expect("our own configuration");
-        Self::launch(directory, agents, config.to_owned()).await
+        Self::launch(directory, agents_of(config), config.to_owned()).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn restart_among(
+        directory: TempDir,
+        config: &str,
+        environment: &[(&str, &str)],
+    ) -> Self {
+        let agents = agents_of(config);
+        let place = directory.path();
+        let process = Process::start_among("countersign-ca", place, "ca", config, &[], environment);
+        Self::answering(process, directory, agents, config.to_owned()).await
     }
 
     /// kill -9. The directory stays.
@@ -147,6 +154,14 @@ impl CaProcess {
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+fn agents_of(config: &str) -> SocketAddr {
+    let agents = config
+        .lines()
+        .find_map(|line| line.strip_prefix("agents = "));
+    let agents = agents.and_then(|text| text.trim_matches('"').parse().ok());
+    agents.expect("our own configuration")
 }
 
 /// The TOML file of a CA below `directory`.

@@ -37,6 +37,21 @@ impl Process {
         config: &str,
         arguments: &[&str],
     ) -> Self {
+        Self::start_among(binary, directory, name, config, arguments, &[])
+    }
+
+    /// With more arguments, and with these variables beside ours.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub fn start_among(
+        binary: &str,
+        directory: &Path,
+        name: &str,
+        config: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Self {
         let config_file = directory.join(format!("{name}.toml"));
         fs::write(&config_file, config).expect("the test's directory is writable");
         let log = directory.join(format!("{name}.log"));
@@ -47,6 +62,7 @@ impl Process {
             .arg("--config")
             .arg(config_file)
             .args(arguments)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use crypto::random::SeededRandom;
+use crypto::sealing::SealingKey;
 use proptest::prelude::{any, prop_assert_eq, proptest};
 
 use super::*;
@@ -33,7 +34,11 @@ async fn admits(test: &TestStore, secret: &AdminSecret) -> bool {
         .is_some()
 }
 
-async fn seal_with(test: &TestStore, kek: &SealingKey) {
+fn kek(byte: u8) -> Kek {
+    SealingKey::from_bytes([byte; 32]).into()
+}
+
+async fn seal_with(test: &TestStore, kek: &Kek) {
     let row = SealedKeyRow {
         purpose: KeyPurpose::X509Root,
         key_id: "a".to_owned(),
@@ -111,8 +116,8 @@ async fn a_reset_with_another_key_is_refused_and_changes_nothing() {
         .await
         .unwrap();
     let before = secret_in(&path(&test));
-    seal_with(&test, &SealingKey::from_bytes([1; 32])).await;
-    let other = SealingKey::from_bytes([2; 32]);
+    seal_with(&test, &kek(1)).await;
+    let other = kek(2);
     let refused = reset(&test.store, &other, &access(), &path(&test), NOW).await;
     assert!(matches!(refused, Err(AdminError::WrongKek)));
     assert!(admits(&test, &before).await);
@@ -125,7 +130,7 @@ async fn a_reset_revokes_what_was_before() {
         .await
         .unwrap();
     let before = secret_in(&path(&test));
-    let kek = SealingKey::from_bytes([1; 32]);
+    let kek = kek(1);
     seal_with(&test, &kek).await;
     reset(&test.store, &kek, &access(), &path(&test), NOW)
         .await

@@ -192,6 +192,10 @@ impl From<StoreError> for Problem {
             StoreError::Duplicate { what } => {
                 Self::conflict("duplicate", format!("this {what} exists already"))
             }
+            StoreError::OtherKek => {
+                tracing::error!(cause, "a key was not kept");
+                Self::unavailable("store-unavailable", "the store's keys are being changed")
+            }
             StoreError::Corrupt { .. } => {
                 tracing::error!(cause, "the store is damaged");
                 Self::internal()

@@ -19,8 +19,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{ApiParts, router};
-use crate::authority::RootKeeper;
-use crate::config::{BundleConfig, Lifetimes};
+use crate::authority::{KekSource, RootKeeper};
+use crate::config::{BundleConfig, KekPlace, Lifetimes};
 use crate::issue::AdmittedAgents;
 use crate::registry::Registry;
 use crate::rotation::Rotation;
@@ -51,8 +51,9 @@ impl TestApi {
         let store = TestStore::open().await;
         let clock = Clock::system();
         let keys = tempfile::tempdir().unwrap();
-        let (kek, lifetimes) = (keys.path().join("keys").join("kek"), Lifetimes::default());
-        let keeper = RootKeeper::open_or_make(&store.store, "ca-1", &kek, lifetimes, clock.now());
+        let kek = KekPlace::File(keys.path().join("keys").join("kek"));
+        let (kek, lifetimes) = (KekSource::of(&kek).unwrap(), Lifetimes::default());
+        let keeper = RootKeeper::open_or_make(&store.store, "ca-1", kek, lifetimes, clock.now());
         let keeper = keeper.await.unwrap();
         let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())
             .await

@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 use super::sockets::Advertised;
 use super::start::{StartError, open_store};
 use crate::admin::{self, AdminAccess};
-use crate::authority::kek_and_bundle;
+use crate::authority::{KekSource, RootError, kek_and_bundle};
 use crate::config::Config;
 use crate::store::{Duty, Store};
 
@@ -71,7 +71,8 @@ pub async fn reset_admin(config: &Config, clock: &Clock) -> Result<(), StartErro
 }
 
 async fn reset_in(config: &Config, clock: &Clock, store: &Store) -> Result<(), StartError> {
-    let (kek, bundle) = kek_and_bundle(store, &config.keys.kek_file).await?;
+    let kek = KekSource::of(&config.keys.kek).map_err(RootError::from)?;
+    let (kek, bundle) = kek_and_bundle(store, &kek).await?;
     let access = AdminAccess {
         urls: vec![Advertised::configured_web(config)],
         bundle,

@@ -1,13 +1,11 @@
 //! What `countersign-ca seal rotate` does: another key-encryption key for the store.
 
-use std::path::Path;
-
 use runtime::Clock;
 
 use super::StartError;
 use super::start::open_store;
-use crate::authority::rotate_kek;
-use crate::config::{Config, KeysConfig};
+use crate::authority::{KekSource, RootError, rotate_kek};
+use crate::config::{Config, KekPlace, KeysConfig};
 
 /// Wraps every sealed key by the key-encryption key at `to`, in one transaction. The configured one
 /// opens nothing afterwards: the configuration must name the new one before the CA starts again.
@@ -15,17 +13,21 @@ use crate::config::{Config, KeysConfig};
 /// # Errors
 /// The store or either key cannot be used, or `to` lies beside the data; the store has not changed
 /// then.
-pub async fn rotate_seal(config: &Config, to: &Path, clock: &Clock) -> Result<usize, StartError> {
+pub async fn rotate_seal(
+    config: &Config,
+    to: &KekPlace,
+    clock: &Clock,
+) -> Result<usize, StartError> {
     let with_new = Config {
-        keys: KeysConfig {
-            kek_file: to.to_owned(),
-        },
+        keys: KeysConfig { kek: to.clone() },
         ..config.clone()
     };
     config.check()?;
     with_new.check()?;
+    let source = |place: &KekPlace| KekSource::of(place).map_err(RootError::from);
+    let (from, to) = (source(&config.keys.kek)?, source(to)?);
     let store = open_store(config, clock.now()).await?;
-    let outcome = rotate_kek(&store, &config.keys.kek_file, to).await;
+    let outcome = rotate_kek(&store, &from, &to).await;
     store.close().await;
     Ok(outcome?)
 }

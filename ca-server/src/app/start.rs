@@ -21,7 +21,7 @@ use super::{Ca, credential, jobs};
 use crate::admin::AdminError;
 use crate::api::{self, ApiParts};
 use crate::attest::{AttestDesk, AttestLimits, Attestors, AttestorsError};
-use crate::authority::{Authority, IntermediateRenewal, RootError, RootKeeper};
+use crate::authority::{Authority, IntermediateRenewal, KekSource, RootError, RootKeeper};
 use crate::config::{BrokenRule, Config};
 use crate::grpc::{AgentListener, Desks, SeenSerials};
 use crate::issue::{
@@ -72,11 +72,12 @@ pub(super) async fn start(
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
+    let kek = KekSource::of(&config.keys.kek).map_err(RootError::from)?;
     let store = open_store(&config, clock.now()).await?;
     let keeper = RootKeeper::open_or_make(
         &store,
         config.replica.as_str(),
-        &config.keys.kek_file,
+        kek,
         config.lifetimes,
         clock.now(),
     )

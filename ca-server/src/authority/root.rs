@@ -2,17 +2,15 @@
 //! an intermediate is signed, and wiped. A wrong key-encryption key is refused before anything is
 //! written.
 
-use std::path::{Path, PathBuf};
-
 use crypto::digest::constant_time_eq;
 use crypto::random::SystemRandom;
-use crypto::sealing::{OpenError, SealingKey};
+use crypto::sealing::OpenError;
 use crypto::signing::{KeyError, SigningKey};
 use identity::x509::{self, Bundle};
 use identity::{SerialNumber, Validity, ValidityError};
 use time::OffsetDateTime;
 
-use super::kek::{self, KekError};
+use super::kek::{Kek, KekError, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
 use super::{Intermediate, PublishedRoots};
@@ -53,7 +51,7 @@ pub enum RootError {
 pub(crate) struct RootKeeper {
     store: Store,
     replica: String,
-    kek_file: PathBuf,
+    kek: KekSource,
     lifetimes: Lifetimes,
 }
 
@@ -62,14 +60,14 @@ impl RootKeeper {
     pub(crate) async fn open_or_make(
         store: &Store,
         replica: &str,
-        kek_file: &Path,
+        kek: KekSource,
         lifetimes: Lifetimes,
         now: OffsetDateTime,
     ) -> Result<Self, RootError> {
         let keeper = Self {
             store: store.clone(),
             replica: replica.to_owned(),
-            kek_file: kek_file.to_owned(),
+            kek,
             lifetimes,
         };
         if store.authority_state(KeyPurpose::X509Root).await?.is_none() {
@@ -87,7 +85,7 @@ impl RootKeeper {
         let first = match known {
             Some(row) => row,
             None => {
-                let kek = kek::read_or_make(&self.kek_file)?;
+                let kek = self.kek.open_or_make()?;
                 let made = self.make_with(&kek, Generation::FIRST, now)?;
                 self.store.insert_sealed_key_if_absent(made).await?
             }
@@ -108,7 +106,7 @@ impl RootKeeper {
         now: OffsetDateTime,
     ) -> Result<(SealedKeyRow, Validity), RootError> {
         let rows = self.store.sealed_keys().await?;
-        let kek = kek_of(rows.first().ok_or(RootError::Absent)?, &self.kek_file)?;
+        let kek = opened_by(&self.kek, &rows)?;
         let row = self.make_with(&kek, generation, now)?;
         let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
         Ok((row, *certificate.validity()))
@@ -116,7 +114,7 @@ impl RootKeeper {
 
     fn make_with(
         &self,
-        kek: &SealingKey,
+        kek: &Kek,
         generation: Generation,
         now: OffsetDateTime,
     ) -> Result<SealedKeyRow, RootError> {
@@ -175,7 +173,7 @@ impl RootKeeper {
     }
 
     fn open(&self, row: &SealedKeyRow) -> Result<x509::Authority, RootError> {
-        let kek = kek_of(row, &self.kek_file)?;
+        let kek = self.kek.open_expecting(&row.kek_check)?;
         let key = sealed::open(row, self.store.trust_domain(), &kek)?;
         Ok(x509::Authority::load(row.certificate.clone().into(), key)?)
     }
@@ -184,22 +182,25 @@ impl RootKeeper {
 /// For the tool that makes a new administrator's credential: whoever runs it holds the key.
 pub(crate) async fn kek_and_bundle(
     store: &Store,
-    kek_file: &Path,
-) -> Result<(SealingKey, Bundle), RootError> {
-    let rows = store.sealed_keys().await?;
-    let kek = kek_of(rows.first().ok_or(RootError::Absent)?, kek_file)?;
+    kek: &KekSource,
+) -> Result<(Kek, Bundle), RootError> {
+    let kek = opened_by(kek, &store.sealed_keys().await?)?;
     let roots = PublishedRoots::read(store).await?;
     Ok((kek, roots.bundle().clone()))
 }
 
-/// Wraps every sealed key by the key-encryption key at `to`, which is made if it does not exist;
-/// the one at `from` opens nothing afterwards. Answers how many keys there are.
-pub(crate) async fn rotate_kek(store: &Store, from: &Path, to: &Path) -> Result<usize, RootError> {
+/// Wraps every sealed key by the key-encryption key of `to`, which is made if it does not exist;
+/// the one of `from` opens nothing afterwards. Answers how many keys there are.
+pub(crate) async fn rotate_kek(
+    store: &Store,
+    from: &KekSource,
+    to: &KekSource,
+) -> Result<usize, RootError> {
     let rows = store.sealed_keys().await?;
-    let old = kek_of(rows.first().ok_or(RootError::Absent)?, from)?;
-    let new = kek::read_or_make(to)?;
+    let old = opened_by(from, &rows)?;
+    let new = to.open_or_make()?;
     if constant_time_eq(&old.check_value(), &new.check_value()) {
-        return Err(KekError::Same(to.to_owned()).into());
+        return Err(KekError::Same(to.place().clone()).into());
     }
     let trust_domain = store.trust_domain();
     let rewrapped = rows
@@ -215,13 +216,10 @@ pub(crate) async fn rotate_kek(store: &Store, from: &Path, to: &Path) -> Result<
     }
 }
 
-fn kek_of(sealed: &SealedKeyRow, kek_file: &Path) -> Result<SealingKey, KekError> {
-    let kek = kek::read(kek_file)?;
-    if constant_time_eq(&kek.check_value(), &sealed.kek_check) {
-        Ok(kek)
-    } else {
-        Err(KekError::Wrong(kek_file.to_owned()))
-    }
+/// The key that wraps all of these: the store keeps none under another.
+fn opened_by(kek: &KekSource, sealed: &[SealedKeyRow]) -> Result<Kek, RootError> {
+    let first = sealed.first().ok_or(RootError::Absent)?;
+    Ok(kek.open_expecting(&first.kek_check)?)
 }
 
 #[cfg(test)]

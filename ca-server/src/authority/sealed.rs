@@ -9,6 +9,7 @@ use identity::TrustDomain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
+use super::kek::Kek;
 use super::root::RootError;
 use crate::store::{KeyPurpose, SealedKeyRow};
 
@@ -24,7 +25,7 @@ impl Unsealed<'_> {
     pub(super) fn seal(
         self,
         trust_domain: &TrustDomain,
-        kek: &SealingKey,
+        kek: &Kek,
         now: OffsetDateTime,
     ) -> SealedKeyRow {
         let key_id = self.key.public_key().fingerprint().to_string();
@@ -35,7 +36,7 @@ impl Unsealed<'_> {
         SealedKeyRow {
             purpose: self.purpose,
             version: self.version,
-            wrapped_data_key: kek.seal(&label.wrapping(), data_key_bytes.as_slice()),
+            wrapped_data_key: kek.wrap(&label.wrapping(), data_key_bytes.as_slice()),
             sealed: data_key.seal(&label.sealing(), &self.key.to_pkcs8()),
             kek_check: kek.check_value(),
             certificate: self.certificate,
@@ -49,7 +50,7 @@ impl Unsealed<'_> {
 pub(super) fn open(
     row: &SealedKeyRow,
     trust_domain: &TrustDomain,
-    kek: &SealingKey,
+    kek: &Kek,
 ) -> Result<SigningKey, RootError> {
     let label = Label::of_row(trust_domain, row);
     let data_key = data_key(row, &label, kek)?;
@@ -63,12 +64,12 @@ pub(super) fn open(
 pub(super) fn rewrap(
     row: &SealedKeyRow,
     trust_domain: &TrustDomain,
-    (from, to): (&SealingKey, &SealingKey),
+    (from, to): (&Kek, &Kek),
 ) -> Result<SealedKeyRow, RootError> {
     let label = Label::of_row(trust_domain, row);
     let data_key = data_key(row, &label, from)?;
     Ok(SealedKeyRow {
-        wrapped_data_key: to.seal(&label.wrapping(), data_key.as_slice()),
+        wrapped_data_key: to.wrap(&label.wrapping(), data_key.as_slice()),
         kek_check: to.check_value(),
         ..row.clone()
     })
@@ -77,10 +78,10 @@ pub(super) fn rewrap(
 fn data_key(
     row: &SealedKeyRow,
     label: &Label,
-    kek: &SealingKey,
+    kek: &Kek,
 ) -> Result<Zeroizing<[u8; 32]>, RootError> {
     let opened = kek
-        .open(&label.wrapping(), &row.wrapped_data_key)
+        .unwrap(&label.wrapping(), &row.wrapped_data_key)
         .map_err(RootError::Sealed)?;
     let bytes = opened.as_slice().try_into();
     let bytes = bytes.map_err(|_| RootError::Sealed(OpenError::Refused))?;

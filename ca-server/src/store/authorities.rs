@@ -34,7 +34,8 @@ pub struct AuthorityStep {
 
 #[derive(Debug, thiserror::Error)]
 pub enum AuthorityStepError {
-    /// Somebody else made a step first; this one has changed nothing.
+    /// Somebody else made a step first, or gave the store another key-encryption key than the one
+    /// under which the new key is; nothing has changed.
     #[error("the authorities have moved on")]
     Moved,
     #[error(transparent)]
@@ -116,7 +117,9 @@ impl Store {
         if transaction.execute(update).await? != 1 {
             return Err(AuthorityStepError::Moved);
         }
-        change_keys(&mut transaction, step).await?;
+        if !change_keys(&mut transaction, step).await? {
+            return Err(AuthorityStepError::Moved);
+        }
         let head: u64 = transaction
             .fetch_one(write::head())
             .await?
@@ -229,19 +232,22 @@ fn state_of(purpose: KeyPurpose) -> Statement {
         .bind(purpose.as_str())
 }
 
+/// `false`: the new key cannot be kept.
 async fn change_keys(
     transaction: &mut Transaction,
     step: &AuthorityStep,
-) -> Result<(), StoreError> {
-    if let Some(made) = &step.made {
-        keys::insert(transaction, made).await?;
+) -> Result<bool, StoreError> {
+    if let Some(made) = &step.made
+        && !keys::insert(transaction, made).await?
+    {
+        return Ok(false);
     }
     for version in &step.destroyed {
         let delete = Statement::new("DELETE FROM sealed_keys WHERE purpose = $1 AND version = $2");
         let delete = delete.bind(step.purpose.as_str()).bind(*version);
         transaction.execute(delete).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The objects in force stay as they were.

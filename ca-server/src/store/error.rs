@@ -117,6 +117,9 @@ pub enum StoreError {
     Unavailable(#[source] sqlx::Error),
     #[error("the store already has this {what}")]
     Duplicate { what: &'static str },
+    /// The store's key-encryption key was changed after this key had been sealed.
+    #[error("the store's keys are under another key-encryption key by now")]
+    OtherKek,
     /// Somebody else wrote to the database, or it is damaged.
     #[error("the store holds a {what} that cannot be read: {why}")]
     Corrupt { what: &'static str, why: String },

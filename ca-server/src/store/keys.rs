@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use time::OffsetDateTime;
 
-use super::database::{Row, Statement, Transaction};
+use super::database::{Row, Statement, Transaction, Turn};
 use super::{Store, StoreError};
 
 /// What a sealed key signs.
@@ -72,19 +72,21 @@ impl Store {
     }
 
     /// Keeps `row` unless there is one with its purpose and version, and answers with the one kept:
-    /// of replicas that race, the first wins and everybody reads the winner.
+    /// of replicas that race, the first wins and everybody reads the winner. Nothing is kept under
+    /// another key-encryption key than what is there.
     ///
     /// # Errors
-    /// The store is unavailable or damaged.
+    /// The store is unavailable or damaged, or [`StoreError::OtherKek`].
     pub async fn insert_sealed_key_if_absent(
         &self,
         row: SealedKeyRow,
     ) -> Result<SealedKeyRow, StoreError> {
-        let mut transaction = self.database.begin().await?;
+        let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
         insert(&mut transaction, &row).await?;
         let kept = Statement::new("SELECT * FROM sealed_keys WHERE purpose = $1 AND version = $2");
         let kept = kept.bind(row.purpose.as_str()).bind(row.version);
-        let kept = sealed_key(&transaction.fetch_one(kept).await?)?;
+        let kept = transaction.fetch_optional(kept).await?;
+        let kept = sealed_key(&kept.ok_or(StoreError::OtherKek)?)?;
         transaction.commit().await?;
         Ok(kept)
     }
@@ -101,7 +103,8 @@ impl Store {
         from: [u8; 16],
         rewrapped: &[SealedKeyRow],
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.database.begin().await?;
+        // Who keeps a new key takes the same turn, and so sees what became of the others.
+        let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
         let mut changed = 0;
         for row in rewrapped {
             let update = Statement::new(
@@ -125,11 +128,18 @@ impl Store {
     }
 }
 
-/// Does nothing where there is one with its purpose and version.
+/// Does nothing where there is one with its purpose and version; `false` where there is one under
+/// another key-encryption key, which may have been changed since the row was made. The transaction
+/// must have the configuration's turn.
 pub(super) async fn insert(
     transaction: &mut Transaction,
     row: &SealedKeyRow,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    let other = Statement::new("SELECT purpose FROM sealed_keys WHERE kek_check <> $1");
+    let other = other.bind(row.kek_check.to_vec());
+    if !transaction.fetch_all(other).await?.is_empty() {
+        return Ok(false);
+    }
     let insert = Statement::new(
         "INSERT INTO sealed_keys (purpose, version, key_id, wrapped_data_key, sealed,
                                   kek_check, certificate, created_at)
@@ -143,7 +153,8 @@ pub(super) async fn insert(
     .bind(row.kek_check.to_vec())
     .bind(row.certificate.clone())
     .bind(row.created_at);
-    transaction.execute(insert).await.map(drop)
+    transaction.execute(insert).await?;
+    Ok(true)
 }
 
 fn sealed_key(row: &Row) -> Result<SealedKeyRow, StoreError> {

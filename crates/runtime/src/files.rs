@@ -126,7 +126,7 @@ pub enum FileError {
 }
 
 impl FileError {
-    fn io(attempted: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(crate) fn io(attempted: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io {
             attempted,
             path: path.to_owned(),

@@ -1,14 +1,23 @@
 //! Claims of starting, stopping and coming back.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::app::{BindError, Ca, StartError, rotate_seal};
 use crate::authority::{KekError, RootError};
+use crate::config::{Config, KekPlace, KeysConfig};
 use crate::store::{OpenError, StorePlace};
 use runtime::Clock;
 
 use super::harness::TestCa;
+
+fn kek_file(config: &Config) -> PathBuf {
+    match &config.keys.kek {
+        KekPlace::File(path) => path.clone(),
+        other => panic!("{other} is no file"),
+    }
+}
 
 #[tokio::test]
 async fn a_wrong_kek_is_refused_and_the_data_is_untouched() {
@@ -16,7 +25,7 @@ async fn a_wrong_kek_is_refused_and_the_data_is_untouched() {
     let StorePlace::Sqlite(sqlite) = ca.config.store.clone() else {
         panic!("it is in a file");
     };
-    let kek = ca.config.keys.kek_file.clone();
+    let kek = kek_file(&ca.config);
     let (config, directory) = (ca.config.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
     fs::write(&kek, "ab".repeat(32)).unwrap();
@@ -35,7 +44,7 @@ async fn a_lost_kek_is_never_replaced_by_a_new_one() {
     let ca = TestCa::start().await;
     let (config, directory) = (ca.config.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
-    fs::remove_file(&config.keys.kek_file).unwrap();
+    fs::remove_file(kek_file(&config)).unwrap();
     let error = Ca::start(config.clone(), Clock::system())
         .await
         .unwrap_err();
@@ -46,7 +55,7 @@ async fn a_lost_kek_is_never_replaced_by_a_new_one() {
         ),
         "{error:?}"
     );
-    assert!(!config.keys.kek_file.exists());
+    assert!(!kek_file(&config).exists());
     drop(directory);
 }
 
@@ -108,14 +117,14 @@ async fn after_a_rotation_of_the_seal_the_old_kek_opens_nothing_and_the_new_one_
     let (root, clock) = (ca.ca.bundle().digest(), ca.clock.clone());
     let (mut config, directory) = (ca.config.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
-    let to = directory.path().join("keys").join("kek-2");
+    let to = KekPlace::File(directory.path().join("keys").join("kek-2"));
     assert_eq!(rotate_seal(&config, &to, &clock).await.unwrap(), 1);
     let error = Ca::start(config.clone(), clock.clone()).await.unwrap_err();
     assert!(
         matches!(error, StartError::Root(RootError::Kek(KekError::Wrong(_)))),
         "{error:?}"
     );
-    config.keys.kek_file = to;
+    config.keys = KeysConfig { kek: to };
     let ca = Ca::start(config, clock).await.unwrap();
     assert_eq!(ca.bundle().digest(), root);
 }
@@ -125,14 +134,14 @@ async fn a_seal_is_not_rotated_to_the_key_in_use_or_to_one_beside_the_data() {
     let ca = TestCa::start().await;
     let (config, clock, directory) = (ca.config.clone(), ca.clock.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
-    let same = rotate_seal(&config, &config.keys.kek_file, &clock).await;
+    let same = rotate_seal(&config, &config.keys.kek, &clock).await;
     assert!(matches!(
         same,
         Err(StartError::Root(RootError::Kek(KekError::Same(_))))
     ));
     let data = config.store.data_directory().unwrap();
     let beside = data.join("kek");
-    let refused = rotate_seal(&config, &beside, &clock).await;
+    let refused = rotate_seal(&config, &KekPlace::File(beside.clone()), &clock).await;
     assert!(matches!(refused, Err(StartError::Config(_))));
     assert!(!beside.exists());
     drop(directory);

@@ -1,8 +1,11 @@
 //! The root, in a real store.
 
+use std::path::PathBuf;
+
 use time::macros::datetime;
 
 use super::*;
+use crate::config::KekPlace;
 use crate::store::{StoreConfig, StorePlace};
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
@@ -29,8 +32,8 @@ impl Place {
     }
 
     async fn keeper(&self) -> RootKeeper {
-        let lifetimes = Lifetimes::default();
-        RootKeeper::open_or_make(&self.store, "ca-1", &self.kek_file(), lifetimes, NOW)
+        let kek = KekSource::of(&KekPlace::File(self.kek_file())).unwrap();
+        RootKeeper::open_or_make(&self.store, "ca-1", kek, Lifetimes::default(), NOW)
             .await
             .unwrap()
     }

@@ -46,6 +46,7 @@ async fn begin(test: &TestStore) {
 
 on_each_database![
     a_late_step_changes_nothing,
+    a_key_under_the_kek_of_before_is_not_kept,
     a_second_first_state_is_not_kept,
     a_step_makes_one_revision_and_changes_keys_with_it,
     an_agent_is_live_as_long_as_anything_that_it_holds,
@@ -69,6 +70,25 @@ async fn a_late_step_changes_nothing(test: TestStore) {
     assert_eq!(store.sealed_keys().await.unwrap(), [key(1)]);
     let state = store.authority_state(ROOT).await.unwrap().unwrap();
     assert_eq!((state.version, state.json.as_str()), (2, "after 1"));
+}
+
+async fn a_key_under_the_kek_of_before_is_not_kept(test: TestStore) {
+    begin(&test).await;
+    let store = &test.store;
+    let rewrapped = SealedKeyRow {
+        kek_check: [4; 16],
+        ..key(1)
+    };
+    let rewrapped = [rewrapped];
+    assert!(store.rewrap_sealed_keys([3; 16], &rewrapped).await.unwrap());
+    let late = step(1, Some(key(2)), vec![]);
+    let late = store.step_authority(&late, &system()).await;
+    assert!(matches!(late, Err(AuthorityStepError::Moved)));
+    let late = store.insert_sealed_key_if_absent(key(2)).await;
+    assert!(matches!(late, Err(StoreError::OtherKek)));
+    assert_eq!(store.sealed_keys().await.unwrap(), rewrapped);
+    let state = store.authority_state(ROOT).await.unwrap().unwrap();
+    assert_eq!(state.version, 1);
 }
 
 async fn a_second_first_state_is_not_kept(test: TestStore) {
