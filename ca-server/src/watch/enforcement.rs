@@ -65,9 +65,9 @@ impl EnforcementKeeper {
             let head = snapshots.borrow_and_update().revision();
             waiting.committed(known, head, self.clock.now());
             known = head;
-            self.metrics.connected(self.presence.connected().len());
-            while let Some((revision, committed_at)) = waiting
-                .next_enforced(|revision| self.presence.enforcement(revision).pending.is_empty())
+            self.metrics.connected(self.presence.count());
+            while let Some((revision, committed_at)) =
+                waiting.next_enforced(|revision| self.presence.is_enforced(revision))
             {
                 self.mark(revision, committed_at).await;
                 enforced = revision;
@@ -90,7 +90,7 @@ impl EnforcementKeeper {
 
     async fn mark(&self, revision: Revision, committed_at: OffsetDateTime) {
         let now = self.clock.now();
-        if !self.presence.connected().is_empty() {
+        if self.presence.count() > 0 {
             self.metrics.enforced(now - committed_at);
         }
         self.note(revision).await;

@@ -2,7 +2,7 @@
 //! table behind a cheap handle. It is what this replica has heard, never a ground for a decision
 //! about an identity.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -124,6 +124,16 @@ impl Presence {
         }
     }
 
+    /// How many agents are connected.
+    pub(super) fn count(&self) -> usize {
+        self.table().agents.len()
+    }
+
+    /// Whether every connected agent has acknowledged `revision`; asked at each acknowledgement.
+    pub(super) fn is_enforced(&self, revision: Revision) -> bool {
+        self.table().is_enforced(revision)
+    }
+
     /// The connected agents that have acknowledged `revision` or a later one.
     pub(super) fn acknowledged_by(&self, revision: Revision) -> Vec<(SpiffeId, StreamId)> {
         let table = self.table();
@@ -137,15 +147,12 @@ impl Presence {
     pub async fn wait_enforced(&self, revision: Revision, timeout: Duration) -> Enforcement {
         let deadline = Instant::now() + timeout;
         let mut changes = self.subscribe();
-        loop {
-            let enforcement = self.enforcement(revision);
-            if enforcement.pending.is_empty() {
-                return enforcement;
-            }
+        while !self.is_enforced(revision) {
             if !matches!(timeout_at(deadline, changes.changed()).await, Ok(Ok(()))) {
-                return enforcement;
+                break;
             }
         }
+        self.enforcement(revision)
     }
 
     /// The agent has been forgotten: nothing more is issued to it, and its stream ends.
@@ -258,6 +265,8 @@ impl ConnectedAgent {
 #[derive(Debug, Default)]
 pub(super) struct PresenceTable {
     agents: BTreeMap<SpiffeId, ConnectedAgent>,
+    /// How many agents have acknowledged what: few values, however many agents.
+    levels: HashMap<Option<Revision>, usize>,
     last_stream: u64,
 }
 
@@ -279,10 +288,26 @@ impl PresenceTable {
             stream,
             ended,
         };
+        *self.levels.entry(None).or_default() += 1;
         if let Some(replaced) = self.agents.insert(agent.clone(), connected) {
             replaced.ended.cancel();
+            self.leaves(replaced.acknowledged);
         }
         stream
+    }
+
+    fn leaves(&mut self, level: Option<Revision>) {
+        if let Some(count) = self.levels.get_mut(&level) {
+            *count -= 1;
+            if *count == 0 {
+                self.levels.remove(&level);
+            }
+        }
+    }
+
+    fn is_enforced(&self, revision: Revision) -> bool {
+        let mut levels = self.levels.keys();
+        levels.all(|level| level.is_some_and(|acknowledged| reaches(acknowledged, revision)))
     }
 
     fn current(&mut self, agent: &SpiffeId, stream: StreamId) -> Option<&mut ConnectedAgent> {
@@ -302,7 +327,9 @@ impl PresenceTable {
         {
             return false;
         }
-        known.acknowledged = Some(revision);
+        let before = known.acknowledged.replace(revision);
+        self.leaves(before);
+        *self.levels.entry(Some(revision)).or_default() += 1;
         true
     }
 
@@ -319,7 +346,14 @@ impl PresenceTable {
     }
 
     fn disconnect(&mut self, agent: &SpiffeId, stream: StreamId) -> bool {
-        self.current(agent, stream).is_some() && self.agents.remove(agent).is_some()
+        if self.current(agent, stream).is_none() {
+            return false;
+        }
+        let left = self.agents.remove(agent);
+        if let Some(left) = &left {
+            self.leaves(left.acknowledged);
+        }
+        left.is_some()
     }
 
     fn pending(&self, revision: Revision) -> Vec<SpiffeId> {

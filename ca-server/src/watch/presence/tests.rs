@@ -93,6 +93,8 @@ proptest! {
     #[test]
     fn pending_are_exactly_the_connected_that_are_behind(
         acknowledged in proptest::collection::vec(proptest::option::of(0_u64..5), 0..6),
+        replaced in any::<bool>(),
+        gone in 0_usize..6,
         wanted in 0_u64..5,
     ) {
         let presence = presence();
@@ -109,6 +111,16 @@ proptest! {
             }
             sessions.push(session);
         }
+        if replaced && !sessions.is_empty() {
+            sessions[0] = presence.connect(&agent("0"), introduction());
+            expected.retain(|id| *id != agent("0"));
+            expected.insert(0, agent("0"));
+        }
+        if gone < sessions.len() {
+            sessions.remove(gone);
+            expected.retain(|id| *id != agent(&gone.to_string()));
+        }
+        prop_assert_eq!(presence.is_enforced(revision(wanted)), expected.is_empty());
         prop_assert_eq!(presence.enforcement(revision(wanted)).pending, expected);
     }
 }
