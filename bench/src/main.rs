@@ -3,6 +3,7 @@
 //! Nothing here is a test: a missed goal is printed as missed, with exit status 0.
 
 mod figure;
+mod fleet;
 mod issue;
 mod limit;
 mod load;
@@ -41,6 +42,8 @@ struct Arguments {
 enum Name {
     /// CPU of the CA for each SVID; latency of issuance.
     Issue,
+    /// One CA with ten thousand agents; one with a million workloads.
+    Fleet(fleet::Options),
     /// CPU, added latency and memory of the proxies, beside other people's.
     Proxy(proxy::Options),
     /// The four binaries together: start, change, restart, rest, memory.
@@ -60,6 +63,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .build()
             .context("start the runtime")?
             .block_on(proxy::run(options))?,
+        Name::Fleet(options) => on_every_processor(fleet::run(options))?,
         Name::Issue => on_every_processor(issue::run())?,
         Name::Mesh => on_every_processor(mesh::run())?,
     };

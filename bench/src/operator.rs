@@ -1,5 +1,7 @@
 //! The CA as a process of its own, and an operator who configures it over REST.
 
+mod line;
+
 use std::net::SocketAddr;
 use std::path::Path;
 
@@ -8,11 +10,14 @@ use cli::admin::{AdminFile, Client};
 use identity::JoinToken;
 use mesh_tests::processes::{Process, free_address};
 use mesh_tests::waiting::eventually;
+use postgres_cluster::Database;
 use runtime::Clock;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+pub(crate) use line::Line;
 
 pub(crate) const TRUST_DOMAIN: &str = "mesh.bench";
 
@@ -24,6 +29,7 @@ pub(crate) struct Operator {
     pub(crate) ca: Process,
     admin: Client,
     metrics: SocketAddr,
+    config: String,
     directory: TempDir,
 }
 
@@ -36,11 +42,31 @@ pub(crate) struct AgentRequests {
 }
 
 impl Operator {
-    /// `sections` is appended to the CA's configuration.
+    /// On SQLite; `sections` is appended to the CA's configuration.
     pub(crate) async fn start(sections: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
+        let store = format!("sqlite = \"{}/data/ca.sqlite\"", directory.path().display());
+        Self::start_in(directory, &store, sections).await
+    }
+
+    /// The same on PostgreSQL.
+    pub(crate) async fn start_on(database: &Database, sections: &str) -> Result<Self> {
+        let Database {
+            socket,
+            port,
+            name,
+            user,
+        } = database;
+        let socket = socket.display();
+        let store = format!(
+            "postgres = {{ host = \"{socket}\", port = {port}, database = \"{name}\", user = \"{user}\" }}"
+        );
+        Self::start_in(tempfile::tempdir()?, &store, sections).await
+    }
+
+    async fn start_in(directory: TempDir, store: &str, sections: &str) -> Result<Self> {
         let (agents, metrics) = (free_address(), free_address());
-        let config = configuration(directory.path(), agents, metrics, sections);
+        let config = configuration(directory.path(), agents, metrics, &[store, sections]);
         let ca = Process::start("countersign-ca", directory.path(), "ca", &config);
         let credential = directory.path().join("admin.toml");
         let clock = Clock::system();
@@ -49,16 +75,24 @@ impl Operator {
             Some(Client::new(file, clock.clone()))
         })
         .await;
-        eventually("the CA answers", || async {
-            admin.get("/v1/about").await.ok()
-        })
-        .await;
+        answering(&admin).await;
         Ok(Self {
             ca,
             admin,
             metrics,
+            config,
             directory,
         })
+    }
+
+    /// kill -9
+    pub(crate) async fn crash(&mut self) {
+        self.ca.kill_now().await;
+    }
+
+    /// On what it left; without waiting for an answer.
+    pub(crate) fn start_again(&mut self) {
+        self.ca = Process::start("countersign-ca", self.directory.path(), "ca", &self.config);
     }
 
     pub(crate) fn directory(&self) -> &Path {
@@ -96,6 +130,15 @@ impl Operator {
             .parse()?)
     }
 
+    /// `<agent>-1` and so on.
+    pub(crate) async fn join_tokens(&self, agent: &str, count: usize) -> Result<Vec<JoinToken>> {
+        let request = json!({"agent": agent, "count": count, "ttl": "1h"});
+        let answer = self.admin.post("/v1/join-tokens", &request).await?;
+        let tokens = answer["tokens"].as_array().context("tokens")?.iter();
+        let tokens = tokens.map(|made| made["token"].as_str().unwrap_or_default().parse());
+        Ok(tokens.collect::<Result<_, _>>()?)
+    }
+
     /// From the CA's metrics, which count no PINGs.
     pub(crate) async fn agent_requests(&self) -> Result<AgentRequests> {
         let mut stream = TcpStream::connect(self.metrics).await?;
@@ -122,18 +165,39 @@ impl Operator {
         Ok(requests)
     }
 
-    pub(crate) async fn stop(self) -> Result<()> {
-        let ended = self.ca.terminate().await;
+    /// Until it serves again.
+    pub(crate) async fn answers(&self) {
+        answering(&self.admin).await;
+    }
+
+    pub(crate) async fn line(&self) -> Result<Line> {
+        Line::open(&self.directory.path().join("admin.toml")).await
+    }
+
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.end().await
+    }
+
+    /// In order; what it stored stays.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        let ended = self.ca.terminate_now().await;
         ensure!(ended.success(), "the CA ended with {ended}");
         Ok(())
     }
+}
+
+async fn answering(admin: &Client) {
+    eventually("the CA answers", || async {
+        admin.get("/v1/about").await.ok()
+    })
+    .await;
 }
 
 fn configuration(
     directory: &Path,
     agents: SocketAddr,
     metrics: SocketAddr,
-    sections: &str,
+    [store, sections]: &[&str; 2],
 ) -> String {
     let directory = directory.display();
     let web = free_address();
@@ -141,7 +205,7 @@ fn configuration(
         r#"trust_domain = "{TRUST_DOMAIN}"
 
 [store]
-sqlite = "{directory}/data/ca.sqlite"
+{store}
 
 [keys]
 kek_file = "{directory}/keys/kek"

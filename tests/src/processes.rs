@@ -105,6 +105,11 @@ impl Process {
 
     /// As an operator would end it.
     pub async fn terminate(mut self) -> ExitStatus {
+        self.terminate_now().await
+    }
+
+    /// As [`Process::terminate`]; the handle stays, for what it said.
+    pub async fn terminate_now(&mut self) -> ExitStatus {
         let pid = i32::try_from(self.pid()).expect("process ids are positive");
         kill(Pid::from_raw(pid), Signal::SIGTERM).expect("our own child can be signalled");
         self.child

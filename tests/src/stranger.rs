@@ -15,18 +15,21 @@ use mtls::pinned::PinnedRoots;
 use mtls::{ClientTls, ClientTlsConfig, Expected};
 use proto::agent::v1::attest_request::Evidence;
 use proto::agent::v1::attestation_client::AttestationClient;
+use proto::agent::v1::configuration_watch_client::ConfigurationWatchClient;
 use proto::agent::v1::issuance_client::IssuanceClient;
 use proto::agent::v1::{
-    AttestRequest, AttestResponse, CertificateRequest, IssueRequest, IssueResult,
-    JoinTokenEvidence, Possession, ReattestRequest, Svid, issue_result,
+    AgentMessage, AttestRequest, AttestResponse, CaMessage, CertificateRequest, IssueRequest,
+    IssueResult, JoinTokenEvidence, Possession, ReattestRequest, Svid, issue_result,
 };
 use proto::mesh::v1::PROTOCOL;
 use runtime::Clock;
 use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::body::Body;
-use tonic::{Code, Status};
+use tonic::{Code, Status, Streaming};
 use tower::service_fn;
 
 use crate::waiting::eventually;
@@ -70,6 +73,17 @@ impl Line {
         Self::open(agents, config.expect("published")).await
     }
 
+    /// One attempt, for a CA that may not be there.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub async fn try_open(agents: SocketAddr, config: &ClientTlsConfig) -> anyhow::Result<Self> {
+        let socket = TcpStream::connect(agents).await?;
+        socket.set_nodelay(true)?;
+        let tls = mtls::connect(socket, config.clone()).await?;
+        Self::over(agents, tls).await
+    }
+
     async fn open(agents: SocketAddr, config: ClientTlsConfig) -> Self {
         // Just after a leap in time the CA has its own certificate still to renew.
         let tls = eventually("the CA proves itself", || async {
@@ -77,21 +91,37 @@ impl Line {
             socket.set_nodelay(true).expect("a TCP option");
             mtls::connect(socket, config.clone()).await.ok()
         });
-        let tls: ClientTls<TcpStream> = tls.await;
+        Self::over(agents, tls.await).await.expect("HTTP/2")
+    }
+
+    async fn over(agents: SocketAddr, tls: ClientTls<TcpStream>) -> anyhow::Result<Self> {
         let exporter = tls.export_keying_material(EXPORTER);
-        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await;
-        let (sender, connection) = handshake.expect("HTTP/2");
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What a broken connection means is seen by the call that it breaks.
             let _ended = connection.await;
         });
-        Self {
+        Ok(Self {
             sender,
             exporter,
             authority: agents.to_string(),
             _connection: tasks,
-        }
+        })
+    }
+
+    /// Opens the stream on which an agent is told what concerns it.
+    ///
+    /// # Errors
+    /// When the CA refuses it.
+    pub async fn watch(
+        &self,
+        said: mpsc::Receiver<AgentMessage>,
+    ) -> Result<Streaming<CaMessage>, Status> {
+        let mut client = ConfigurationWatchClient::with_origin(self.service(), self.origin());
+        let answer = client.watch(ReceiverStream::new(said)).await?;
+        Ok(answer.into_inner())
     }
 
     /// A proof for this connection that `key` is ours.
