@@ -16,6 +16,7 @@ mod documented;
 mod explain;
 mod guard;
 mod health;
+mod horizon;
 mod join_tokens;
 mod objects;
 mod openapi;
@@ -37,6 +38,7 @@ use axum::Router;
 use identity::join_token::CaAddress;
 use runtime::Clock;
 
+use crate::horizon::Vitals;
 use crate::registry::Registry;
 use crate::rotation::Rotation;
 use crate::store::Store;
@@ -51,6 +53,7 @@ pub(crate) struct ApiParts {
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
     pub(crate) rotation: Rotation,
+    pub(crate) vitals: Vitals,
     pub(crate) clock: Clock,
     /// How often those who use the bundle should look again.
     pub(crate) refresh_hint: Duration,
@@ -80,6 +83,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         registry,
         presence,
         rotation,
+        vitals,
         clock,
         refresh_hint,
         addresses,
@@ -87,7 +91,11 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
     } = parts;
     let writable = objects::Objects::new(registry.clone(), presence.clone());
     let public = Documented::new()
-        .merge(health::operations(store.clone()))
+        .merge(health::operations(health::Checks {
+            store: store.clone(),
+            vitals: vitals.clone(),
+            clock: clock.clone(),
+        }))
         .merge(bundle::operations(bundle::Bundles {
             registry: registry.clone(),
             refresh_hint: *refresh_hint,
@@ -119,6 +127,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             store: store.clone(),
             clock: clock.clone(),
         }))
+        .merge(horizon::operations(vitals.clone()))
         .merge(svids::operations(store.clone()))
         .merge(explain::operations(registry.clone()))
         .merge(about::operations(about::Mesh {

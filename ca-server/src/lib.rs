@@ -7,8 +7,10 @@ mod api;
 mod app;
 mod attest;
 mod authority;
+mod clock_check;
 pub mod config;
 mod grpc;
+mod horizon;
 mod issue;
 mod metrics;
 mod peer;
@@ -21,6 +23,7 @@ mod watch;
 
 pub use app::{BindError, Ca, StartError, WebFileError, reset_admin, rotate_seal};
 pub use authority::{KekError, RootError};
+pub use clock_check::ClockOff;
 pub use config::Config;
 pub use issue::ServingError;
 pub use watch::{

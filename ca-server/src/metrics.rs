@@ -1,13 +1,16 @@
 //! What this replica counts. Labels are stable codes, so their number is bounded.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::horizon::{EndingKind, Horizon};
 
 /// A cheap handle on all of them.
 #[derive(Debug, Clone)]
@@ -21,6 +24,17 @@ struct Inner {
     record_groups: Histogram,
     enforcement: Histogram,
     connected: Gauge,
+    earliest_end: Family<Ends, Seconds>,
+    late: Gauge,
+    survives: Seconds,
+    clock_offset: Seconds,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ends {
+    kind: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -43,6 +57,10 @@ impl Metrics {
             record_groups: Histogram::new(exponential_buckets(1.0, 2.0, 12)),
             enforcement: Histogram::new(exponential_buckets(0.001, 2.0, 18)),
             connected: Gauge::default(),
+            earliest_end: Family::default(),
+            late: Gauge::default(),
+            survives: Seconds::default(),
+            clock_offset: Seconds::default(),
         };
         let registry = registry.sub_registry_with_prefix("countersign_ca");
         registry.register(
@@ -75,6 +93,7 @@ impl Metrics {
             "Agents with a watch stream to this replica",
             inner.connected.clone(),
         );
+        inner.register_vitals(registry);
         Self(Arc::new(inner))
     }
 
@@ -99,7 +118,59 @@ impl Metrics {
         self.0.enforcement.observe(after.as_seconds_f64());
     }
 
+    /// Of a kind of which there is nothing, nothing is told.
+    pub(crate) fn horizon(&self, horizon: &Horizon) {
+        for kind in EndingKind::ALL {
+            let label = Ends {
+                kind: kind.as_str(),
+            };
+            match horizon.first(kind) {
+                Some(ending) => {
+                    let at = ending.not_after.unix_timestamp() as f64;
+                    self.0.earliest_end.get_or_create(&label).set(at);
+                }
+                None => drop(self.0.earliest_end.remove(&label)),
+            }
+        }
+        self.0.late.set(horizon.late_count as i64);
+        let survives = horizon.survives(horizon.at);
+        self.0
+            .survives
+            .set(survives.map_or(f64::NAN, |left| left.as_secs_f64()));
+    }
+
+    pub(crate) fn clock_offset(&self, offset: time::Duration) {
+        self.0.clock_offset.set(offset.as_seconds_f64());
+    }
+
     pub(crate) fn connected(&self, agents: usize) {
         self.0.connected.set(agents as i64);
+    }
+}
+
+impl Inner {
+    fn register_vitals(&self, registry: &mut Registry) {
+        registry.register(
+            "earliest_end_timestamp_seconds",
+            "When the first of a kind ends: root, intermediate, agent, workload; Unix time",
+            self.earliest_end.clone(),
+        );
+        registry.register(
+            "late_certificates",
+            "Certificates of agents and workloads that should have been renewed",
+            self.late.clone(),
+        );
+        registry.register_with_unit(
+            "survives",
+            "How long calls go on if nothing is signed from now on; NaN without workloads",
+            Unit::Seconds,
+            self.survives.clone(),
+        );
+        registry.register_with_unit(
+            "clock_offset",
+            "This replica's clock minus the database's",
+            Unit::Seconds,
+            self.clock_offset.clone(),
+        );
     }
 }

@@ -27,11 +27,13 @@ impl Status {
         let about = client.get("/v1/about").await?;
         let agents = client.get("/v1/agents").await?;
         let authorities = client.get("/v1/authorities").await?;
+        let horizon = client.get("/v1/horizon").await?;
         let status = json!({
             "url": client.url(),
             "ca": about,
             "agents": agents["items"],
-            "expiry": expiry(&authorities, &agents["items"]),
+            "expiry": expiry(&horizon),
+            "horizon": horizon,
             "authorities": authorities,
         });
         output::print(self.output.format, &status, table)
@@ -49,12 +51,18 @@ fn table(status: &Value) -> String {
         ("root ends", "/expiry/root"),
         ("first intermediate ends", "/expiry/intermediate"),
         ("first agent ends", "/expiry/agent"),
+        ("first workload ends", "/expiry/workload"),
+        ("survives without a CA", "/expiry/survivesWithoutCa"),
     ] {
         facts.row([name.to_owned(), cell(status, pointer)]);
     }
     let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
     let mut text = facts.render();
     text.push('\n');
+    for warning in overdue(&status["horizon"]) {
+        text.push_str(&warning);
+        text.push('\n');
+    }
     if agents.is_empty() {
         text.push_str("no agents have joined; `countersign join-token create` admits one\n");
         return text;
@@ -67,30 +75,57 @@ fn table(status: &Value) -> String {
     text
 }
 
-/// The earliest end of each kind: of the root that signs, of what each replica signs with now, and
-/// of the agents that are connected.
-fn expiry(authorities: &Value, agents: &Value) -> Value {
-    let ends = |items: &Value, counts: &dyn Fn(&Value) -> bool| {
-        let items = items.as_array().into_iter().flatten();
-        let ends = items.filter(|item| counts(item));
+/// The first to end of each kind, and for how long the mesh goes on without a CA.
+fn expiry(horizon: &Value) -> Value {
+    let first = |kind: &str| {
+        let items = horizon["items"].as_array().into_iter().flatten();
+        let ends = items.filter(|item| item["kind"] == kind);
         // RFC 3339 in UTC sorts as text does.
         let ends = ends.filter_map(|item| item["notAfter"].as_str());
         ends.min().map(str::to_owned)
     };
-    let mut newest = serde_json::Map::new();
-    for item in authorities["intermediates"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        newest.insert(cell(item, "/replica"), item.clone());
-    }
-    let newest = Value::from_iter(newest.into_iter().map(|(_, item)| item));
+    let survives = horizon["survivesSeconds"].as_u64();
     json!({
-        "root": ends(&authorities["items"], &|item| item["phase"] == "active"),
-        "intermediate": ends(&newest, &|_| true),
-        "agent": ends(agents, &|agent| agent["connected"] == true),
+        "root": first("root"),
+        "intermediate": first("intermediate"),
+        "agent": first("agent"),
+        "workload": first("workload"),
+        "survivesWithoutCa": survives.map(|seconds| format!("{} min", seconds / 60)),
     })
+}
+
+/// What should have been renewed, and was not.
+fn overdue(horizon: &Value) -> Vec<String> {
+    let near = horizon["items"].as_array().into_iter().flatten();
+    let near = near.filter(|item| item["near"] == true);
+    let authorities = near.filter(|item| item["kind"] == "root" || item["kind"] == "intermediate");
+    let authorities = authorities.map(|item| {
+        let ends = cell(item, "/notAfter");
+        format!(
+            "ENDING  {} {} ends {ends}, and has no successor",
+            cell(item, "/kind"),
+            cell(item, "/name")
+        )
+    });
+    let late = horizon["late"].as_array().into_iter().flatten();
+    let named = late.clone().count() as u64;
+    let late = late.map(|item| {
+        format!(
+            "LATE  {} of {} ends {}, and was not renewed",
+            cell(item, "/spiffeId"),
+            cell(item, "/agentId"),
+            cell(item, "/notAfter"),
+        )
+    });
+    let more = horizon["lateCount"]
+        .as_u64()
+        .unwrap_or(0)
+        .saturating_sub(named);
+    let more = (more > 0).then(|| format!("LATE  {more} more"));
+    let offset = horizon["clockOffsetMs"].as_i64().unwrap_or(0);
+    let clock = (offset.abs() > 1000)
+        .then(|| format!("CLOCK  the CA's replica is off by {offset} ms from the database"));
+    authorities.chain(late).chain(more).chain(clock).collect()
 }
 
 fn warnings(agent: &Value) -> Vec<String> {
@@ -136,28 +171,43 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_first_is_told_of_what_is_in_use() {
-        let authorities = json!({
+    fn of_each_kind_the_first_to_end_is_told() {
+        let horizon = json!({
             "items": [
-                {"phase": "draining", "notAfter": "2026-01-01T00:00:00Z"},
-                {"phase": "active", "notAfter": "2036-01-01T00:00:00Z"},
+                {"kind": "root", "notAfter": "2036-01-01T00:00:00Z"},
+                {"kind": "intermediate", "notAfter": "2026-01-03T00:00:00Z"},
+                {"kind": "intermediate", "notAfter": "2026-01-02T00:00:00Z"},
             ],
-            "intermediates": [
-                {"replica": "ca-1", "notAfter": "2026-01-01T00:00:00Z"},
-                {"replica": "ca-1", "notAfter": "2026-01-03T00:00:00Z"},
-                {"replica": "ca-2", "notAfter": "2026-01-02T00:00:00Z"},
-            ],
+            "survivesSeconds": 2519,
         });
-        let agents = json!([
-            {"connected": false, "notAfter": "2026-01-01T00:00:00Z"},
-            {"connected": true, "notAfter": "2026-01-02T00:00:00Z"},
-        ]);
         let expected = json!({
             "root": "2036-01-01T00:00:00Z",
             "intermediate": "2026-01-02T00:00:00Z",
-            "agent": "2026-01-02T00:00:00Z",
+            "agent": null,
+            "workload": null,
+            "survivesWithoutCa": "41 min",
         });
-        assert_eq!(expiry(&authorities, &agents), expected);
+        assert_eq!(expiry(&horizon), expected);
+    }
+
+    #[test]
+    fn what_is_late_is_named_and_counted() {
+        let horizon = json!({
+            "items": [
+                {"kind": "intermediate", "name": "ca-1", "notAfter": "T", "near": true},
+                {"kind": "workload", "name": "w", "notAfter": "T", "near": true},
+            ],
+            "lateCount": 3,
+            "late": [{"spiffeId": "w", "agentId": "a", "notAfter": "T"}],
+            "clockOffsetMs": -2500,
+        });
+        let expected = [
+            "ENDING  intermediate ca-1 ends T, and has no successor",
+            "LATE  w of a ends T, and was not renewed",
+            "LATE  2 more",
+            "CLOCK  the CA's replica is off by -2500 ms from the database",
+        ];
+        assert_eq!(overdue(&horizon), expected);
     }
 
     #[test]

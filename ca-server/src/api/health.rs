@@ -2,23 +2,34 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
+use runtime::Clock;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::documented::Documented;
 use super::problem::Problem;
+use crate::horizon::Vitals;
 use crate::store::Store;
 
-pub(super) fn operations(store: Store) -> Documented {
+/// What readiness is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Checks {
+    pub(super) store: Store,
+    pub(super) vitals: Vitals,
+    pub(super) clock: Clock,
+}
+
+pub(super) fn operations(checks: Checks) -> Documented {
     Documented::new()
         .on(&__path_healthz, healthz)
         .on(&__path_readyz, readyz)
-        .with(store)
+        .with(checks)
 }
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// `ok`.
+    /// `ok`; or `ending`: it serves, but what it signs with was not renewed in time.
     status: &'static str,
 }
 
@@ -29,10 +40,29 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// The store can be read. Public.
+/// The store can be read, the clock is right, and what signs has not ended. Public.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Health)))]
-async fn readyz(State(store): State<Store>) -> Result<Json<Health>, Problem> {
-    store.head().await?;
-    Ok(Json(Health { status: "ok" }))
+async fn readyz(State(checks): State<Checks>) -> Result<Json<Health>, Problem> {
+    let Vitals {
+        horizons,
+        clock_check,
+    } = &checks.vitals;
+    let intermediate = horizons.own_intermediate();
+    if intermediate.has_ended(checks.clock.now()) {
+        let detail = "what this replica signs with has ended, and was not renewed";
+        return Err(unready("intermediate-ended", detail));
+    }
+    if clock_check.require().is_err() {
+        let detail = "this replica's clock differs from the database's; nothing is signed";
+        return Err(unready("clock-off", detail));
+    }
+    checks.store.head().await?;
+    Ok(Json(Health {
+        status: if intermediate.near { "ending" } else { "ok" },
+    }))
+}
+
+fn unready(code: &str, detail: &str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
 }

@@ -12,19 +12,22 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use crypto::digest::Sha256;
-use runtime::{Clock, Shutdown, ShutdownTrigger};
+use runtime::{Clock, ClockControl, Shutdown, ShutdownTrigger};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{ApiParts, router};
-use crate::authority::{KekSource, RootKeeper};
+use crate::authority::{Authority, KekSource, RootKeeper};
+use crate::clock_check::ClockCheck;
 use crate::config::{BundleConfig, KekPlace, Lifetimes};
-use crate::issue::AdmittedAgents;
+use crate::horizon::{Horizons, Vitals};
+use crate::issue::{AdmittedAgents, Directory};
 use crate::registry::Registry;
 use crate::rotation::Rotation;
 use crate::store::AdminCredentialRow;
+use crate::store::Store;
 use crate::store::tests::TestStore;
 use crate::watch::Presence;
 
@@ -35,6 +38,7 @@ struct TestApi {
     router: Router,
     parts: ApiParts,
     store: TestStore,
+    control: ClockControl,
     _keys: TempDir,
     _shutdown: ShutdownTrigger,
     _tasks: JoinSet<()>,
@@ -49,7 +53,7 @@ struct Answer {
 impl TestApi {
     async fn start() -> Self {
         let store = TestStore::open().await;
-        let clock = Clock::system();
+        let (clock, control) = Clock::adjustable();
         let keys = tempfile::tempdir().unwrap();
         let kek = KekPlace::File(keys.path().join("keys").join("kek"));
         let (kek, lifetimes) = (KekSource::of(&kek).unwrap(), Lifetimes::default());
@@ -72,6 +76,7 @@ impl TestApi {
         };
         store.store.put_admin_credential(credential).await.unwrap();
         let refresh_hint = BundleConfig::default().refresh_hint;
+        let vitals = vitals(&store.store, &registry, &keeper, &clock).await;
         let rotation = Rotation::new(
             registry.clone(),
             store.store.clone(),
@@ -82,8 +87,9 @@ impl TestApi {
         let parts = ApiParts {
             store: store.store.clone(),
             registry,
-            presence: Presence::new(AdmittedAgents::default()),
+            presence: vitals.horizons.presence.clone(),
             rotation,
+            vitals,
             refresh_hint,
             clock,
             addresses: vec!["127.0.0.1:8444".parse().unwrap()],
@@ -94,6 +100,7 @@ impl TestApi {
             router,
             parts,
             store,
+            control,
             _keys: keys,
             _shutdown: trigger,
             _tasks: tasks,
@@ -338,4 +345,24 @@ fn external() -> Value {
             "from": [{"workload": "shop/orders"}],
         },
     })
+}
+
+async fn vitals(store: &Store, registry: &Registry, keeper: &RootKeeper, clock: &Clock) -> Vitals {
+    let snapshot = registry.snapshot();
+    let first = keeper.sign_intermediate(snapshot.roots(), clock.now());
+    let admitted = AdmittedAgents::default();
+    let horizons = Horizons {
+        store: store.clone(),
+        directory: Directory::new(registry.clone()),
+        authority: Authority::new(registry.roots(), first.await.unwrap()),
+        presence: Presence::new(admitted.clone()),
+        admitted,
+        lifetimes: Lifetimes::default(),
+        clock: clock.clone(),
+        replica: "ca-1".to_owned(),
+    };
+    Vitals {
+        horizons,
+        clock_check: ClockCheck::unchecked(),
+    }
 }

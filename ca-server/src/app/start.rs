@@ -22,8 +22,10 @@ use crate::admin::AdminError;
 use crate::api::{self, ApiParts};
 use crate::attest::{AttestDesk, AttestLimits, Attestors, AttestorsError};
 use crate::authority::{Authority, IntermediateRenewal, KekSource, RootError, RootKeeper};
+use crate::clock_check::{ClockCheck, ClockKeeper, ClockOff};
 use crate::config::{BrokenRule, Config};
 use crate::grpc::{AgentListener, Desks, SeenSerials};
+use crate::horizon::{HorizonKeeper, Horizons, Vitals};
 use crate::issue::{
     AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingError, ServingRenewal,
 };
@@ -49,6 +51,8 @@ pub enum StartError {
     Open(#[from] OpenError),
     #[error("cannot read the store")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Clock(#[from] ClockOff),
     #[error("cannot open the root of the trust domain")]
     Root(#[from] RootError),
     #[error("cannot read the configuration objects")]
@@ -74,6 +78,8 @@ pub(super) async fn start(
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
     let kek = KekSource::of(&config.keys.kek).map_err(RootError::from)?;
     let store = open_store(&config, clock.now()).await?;
+    let clock_check = ClockCheck::begin(&store, &clock).await?;
+    clock_check.require()?;
     let keeper = RootKeeper::open_or_make(
         &store,
         config.replica.as_str(),
@@ -92,7 +98,8 @@ pub(super) async fn start(
 
     let mut supervisor = Supervisor::new();
     let shutdown = supervisor.shutdown();
-    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), clock.clone());
+    let clocks = (clock.clone(), clock_check.clone());
+    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), clocks);
     let times = (config.lifetimes, config.bundle.refresh_hint);
     let rotation = Rotation::new(
         registry.clone(),
@@ -103,7 +110,7 @@ pub(super) async fn start(
     );
     supervisor.spawn(
         "rotation",
-        RotationKeeper::new(rotation.clone()).run(shutdown.clone()),
+        RotationKeeper::new(rotation.clone(), clock_check.clone()).run(shutdown.clone()),
     );
     supervisor.spawn("registry", registry_writer.run(shutdown.clone()));
     supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
@@ -114,6 +121,7 @@ pub(super) async fn start(
         rotation,
         registry,
         clock,
+        clock_check,
         shutdown,
         config,
         attestors,
@@ -143,6 +151,7 @@ struct Foundation {
     rotation: Rotation,
     registry: Registry,
     clock: Clock,
+    clock_check: ClockCheck,
     shutdown: Shutdown,
     config: Config,
     attestors: Attestors,
@@ -253,7 +262,7 @@ impl Foundation {
                 self.authority.clone(),
                 recorder,
                 self.config.lifetimes,
-                self.clock.clone(),
+                (self.clock.clone(), self.clock_check.clone()),
                 metrics.clone(),
             ),
             presence: Presence::new(admitted.clone()),
@@ -301,6 +310,10 @@ impl Foundation {
             presence: parts.presence.clone(),
             clock: self.clock.clone(),
             rotation: self.rotation.clone(),
+            vitals: Vitals {
+                horizons: self.horizons(parts),
+                clock_check: self.clock_check.clone(),
+            },
             refresh_hint: self.config.bundle.refresh_hint,
             addresses: advertised.agents.clone(),
             replica: self.config.replica.to_string(),
@@ -391,6 +404,7 @@ impl Foundation {
             let following = Following { notices, known };
             supervisor.spawn("following", following.run(self.shutdown.clone()));
         }
+        self.spawn_vitals(parts, supervisor);
         let bundles = BundleKeeper::new(
             parts.presence.clone(),
             self.registry.clone(),
@@ -414,6 +428,37 @@ impl Foundation {
                 self.shutdown.clone(),
             ),
         );
+    }
+
+    fn horizons(&self, parts: &Parts) -> Horizons {
+        Horizons {
+            store: self.store.clone(),
+            directory: parts.directory.clone(),
+            authority: self.authority.clone(),
+            admitted: parts.admitted.clone(),
+            presence: parts.presence.clone(),
+            lifetimes: self.config.lifetimes,
+            clock: self.clock.clone(),
+            replica: self.config.replica.to_string(),
+        }
+    }
+
+    fn spawn_vitals(&self, parts: &Parts, supervisor: &mut Supervisor) {
+        let horizon = HorizonKeeper {
+            horizons: self.horizons(parts),
+            metrics: parts.metrics.clone(),
+        };
+        supervisor.spawn("horizon", horizon.run(self.shutdown.clone()));
+        if self.store.is_shared() {
+            let clocks = ClockKeeper {
+                check: self.clock_check.clone(),
+                store: self.store.clone(),
+                clock: self.clock.clone(),
+                replica: self.config.replica.to_string(),
+                metrics: parts.metrics.clone(),
+            };
+            supervisor.spawn("clock-check", clocks.run(self.shutdown.clone()));
+        }
     }
 
     fn admin_source(

@@ -11,7 +11,8 @@ use identity::renewal_time;
 use runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::watch;
 
-use super::{Authority, PublishedRoots, RootKeeper};
+use super::{Authority, PublishedRoots, RootError, RootKeeper};
+use crate::clock_check::{ClockCheck, ClockOff};
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(60);
@@ -23,10 +24,24 @@ pub(crate) struct IntermediateRenewal {
     authority: Authority,
     roots: watch::Receiver<Arc<PublishedRoots>>,
     clock: Clock,
+    clock_check: ClockCheck,
+}
+
+/// Why there is no successor yet.
+#[derive(Debug, thiserror::Error)]
+enum NotRenewed {
+    #[error(transparent)]
+    Clock(#[from] ClockOff),
+    #[error(transparent)]
+    Root(#[from] RootError),
 }
 
 impl IntermediateRenewal {
-    pub(crate) fn new(keeper: RootKeeper, authority: Authority, clock: Clock) -> Self {
+    pub(crate) fn new(
+        keeper: RootKeeper,
+        authority: Authority,
+        (clock, clock_check): (Clock, ClockCheck),
+    ) -> Self {
         let mut roots = authority.roots.clone();
         // What became of them before this job began is looked at first.
         roots.mark_changed();
@@ -35,6 +50,7 @@ impl IntermediateRenewal {
             authority,
             roots,
             clock,
+            clock_check,
         }
     }
 
@@ -88,7 +104,8 @@ impl IntermediateRenewal {
     }
 
     /// Always under the root that is active then.
-    async fn renew(&mut self) -> Result<(), super::RootError> {
+    async fn renew(&mut self) -> Result<(), NotRenewed> {
+        self.clock_check.require()?;
         let roots = Arc::clone(&self.roots.borrow_and_update());
         let successor = self
             .keeper

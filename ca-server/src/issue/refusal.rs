@@ -7,10 +7,13 @@ use identity::{DnsNameError, SpiffeIdError, ValidityError, x509};
 use proto::agent::v1 as wire;
 use tonic::{Code, Status};
 
+use crate::clock_check::ClockOff;
 use crate::status;
 use crate::store::StoreError;
 
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// Somebody must set a clock, or another replica be asked.
+const RETRY_ELSEWHERE: Duration = Duration::from_secs(5);
 
 /// One request of a batch; the others go on.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,6 +74,8 @@ pub(crate) enum IssueError {
     Unrecorded,
     #[error("the store is unavailable; retry later")]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Clock(#[from] ClockOff),
     #[error("this replica's intermediate ends too soon; its renewal has failed: {0}")]
     Ending(#[from] ValidityError),
     #[error("the certificate could not be made")]
@@ -89,6 +94,7 @@ impl IssueError {
             Self::AllLimited(_) => "issue-limit-of-all",
             Self::Overloaded => "overloaded",
             Self::Unrecorded | Self::Store(_) => "store-unavailable",
+            Self::Clock(_) => "clock-off",
             Self::Ending(_) => "intermediate-ending",
             Self::Certificate(_) => "internal",
         }
@@ -108,6 +114,7 @@ impl IssueError {
             Self::Overloaded | Self::Unrecorded | Self::Store(_) | Self::Ending(_) => {
                 status::unavailable(self.code(), &text, RETRY_AFTER)
             }
+            Self::Clock(_) => status::unavailable(self.code(), &text, RETRY_ELSEWHERE),
             Self::Certificate(_) => status::refused(Code::Internal, self.code(), &text),
         }
     }

@@ -15,6 +15,7 @@ use super::authorize::Authorized;
 use super::record::Recorder;
 use super::refusal::IssueError;
 use crate::authority::{Authority, Intermediate};
+use crate::clock_check::ClockCheck;
 use crate::config::Lifetimes;
 use crate::metrics::Metrics;
 use crate::store::IssuedRow;
@@ -30,6 +31,7 @@ pub(crate) struct Issuer {
     recorder: Recorder,
     lifetimes: Lifetimes,
     clock: Clock,
+    clock_check: ClockCheck,
     metrics: Metrics,
 }
 
@@ -52,7 +54,7 @@ impl Issuer {
         authority: Authority,
         recorder: Recorder,
         lifetimes: Lifetimes,
-        clock: Clock,
+        (clock, clock_check): (Clock, ClockCheck),
         metrics: Metrics,
     ) -> Self {
         Self {
@@ -60,6 +62,7 @@ impl Issuer {
             recorder,
             lifetimes,
             clock,
+            clock_check,
             metrics,
         }
     }
@@ -80,6 +83,7 @@ impl Issuer {
         if authorized.is_empty() {
             return Ok(Vec::new());
         }
+        self.clock_check.require()?;
         let room = self.recorder.reserve(authorized.len())?;
         let intermediate = self.authority.intermediate();
         let now = self.clock.now();

@@ -7,6 +7,7 @@ use runtime::Shutdown;
 use time::OffsetDateTime;
 
 use super::{Rotation, RotationError};
+use crate::clock_check::ClockCheck;
 
 /// While something is under way, a look costs some queries.
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
@@ -14,13 +15,13 @@ const FASTEST_LOOK: Duration = Duration::from_millis(100);
 /// While nothing is, for a clock that jumps and for steps of other replicas.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
-/// Drives one replica's rotation.
+/// Drives one replica's rotation; not by a clock that is off.
 #[derive(Debug)]
-pub(crate) struct RotationKeeper(Rotation);
+pub(crate) struct RotationKeeper(Rotation, ClockCheck);
 
 impl RotationKeeper {
-    pub(crate) fn new(rotation: Rotation) -> Self {
-        Self(rotation)
+    pub(crate) fn new(rotation: Rotation, clock_check: ClockCheck) -> Self {
+        Self(rotation, clock_check)
     }
 
     /// Runs until the shutdown begins. What fails is tried again at the next look.
@@ -46,6 +47,9 @@ impl RotationKeeper {
 
     /// Makes every step that can be made; answers when to look again.
     async fn advance(&self) -> Result<OffsetDateTime, RotationError> {
+        if self.1.require().is_err() {
+            return Ok(self.0.clock.now() + SLOWEST_LOOK);
+        }
         self.0.advance().await?;
         let (lifecycle, _) = self.0.state().await?;
         let now = self.0.clock.now();

@@ -10,7 +10,7 @@ use super::database::{Database, Statement};
 use super::{Store, StoreError, write};
 
 /// A replica that was not heard of for so long holds nobody up.
-const HEARD_WITHIN: Duration = Duration::from_secs(20);
+pub(super) const HEARD_WITHIN: Duration = Duration::from_secs(20);
 
 /// What only one replica does at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

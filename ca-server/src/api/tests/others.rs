@@ -247,3 +247,29 @@ async fn a_store_that_is_gone_is_unavailable() {
     answer.problem(StatusCode::SERVICE_UNAVAILABLE, "store-unavailable");
     assert!(answer.headers.contains_key(header::RETRY_AFTER));
 }
+
+#[tokio::test]
+async fn a_replica_whose_intermediate_has_ended_is_not_ready() {
+    let api = TestApi::start().await;
+    let hours = |count: u64| std::time::Duration::from_secs(60 * 60 * count);
+    api.control.advance(hours(19));
+    let ending = api.get("/readyz").await;
+    assert_eq!(
+        ending.is(StatusCode::OK).json(),
+        json!({"status": "ending"})
+    );
+    api.control.advance(hours(6));
+    api.get("/readyz")
+        .await
+        .problem(StatusCode::SERVICE_UNAVAILABLE, "intermediate-ended");
+}
+
+#[tokio::test]
+async fn the_horizon_tells_of_authorities_before_anybody_has_joined() {
+    let api = TestApi::start().await;
+    let horizon = api.get("/v1/horizon").await.is(StatusCode::OK).json();
+    let kinds: Vec<_> = horizon["items"].as_array().unwrap().iter().collect();
+    let kinds: Vec<_> = kinds.iter().map(|item| &item["kind"]).collect();
+    assert_eq!(kinds, ["root", "intermediate"]);
+    assert_eq!(horizon["survivesSeconds"], Value::Null);
+}

@@ -42,6 +42,7 @@ on_each_database![
     a_serial_older_than_one_that_was_seen_is_told_apart,
     an_unknown_expired_or_revoked_credential_admits_nobody,
     there_is_one_first_credential,
+    the_latest_of_each_identity_at_each_agent_comes_page_by_page,
 ];
 
 async fn one_duplicate_serial_keeps_the_whole_batch_out(test: TestStore) {
@@ -244,4 +245,37 @@ async fn there_is_one_first_credential(test: TestStore) {
         test.store.admin_credentials().await.unwrap(),
         [credential("1", b"a")]
     );
+}
+
+async fn the_latest_of_each_identity_at_each_agent_comes_page_by_page(test: TestStore) {
+    let ending = |seed: u64, id: SpiffeId, after: u64| IssuedRow {
+        not_after: NOW + minutes(after),
+        issued_at: NOW + minutes(after) - minutes(60),
+        ..row(seed, id)
+    };
+    let rows = [
+        ending(1, orders(), 10),
+        ending(2, orders(), 50),
+        ending(3, agent(), 40),
+        ending(
+            4,
+            "spiffe://corp.example/ns/shop/sa/over".parse().unwrap(),
+            0,
+        ),
+    ];
+    test.store.record_issued(&rows).await.unwrap();
+    let first = test.store.latest_svids(NOW, None, 1).await.unwrap();
+    let rest = test
+        .store
+        .latest_svids(NOW, first.first(), 9)
+        .await
+        .unwrap();
+    let ids = |page: &[LatestSvid]| -> Vec<_> {
+        let ends = page
+            .iter()
+            .map(|svid| (svid.spiffe_id.clone(), svid.not_after));
+        ends.collect()
+    };
+    assert_eq!(ids(&first), [(agent(), NOW + minutes(40))]);
+    assert_eq!(ids(&rest), [(orders(), NOW + minutes(50))]);
 }

@@ -278,3 +278,49 @@ async fn a_restored_backup_is_the_same_mesh() {
         test.store.in_force().await.unwrap()
     );
 }
+
+#[tokio::test]
+async fn the_servers_clock_is_what_replicas_have_in_common() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let clock = runtime::Clock::system();
+    let before = clock.now() - Duration::from_millis(1);
+    let theirs = test.store.database_time().await.unwrap().unwrap();
+    assert!((before..=clock.now()).contains(&theirs), "{theirs}");
+    let in_a_file = TestStore::open().await;
+    assert_eq!(in_a_file.store.database_time().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn only_replicas_that_live_are_asked_when_what_they_sign_with_ends() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    for (replica, key, ends) in [("ca-1", "a", 10), ("ca-1", "b", 90), ("ca-2", "c", 20)] {
+        let row = IntermediateRow {
+            key_id: key.to_owned(),
+            generation: 1,
+            replica: replica.to_owned(),
+            not_before: NOW,
+            not_after: NOW + minutes(ends),
+        };
+        store.record_intermediate(&row).await.unwrap();
+    }
+    let none = Revision {
+        epoch: store.epoch(),
+        number: 0,
+    };
+    store.note_enforced("ca-1", none, NOW).await.unwrap();
+    store
+        .note_enforced("ca-2", none, NOW - minutes(1))
+        .await
+        .unwrap();
+    let ends = store.replica_ends(NOW).await.unwrap();
+    let ends: Vec<_> = ends
+        .iter()
+        .map(|end| (end.replica.as_str(), end.not_after))
+        .collect();
+    assert_eq!(ends, [("ca-1", NOW + minutes(90))]);
+}
