@@ -2,13 +2,14 @@
 //! or request a test (or an attacker) wants to try.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use crypto::digest::Sha256;
 use crypto::signing::{SigningKey, create_csr};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::JoinToken;
 use identity::x509::{Bundle, BundleSet, UnverifiedChain, X509Svid};
 use mtls::pinned::PinnedRoots;
@@ -34,6 +35,8 @@ use tower::service_fn;
 
 use crate::waiting::eventually;
 
+/// As agents do.
+const PING_EVERY: Duration = Duration::from_secs(30);
 const EXPORTER: &str = "EXPORTER-countersign-attest";
 const PROOF: &[u8] = b"countersign-attest-v1\0";
 const RETURN_PROOF: &[u8] = b"countersign-reattest-v1\0";
@@ -96,8 +99,10 @@ impl Line {
 
     async fn over(agents: SocketAddr, tls: ClientTls<TcpStream>) -> anyhow::Result<Self> {
         let exporter = tls.export_keying_material(EXPORTER);
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(tls)).await?;
+        let mut http = http2::Builder::new(TokioExecutor::new());
+        http.timer(TokioTimer::new())
+            .keep_alive_interval(PING_EVERY);
+        let (sender, connection) = http.handshake(TokioIo::new(tls)).await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             // What a broken connection means is seen by the call that it breaks.

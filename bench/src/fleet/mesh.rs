@@ -83,7 +83,7 @@ impl Mesh {
             "apiVersion": "countersign.dev/v1",
             "kind": "Baseline",
             "metadata": {"name": "mesh"},
-            "spec": {"scope": "mesh", "deny": deny, "allow": []},
+            "spec": {"scope": {"mesh": true}, "deny": deny, "allow": []},
         });
         self.operator.apply(vec![baseline]).await.map(drop)
     }
