@@ -24,7 +24,7 @@ pub(crate) use kek::{Kek, KekSource};
 pub(crate) use renewal::IntermediateRenewal;
 pub(crate) use replica::Intermediate;
 pub use root::RootError;
-pub(crate) use root::{RootKeeper, kek_and_bundle, rotate_kek};
+pub(crate) use root::{KeyPlaces, MadeRoot, RootKeeper, kek_and_bundle, rotate_kek};
 pub(crate) use roots::PublishedRoots;
 
 /// A cheap handle on what this replica signs with, and on what the trust domain trusts.

@@ -24,7 +24,10 @@ pub use attest::{
     X509PopConfig,
 };
 pub use bundle::{BundleConfig, RefreshHintError};
-pub use keys::{AdminConfig, CredentialName, KekPlace, KeysConfig, KeysConfigError, VariableName};
+pub use keys::{
+    AdminConfig, CredentialName, KekPlace, KeysConfig, KeysConfigError, PinPlace, Pkcs11Config,
+    RootCurve, RootPlace, TokenKeyName, VariableName,
+};
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};

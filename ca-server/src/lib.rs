@@ -14,6 +14,7 @@ mod horizon;
 mod issue;
 mod metrics;
 mod peer;
+mod pkcs11;
 pub mod registry;
 mod rotation;
 mod sources;
@@ -26,6 +27,7 @@ pub use authority::{KekError, RootError};
 pub use clock_check::ClockOff;
 pub use config::Config;
 pub use issue::ServingError;
+pub use pkcs11::TokenError;
 pub use watch::{
     AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
 };

@@ -52,8 +52,9 @@ enum AdminCommand {
 enum SealCommand {
     /// Seals the store by another key-encryption key. With SQLite the CA must not be running.
     Rotate {
-        /// Where the new key is: a file, which is made (0600) if it does not exist, or
-        /// `credential:NAME` of systemd, or `env:VARIABLE`. Name it in `[keys]` next.
+        /// Where the new key is: a file, or `pkcs11:LABEL` in the token of `[keys.pkcs11]`, which are
+        /// made if they do not exist; `credential:NAME` of systemd, or `env:VARIABLE`. Name it in
+        /// `[keys]` next.
         #[arg(long, value_name = "PLACE")]
         to: KekPlace,
     },

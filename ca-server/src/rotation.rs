@@ -15,12 +15,10 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::authority::lifecycle::{Action, Event, Facts, Generation, Lifecycle, Refusal, Rules};
-use crate::authority::{RootError, RootKeeper};
+use crate::authority::{MadeRoot, RootError, RootKeeper};
 use crate::config::Lifetimes;
 use crate::registry::{ApplyError, Registry, StepError};
-use crate::store::{
-    AuthorityStep, Authorship, KeyPurpose, LiveAgent, SealedKeyRow, Store, StoreError,
-};
+use crate::store::{AuthorityStep, Authorship, KeyPurpose, LiveAgent, Store, StoreError};
 
 pub(crate) use keeper::RotationKeeper;
 
@@ -71,7 +69,7 @@ pub(crate) enum RotationError {
 struct Planned {
     lifecycle: Lifecycle,
     actions: Vec<Action>,
-    made: Option<SealedKeyRow>,
+    made: Option<MadeRoot>,
 }
 
 impl Rotation {
@@ -194,7 +192,7 @@ impl Rotation {
                 from: version,
                 json: serde_json::to_string(&planned.lifecycle).map_err(RootError::State)?,
                 destroyed: planned.destroyed(),
-                made: planned.made,
+                made: planned.made.as_ref().map(|made| made.row.clone()),
             };
             let authorship = Authorship {
                 author: author.clone(),
@@ -206,11 +204,21 @@ impl Rotation {
                     alarm(&planned.actions);
                     return Ok(true);
                 }
-                Err(StepError::Moved) => {}
+                Err(StepError::Moved) => self.unmake(planned.made).await,
                 Err(StepError::Apply(error)) => return Err(error.into()),
             }
         }
         Err(RotationError::Contended)
+    }
+
+    /// A root that somebody else was faster to make is of no use. What a token keeps of it all the
+    /// same is destroyed with its generation.
+    async fn unmake(&self, made: Option<MadeRoot>) {
+        let Some(made) = made else { return };
+        if let Err(error) = self.keeper.unmake(made).await {
+            let error = runtime::exit::one_line(&error);
+            tracing::warn!(error, "a root's key that is not used is still in the token");
+        }
     }
 
     async fn plan(
@@ -224,14 +232,14 @@ impl Rotation {
         let mut made = None;
         for action in &actions {
             if let Action::Make(generation, trigger) = *action {
-                let (row, validity) = self.keeper.make(generation, now).await?;
+                let root = self.keeper.make(generation, now).await?;
                 let event = Event::Made {
                     generation,
-                    validity,
+                    validity: root.validity,
                     trigger,
                 };
                 lifecycle = lifecycle.step(&event, now, &rules)?.0;
-                made = Some(row);
+                made = Some(root);
             }
         }
         Ok(Planned {

@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use super::{ApiParts, router};
-use crate::authority::{Authority, KekSource, RootKeeper};
+use crate::authority::{Authority, KeyPlaces, RootKeeper};
 use crate::clock_check::ClockCheck;
-use crate::config::{BundleConfig, KekPlace, Lifetimes};
+use crate::config::{BundleConfig, KeysConfig, Lifetimes};
 use crate::horizon::{Horizons, Vitals};
 use crate::issue::{AdmittedAgents, Directory};
 use crate::registry::Registry;
@@ -55,9 +55,9 @@ impl TestApi {
         let store = TestStore::open().await;
         let (clock, control) = Clock::adjustable();
         let keys = tempfile::tempdir().unwrap();
-        let kek = KekPlace::File(keys.path().join("keys").join("kek"));
-        let (kek, lifetimes) = (KekSource::of(&kek).unwrap(), Lifetimes::default());
-        let keeper = RootKeeper::open_or_make(&store.store, "ca-1", kek, lifetimes, clock.now());
+        let places = KeysConfig::file(keys.path().join("keys").join("kek"));
+        let (places, lifetimes) = (KeyPlaces::of(&places).unwrap(), Lifetimes::default());
+        let keeper = RootKeeper::open_or_make(&store.store, "ca-1", places, lifetimes, clock.now());
         let keeper = keeper.await.unwrap();
         let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())
             .await

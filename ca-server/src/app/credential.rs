@@ -71,8 +71,8 @@ pub async fn reset_admin(config: &Config, clock: &Clock) -> Result<(), StartErro
 }
 
 async fn reset_in(config: &Config, clock: &Clock, store: &Store) -> Result<(), StartError> {
-    let kek = KekSource::of(&config.keys.kek).map_err(RootError::from)?;
-    let (kek, bundle) = kek_and_bundle(store, &kek).await?;
+    let kek = KekSource::of(&config.keys).map_err(RootError::from)?;
+    let (kek, bundle) = kek_and_bundle(store, kek).await?;
     let access = AdminAccess {
         urls: vec![Advertised::configured_web(config)],
         bundle,

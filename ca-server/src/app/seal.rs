@@ -19,15 +19,18 @@ pub async fn rotate_seal(
     clock: &Clock,
 ) -> Result<usize, StartError> {
     let with_new = Config {
-        keys: KeysConfig { kek: to.clone() },
+        keys: KeysConfig {
+            kek: to.clone(),
+            ..config.keys.clone()
+        },
         ..config.clone()
     };
     config.check()?;
     with_new.check()?;
-    let source = |place: &KekPlace| KekSource::of(place).map_err(RootError::from);
-    let (from, to) = (source(&config.keys.kek)?, source(to)?);
+    let source = |keys: &KeysConfig| KekSource::of(keys).map_err(RootError::from);
+    let (from, to) = (source(&config.keys)?, source(&with_new.keys)?);
     let store = open_store(config, clock.now()).await?;
-    let outcome = rotate_kek(&store, &from, &to).await;
+    let outcome = rotate_kek(&store, from, to).await;
     store.close().await;
     Ok(outcome?)
 }

@@ -21,7 +21,7 @@ use super::{Ca, credential, jobs};
 use crate::admin::AdminError;
 use crate::api::{self, ApiParts};
 use crate::attest::{AttestDesk, AttestLimits, Attestors, AttestorsError};
-use crate::authority::{Authority, IntermediateRenewal, KekSource, RootError, RootKeeper};
+use crate::authority::{Authority, IntermediateRenewal, KeyPlaces, RootError, RootKeeper};
 use crate::clock_check::{ClockCheck, ClockKeeper, ClockOff};
 use crate::config::{BrokenRule, Config};
 use crate::grpc::{AgentListener, Desks, SeenSerials};
@@ -76,14 +76,14 @@ pub(super) async fn start(
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
-    let kek = KekSource::of(&config.keys.kek).map_err(RootError::from)?;
+    let places = KeyPlaces::of(&config.keys).map_err(RootError::from)?;
     let store = open_store(&config, clock.now()).await?;
     let clock_check = ClockCheck::begin(&store, &clock).await?;
     clock_check.require()?;
     let keeper = RootKeeper::open_or_make(
         &store,
         config.replica.as_str(),
-        kek,
+        places,
         config.lifetimes,
         clock.now(),
     )

@@ -1,6 +1,7 @@
 //! The key-encryption key: 64 hexadecimal digits in a file that only its owner can read, in a
-//! credential of systemd, or in the environment. What is in a file is read when the sealed root
-//! must be opened, and not kept; what is in the environment is read once.
+//! credential of systemd, or in the environment; or a key of a token, which never leaves it. What is
+//! in a file is read when the sealed root must be opened, and not kept; what is in the environment
+//! is read once. All of it may block.
 //!
 //! Refuses to make a key where there could be one already, and to pass for another.
 
@@ -15,13 +16,23 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use runtime::FileError;
 use zeroize::Zeroizing;
 
-use crate::config::KekPlace;
+use crate::config::{KekPlace, KeysConfig};
+use crate::pkcs11::{Token, TokenAesKey, TokenError};
 
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
 
-/// An opened key-encryption key; wiped on drop.
+/// An opened key-encryption key; what is in memory is wiped on drop.
 #[derive(Debug)]
-pub(crate) struct Kek(SealingKey);
+pub(crate) struct Kek {
+    check: [u8; 16],
+    key: Key,
+}
+
+#[derive(Debug)]
+enum Key {
+    Held(SealingKey),
+    Token(TokenAesKey),
+}
 
 /// Knows where the key-encryption key is. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -35,6 +46,7 @@ enum Origin {
     File(PathBuf),
     Credential { directory: PathBuf, name: String },
     Read(Arc<SealingKey>),
+    Token(TokenAesKey),
 }
 
 /// Why the key-encryption key is not to be had. Places are named as the configuration does.
@@ -58,18 +70,32 @@ pub enum KekError {
     NoCredentials(KekPlace),
     #[error("the key-encryption key cannot be used")]
     File(#[from] FileError),
+    #[error("the key-encryption key is to be {0}, but `[keys.pkcs11]` names no token")]
+    NoToken(KekPlace),
+    #[error("the key-encryption key cannot be used")]
+    Token(#[from] TokenError),
+}
+
+/// Why a wrapped key did not open.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UnwrapError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
 }
 
 impl KekSource {
     /// Reads now what is read once.
-    pub(crate) fn of(place: &KekPlace) -> Result<Self, KekError> {
-        Self::with_environment(place, &environment)
+    pub(crate) fn of(keys: &KeysConfig) -> Result<Self, KekError> {
+        Self::with_environment(keys, &environment)
     }
 
     fn with_environment(
-        place: &KekPlace,
+        keys: &KeysConfig,
         environment: &dyn Fn(&str) -> Option<OsString>,
     ) -> Result<Self, KekError> {
+        let place = &keys.kek;
         let origin = match place {
             KekPlace::File(path) => Origin::File(path.clone()),
             KekPlace::Credential(name) => {
@@ -91,6 +117,12 @@ impl KekSource {
                 );
                 Origin::Read(Arc::new(digits(&text, place)?))
             }
+            KekPlace::Token(name) => {
+                let token = keys.pkcs11.clone();
+                let token = token.ok_or_else(|| KekError::NoToken(place.clone()))?;
+                let directory = environment(CREDENTIALS_DIRECTORY).map(PathBuf::from);
+                Origin::Token(TokenAesKey::new(Token::new(token, directory), name.clone()))
+            }
         };
         Ok(Self {
             place: place.clone(),
@@ -103,13 +135,14 @@ impl KekSource {
         let text = match &self.origin {
             Origin::File(path) => runtime::files::read_private(path),
             Origin::Credential { directory, name } => runtime::read_credential(directory, name),
-            Origin::Read(key) => return Ok(Kek(SealingKey::from_bytes(*key.bytes()))),
+            Origin::Read(key) => return Ok(SealingKey::from_bytes(*key.bytes()).into()),
+            Origin::Token(key) => return self.open_in_token(key),
         };
         let text = text.map_err(|error| match error.is_not_found() {
             true => KekError::Missing(self.place.clone()),
             false => KekError::File(error),
         })?;
-        digits(&text, &self.place).map(Kek)
+        digits(&text, &self.place).map(Kek::from)
     }
 
     /// The key, which must be the one with this check value.
@@ -125,8 +158,21 @@ impl KekSource {
     pub(super) fn open_or_make(&self) -> Result<Kek, KekError> {
         match (self.open(), &self.origin) {
             (Err(KekError::Missing(_)), Origin::File(path)) => self.make(path),
+            (Err(KekError::Missing(_)), Origin::Token(key)) => {
+                key.make()?;
+                self.open_in_token(key)
+            }
             (found, _) => found,
         }
+    }
+
+    fn open_in_token(&self, key: &TokenAesKey) -> Result<Kek, KekError> {
+        let check = key.check_value().map_err(|error| match error {
+            TokenError::NoKey(_) => KekError::Missing(self.place.clone()),
+            other => KekError::Token(other),
+        })?;
+        let key = Key::Token(key.clone());
+        Ok(Kek { check, key })
     }
 
     fn make(&self, path: &Path) -> Result<Kek, KekError> {
@@ -141,7 +187,7 @@ impl KekSource {
         text.push('\n');
         // Another replica on this host may be making one too: the first stands.
         match runtime::files::create_private(path, text.as_bytes())? {
-            true => Ok(Kek(key)),
+            true => Ok(key.into()),
             false => self.open(),
         }
     }
@@ -153,29 +199,42 @@ impl KekSource {
 
 impl Kek {
     /// A data key, as the store keeps it.
-    pub(super) fn wrap(&self, label: &[u8], data_key: &[u8]) -> Vec<u8> {
-        self.0.seal(label, data_key)
+    pub(super) fn wrap(&self, label: &[u8], data_key: &[u8]) -> Result<Vec<u8>, TokenError> {
+        match &self.key {
+            Key::Held(key) => Ok(key.seal(label, data_key)),
+            Key::Token(key) => key.wrap(label, data_key),
+        }
     }
 
     pub(super) fn unwrap(
         &self,
         label: &[u8],
         wrapped: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        self.0.open(label, wrapped)
+    ) -> Result<Zeroizing<Vec<u8>>, UnwrapError> {
+        match &self.key {
+            Key::Held(key) => Ok(key.open(label, wrapped)?),
+            Key::Token(key) => Ok(key.unwrap(label, wrapped)?),
+        }
     }
 
     /// By which a wrong key is told before anything is written with it.
     pub(crate) fn check_value(&self) -> [u8; 16] {
-        self.0.check_value()
+        self.check
     }
 }
 
-#[cfg(test)]
 impl From<SealingKey> for Kek {
     fn from(key: SealingKey) -> Self {
-        Self(key)
+        Self {
+            check: key.check_value(),
+            key: Key::Held(key),
+        }
     }
+}
+
+/// The directory of systemd's credentials, if it gave any.
+pub(super) fn credentials_directory() -> Option<PathBuf> {
+    environment(CREDENTIALS_DIRECTORY).map(PathBuf::from)
 }
 
 #[expect(
@@ -214,20 +273,24 @@ mod tests {
         directory
     }
 
+    fn keys(kek: &str) -> KeysConfig {
+        let file = KeysConfig::file("/nowhere".into());
+        let kek = kek.parse().unwrap();
+        KeysConfig { kek, ..file }
+    }
+
     fn file(directory: &tempfile::TempDir) -> KekSource {
-        KekSource::of(&KekPlace::File(directory.path().join("kek"))).unwrap()
+        KekSource::of(&KeysConfig::file(directory.path().join("kek"))).unwrap()
     }
 
     fn credential(directory: &tempfile::TempDir) -> KekSource {
         let directory = directory.path().as_os_str().to_owned();
-        let place = "credential:kek".parse().unwrap();
         let environment = |name: &str| (name == CREDENTIALS_DIRECTORY).then(|| directory.clone());
-        KekSource::with_environment(&place, &environment).unwrap()
+        KekSource::with_environment(&keys("credential:kek"), &environment).unwrap()
     }
 
     fn variable(value: Option<&str>) -> Result<KekSource, KekError> {
-        let place = "env:KEK".parse().unwrap();
-        KekSource::with_environment(&place, &|_| value.map(OsString::from))
+        KekSource::with_environment(&keys("env:KEK"), &|_| value.map(OsString::from))
     }
 
     #[test]
@@ -268,9 +331,14 @@ mod tests {
     }
 
     #[test]
+    fn a_key_of_a_token_needs_the_token() {
+        let refused = KekSource::of(&keys("pkcs11:kek"));
+        assert!(matches!(refused, Err(KekError::NoToken(_))));
+    }
+
+    #[test]
     fn without_systemd_there_are_no_credentials() {
-        let place = "credential:kek".parse().unwrap();
-        let refused = KekSource::with_environment(&place, &|_| None);
+        let refused = KekSource::with_environment(&keys("credential:kek"), &|_| None);
         assert!(matches!(refused, Err(KekError::NoCredentials(_))));
     }
 
@@ -278,7 +346,7 @@ mod tests {
     fn a_made_key_is_private_and_read_again() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys").join("kek");
-        let source = KekSource::of(&KekPlace::File(path.clone())).unwrap();
+        let source = KekSource::of(&KeysConfig::file(path.clone())).unwrap();
         let made = source.open_or_make().unwrap();
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

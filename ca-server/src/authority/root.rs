@@ -1,20 +1,24 @@
 //! The sealed roots: the first made once for each trust domain, each opened for the moment in which
-//! an intermediate is signed, and wiped. A wrong key-encryption key is refused before anything is
-//! written.
+//! an intermediate is signed, and wiped; one whose key is in a token signs there. A wrong
+//! key-encryption key is refused before anything is written.
+
+mod key;
 
 use crypto::digest::constant_time_eq;
 use crypto::random::SystemRandom;
 use crypto::sealing::OpenError;
-use crypto::signing::{KeyError, SigningKey};
+use crypto::signing::{KeyError, SigningKey, UnknownKind};
 use identity::x509::{self, Bundle};
 use identity::{SerialNumber, Validity, ValidityError};
 use time::OffsetDateTime;
 
-use super::kek::{Kek, KekError, KekSource};
+use self::key::RootKey;
+use super::kek::{self, Kek, KekError, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
 use super::{Intermediate, PublishedRoots};
-use crate::config::Lifetimes;
+use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName};
+use crate::pkcs11::{Token, TokenError, TokenKeyReference, destroy_keys, off_thread};
 use crate::store::{IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError};
 
 /// Why there is no root to sign with.
@@ -42,8 +46,22 @@ pub enum RootError {
     Bundle(#[from] x509::BundleError),
     #[error("the intermediate was not signed")]
     Issue(#[from] x509::IssueError),
+    #[error("the key of the root is in a token, but `[keys.pkcs11]` names none")]
+    NoToken,
+    #[error("the token that holds a key did not do its part")]
+    Token(#[from] TokenError),
+    #[error("the certificate of the root is for a key of a kind that no token here has")]
+    Kind(#[from] UnknownKind),
     #[error("the root ends too soon to sign an intermediate")]
     Validity(#[from] ValidityError),
+}
+
+/// Where keys are, as the configuration says. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyPlaces {
+    kek: KekSource,
+    token: Option<Token>,
+    root: RootPlace,
 }
 
 /// Knows where the sealed roots and their key-encryption key are; holds neither opened.
@@ -51,8 +69,27 @@ pub enum RootError {
 pub(crate) struct RootKeeper {
     store: Store,
     replica: String,
-    kek: KekSource,
+    places: KeyPlaces,
     lifetimes: Lifetimes,
+}
+
+/// A root that nobody trusts yet, and that is not kept.
+#[derive(Debug)]
+pub(crate) struct MadeRoot {
+    pub(crate) row: SealedKeyRow,
+    pub(crate) validity: Validity,
+    reference: Option<TokenKeyReference>,
+}
+
+impl KeyPlaces {
+    pub(crate) fn of(keys: &KeysConfig) -> Result<Self, KekError> {
+        let directory = kek::credentials_directory();
+        Ok(Self {
+            kek: KekSource::of(keys)?,
+            token: keys.pkcs11.clone().map(|it| Token::new(it, directory)),
+            root: keys.root,
+        })
+    }
 }
 
 impl RootKeeper {
@@ -60,14 +97,14 @@ impl RootKeeper {
     pub(crate) async fn open_or_make(
         store: &Store,
         replica: &str,
-        kek: KekSource,
+        places: KeyPlaces,
         lifetimes: Lifetimes,
         now: OffsetDateTime,
     ) -> Result<Self, RootError> {
         let keeper = Self {
             store: store.clone(),
             replica: replica.to_owned(),
-            kek,
+            places,
             lifetimes,
         };
         if store.authority_state(KeyPurpose::X509Root).await?.is_none() {
@@ -84,11 +121,7 @@ impl RootKeeper {
             .find(|row| row.purpose == KeyPurpose::X509Root);
         let first = match known {
             Some(row) => row,
-            None => {
-                let kek = self.kek.open_or_make()?;
-                let made = self.make_with(&kek, Generation::FIRST, now)?;
-                self.store.insert_sealed_key_if_absent(made).await?
-            }
+            None => self.keep_first(now).await?,
         };
         let certificate = x509::RootCertificate::from_der(first.certificate.into())?;
         let state = Lifecycle::first(*certificate.validity(), now);
@@ -99,17 +132,65 @@ impl RootKeeper {
         Ok(())
     }
 
-    /// A new root, sealed; nobody trusts it yet, and it is not kept.
+    async fn keep_first(&self, now: OffsetDateTime) -> Result<SealedKeyRow, RootError> {
+        let keeper = self.clone();
+        let made = off_thread(move || {
+            let kek = keeper.places.kek.open_or_make()?;
+            keeper.make_with(&kek, Generation::FIRST, now)
+        });
+        let made = made.await?;
+        let kept = self.store.insert_sealed_key_if_absent(made.row.clone());
+        let kept = kept.await?;
+        if kept.key_id != made.row.key_id {
+            self.unmake(made).await?;
+        }
+        Ok(kept)
+    }
+
+    /// A new root.
     pub(crate) async fn make(
         &self,
         generation: Generation,
         now: OffsetDateTime,
-    ) -> Result<(SealedKeyRow, Validity), RootError> {
+    ) -> Result<MadeRoot, RootError> {
         let rows = self.store.sealed_keys().await?;
-        let kek = opened_by(&self.kek, &rows)?;
-        let row = self.make_with(&kek, generation, now)?;
-        let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
-        Ok((row, *certificate.validity()))
+        let keeper = self.clone();
+        off_thread(move || {
+            let kek = opened_by(&keeper.places.kek, &rows)?;
+            keeper.make_with(&kek, generation, now)
+        })
+        .await
+    }
+
+    /// Destroys what a token holds of a root that is not kept.
+    pub(crate) async fn unmake(&self, made: MadeRoot) -> Result<(), RootError> {
+        match made.reference {
+            None => Ok(()),
+            Some(reference) => self.destroy(vec![reference.name()]).await,
+        }
+    }
+
+    /// Destroys what a token holds of roots that were removed.
+    pub(crate) async fn destroy_removed(&self, removed: &[Generation]) -> Result<(), RootError> {
+        let trust_domain = self.store.trust_domain();
+        let labels = removed.iter().map(|it| key::label(trust_domain, *it));
+        self.destroy(labels.map(TokenKeyName::Label).collect())
+            .await
+    }
+
+    async fn destroy(&self, names: Vec<TokenKeyName>) -> Result<(), RootError> {
+        let Some(token) = self.places.token.clone() else {
+            return Ok(());
+        };
+        off_thread(move || {
+            for name in names {
+                if destroy_keys(&token, &name)? > 0 {
+                    tracing::info!(key = %name, "the token has destroyed a root's key");
+                }
+            }
+            Ok(())
+        })
+        .await
     }
 
     fn make_with(
@@ -117,20 +198,37 @@ impl RootKeeper {
         kek: &Kek,
         generation: Generation,
         now: OffsetDateTime,
-    ) -> Result<SealedKeyRow, RootError> {
+    ) -> Result<MadeRoot, RootError> {
         let trust_domain = self.store.trust_domain();
-        let key = SigningKey::generate();
+        let key = self.make_key(generation)?;
         let (back_date, life) = (self.lifetimes.back_date, self.lifetimes.root);
         let validity = Validity::try_new(now - back_date, now + life)?;
         let serial = SerialNumber::random(&mut SystemRandom);
-        let root = x509::Authority::new_root(trust_domain, &key, validity, serial)?;
+        let signer = key.signer();
+        let root = x509::Authority::new_root(trust_domain, signer.clone(), validity, serial)
+            .map_err(|error| key.explain(error))?;
         let unsealed = Unsealed {
             purpose: KeyPurpose::X509Root,
             version: generation.number(),
-            key: &key,
+            secret: &key.secret(),
+            public_key: signer.spki(),
             certificate: root.certificate().to_vec(),
         };
-        Ok(unsealed.seal(trust_domain, kek, now))
+        Ok(MadeRoot {
+            row: unsealed.seal(trust_domain, kek, now)?,
+            validity: *root.validity(),
+            reference: key.reference(),
+        })
+    }
+
+    fn make_key(&self, generation: Generation) -> Result<RootKey, RootError> {
+        match self.places.root {
+            RootPlace::Sealed => Ok(RootKey::make_held()),
+            RootPlace::Pkcs11 => {
+                let token = self.places.token.as_ref().ok_or(RootError::NoToken)?;
+                RootKey::make_in(token, &key::label(self.store.trust_domain(), generation))
+            }
+        }
     }
 
     /// Opens the active root, signs an intermediate with a new key, and wipes the root. The
@@ -142,17 +240,14 @@ impl RootKeeper {
     ) -> Result<Intermediate, RootError> {
         let (generation, certificate) = roots.active().ok_or(RootError::Absent)?;
         let row = self.sealed(generation).await?;
-        let root = self.open(&row)?;
-        let key = SigningKey::generate();
         let validity = Validity::try_new(
             now - self.lifetimes.back_date,
             now + self.lifetimes.intermediate,
         )?
         .clamp_to(certificate.validity(), self.lifetimes.margin)?;
-        let serial = SerialNumber::random(&mut SystemRandom);
-        let der = root.sign_intermediate(&self.replica, key.public_key(), validity, serial)?;
-        drop(root);
-        let intermediate = Intermediate::new(der, key, generation)?;
+        let keeper = self.clone();
+        let intermediate = off_thread(move || keeper.sign_with(&row, generation, validity));
+        let intermediate = intermediate.await?;
         let record = IntermediateRow {
             key_id: intermediate.key_id().to_owned(),
             generation: generation.number(),
@@ -172,19 +267,41 @@ impl RootKeeper {
         rows.into_iter().find(is_it).ok_or(RootError::Absent)
     }
 
-    fn open(&self, row: &SealedKeyRow) -> Result<x509::Authority, RootError> {
-        let kek = self.kek.open_expecting(&row.kek_check)?;
-        let key = sealed::open(row, self.store.trust_domain(), &kek)?;
-        Ok(x509::Authority::load(row.certificate.clone().into(), key)?)
+    fn sign_with(
+        &self,
+        row: &SealedKeyRow,
+        generation: Generation,
+        validity: Validity,
+    ) -> Result<Intermediate, RootError> {
+        let root_key = self.open(row)?;
+        let root = x509::Authority::load(row.certificate.clone().into(), root_key.signer())?;
+        let key = SigningKey::generate();
+        let serial = SerialNumber::random(&mut SystemRandom);
+        let der = root
+            .sign_intermediate(&self.replica, key.public_key(), validity, serial)
+            .map_err(|error| root_key.explain(error))?;
+        Ok(Intermediate::new(der, key, generation)?)
+    }
+
+    fn open(&self, row: &SealedKeyRow) -> Result<RootKey, RootError> {
+        let kek = self.places.kek.open_expecting(&row.kek_check)?;
+        let secret = sealed::open(row, self.store.trust_domain(), &kek)?;
+        let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
+        RootKey::read(
+            &secret,
+            certificate.public_key(),
+            self.places.token.as_ref(),
+        )
     }
 }
 
 /// For the tool that makes a new administrator's credential: whoever runs it holds the key.
 pub(crate) async fn kek_and_bundle(
     store: &Store,
-    kek: &KekSource,
+    kek: KekSource,
 ) -> Result<(Kek, Bundle), RootError> {
-    let kek = opened_by(kek, &store.sealed_keys().await?)?;
+    let rows = store.sealed_keys().await?;
+    let kek = off_thread(move || opened_by(&kek, &rows)).await?;
     let roots = PublishedRoots::read(store).await?;
     Ok((kek, roots.bundle().clone()))
 }
@@ -193,24 +310,23 @@ pub(crate) async fn kek_and_bundle(
 /// the one of `from` opens nothing afterwards. Answers how many keys there are.
 pub(crate) async fn rotate_kek(
     store: &Store,
-    from: &KekSource,
-    to: &KekSource,
+    from: KekSource,
+    to: KekSource,
 ) -> Result<usize, RootError> {
     let rows = store.sealed_keys().await?;
-    let old = opened_by(from, &rows)?;
-    let new = to.open_or_make()?;
-    if constant_time_eq(&old.check_value(), &new.check_value()) {
-        return Err(KekError::Same(to.place().clone()).into());
-    }
-    let trust_domain = store.trust_domain();
-    let rewrapped = rows
-        .iter()
-        .map(|row| sealed::rewrap(row, trust_domain, (&old, &new)))
-        .collect::<Result<Vec<_>, _>>()?;
-    match store
-        .rewrap_sealed_keys(old.check_value(), &rewrapped)
-        .await?
-    {
+    let trust_domain = store.trust_domain().clone();
+    let rewrapping = off_thread(move || {
+        let old = opened_by(&from, &rows)?;
+        let new = to.open_or_make()?;
+        if constant_time_eq(&old.check_value(), &new.check_value()) {
+            return Err(KekError::Same(to.place().clone()).into());
+        }
+        let rewrap = |row: &SealedKeyRow| sealed::rewrap(row, &trust_domain, (&old, &new));
+        let rewrapped = rows.iter().map(rewrap).collect::<Result<Vec<_>, _>>()?;
+        Ok::<_, RootError>((old.check_value(), rewrapped))
+    });
+    let (old, rewrapped) = rewrapping.await?;
+    match store.rewrap_sealed_keys(old, &rewrapped).await? {
         true => Ok(rewrapped.len()),
         false => Err(RootError::Moved),
     }

@@ -2,22 +2,25 @@
 //! key wraps. Both seals are bound to the trust domain, the purpose, the key id and the version, so
 //! a row moved elsewhere does not open.
 
+use crypto::digest::Sha256;
 use crypto::random::{Random as _, SystemRandom};
 use crypto::sealing::{OpenError, SealingKey};
-use crypto::signing::SigningKey;
 use identity::TrustDomain;
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
-use super::kek::Kek;
+use super::kek::{Kek, UnwrapError};
 use super::root::RootError;
+use crate::pkcs11::TokenError;
 use crate::store::{KeyPurpose, SealedKeyRow};
 
-/// A key that is to be sealed.
+/// A secret that is to be sealed: a key, or the reference to one.
 pub(super) struct Unsealed<'a> {
     pub(super) purpose: KeyPurpose,
     pub(super) version: u32,
-    pub(super) key: &'a SigningKey,
+    pub(super) secret: &'a [u8],
+    /// SubjectPublicKeyInfo, DER.
+    pub(super) public_key: &'a [u8],
     pub(super) certificate: Vec<u8>,
 }
 
@@ -27,40 +30,39 @@ impl Unsealed<'_> {
         trust_domain: &TrustDomain,
         kek: &Kek,
         now: OffsetDateTime,
-    ) -> SealedKeyRow {
-        let key_id = self.key.public_key().fingerprint().to_string();
+    ) -> Result<SealedKeyRow, TokenError> {
+        let key_id = Sha256::of(self.public_key).to_string();
         let label = Label::of(trust_domain, self.purpose, &key_id, self.version);
         let mut data_key_bytes = Zeroizing::new([0_u8; 32]);
         SystemRandom.fill(data_key_bytes.as_mut_slice());
         let data_key = SealingKey::from_bytes(*data_key_bytes);
-        SealedKeyRow {
+        Ok(SealedKeyRow {
             purpose: self.purpose,
             version: self.version,
-            wrapped_data_key: kek.wrap(&label.wrapping(), data_key_bytes.as_slice()),
-            sealed: data_key.seal(&label.sealing(), &self.key.to_pkcs8()),
+            wrapped_data_key: kek.wrap(&label.wrapping(), data_key_bytes.as_slice())?,
+            sealed: data_key.seal(&label.sealing(), self.secret),
             kek_check: kek.check_value(),
             certificate: self.certificate,
             created_at: now,
             key_id,
-        }
+        })
     }
 }
 
-/// The signing key of a row.
+/// The secret of a row.
 pub(super) fn open(
     row: &SealedKeyRow,
     trust_domain: &TrustDomain,
     kek: &Kek,
-) -> Result<SigningKey, RootError> {
+) -> Result<Zeroizing<Vec<u8>>, RootError> {
     let label = Label::of_row(trust_domain, row);
     let data_key = data_key(row, &label, kek)?;
-    let pkcs8 = SealingKey::from_bytes(*data_key)
+    SealingKey::from_bytes(*data_key)
         .open(&label.sealing(), &row.sealed)
-        .map_err(RootError::Sealed)?;
-    SigningKey::from_pkcs8(&pkcs8).map_err(RootError::Key)
+        .map_err(RootError::Sealed)
 }
 
-/// The same key, its data key wrapped by another key-encryption key.
+/// The same secret, its data key wrapped by another key-encryption key.
 pub(super) fn rewrap(
     row: &SealedKeyRow,
     trust_domain: &TrustDomain,
@@ -69,7 +71,7 @@ pub(super) fn rewrap(
     let label = Label::of_row(trust_domain, row);
     let data_key = data_key(row, &label, from)?;
     Ok(SealedKeyRow {
-        wrapped_data_key: to.wrap(&label.wrapping(), data_key.as_slice()),
+        wrapped_data_key: to.wrap(&label.wrapping(), data_key.as_slice())?,
         kek_check: to.check_value(),
         ..row.clone()
     })
@@ -82,7 +84,10 @@ fn data_key(
 ) -> Result<Zeroizing<[u8; 32]>, RootError> {
     let opened = kek
         .unwrap(&label.wrapping(), &row.wrapped_data_key)
-        .map_err(RootError::Sealed)?;
+        .map_err(|error| match error {
+            UnwrapError::Open(error) => RootError::Sealed(error),
+            UnwrapError::Token(error) => RootError::Token(error),
+        })?;
     let bytes = opened.as_slice().try_into();
     let bytes = bytes.map_err(|_| RootError::Sealed(OpenError::Refused))?;
     Ok(Zeroizing::new(bytes))

@@ -4,6 +4,8 @@
 //! Refuses a key-encryption key that is named twice or not at all, and one that the file itself
 //! holds.
 
+mod pkcs11;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -11,12 +13,28 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::{BrokenRule, StorePlace};
+pub use pkcs11::{PinPlace, Pkcs11Config, RootCurve, TokenKeyName};
 
 /// Where keys are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "Raw")]
 pub struct KeysConfig {
     pub kek: KekPlace,
+    /// Where the keys of roots are made.
+    pub root: RootPlace,
+    /// The token that holds what is said to be in one.
+    pub pkcs11: Option<Pkcs11Config>,
+}
+
+/// Where the keys of roots are made. One that was made elsewhere before goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RootPlace {
+    /// In the store, sealed.
+    #[default]
+    Sealed,
+    /// In the token; the store holds a reference.
+    Pkcs11,
 }
 
 /// Where the key-encryption key is, which opens the sealed root.
@@ -28,6 +46,8 @@ pub enum KekPlace {
     Credential(CredentialName),
     /// An environment variable of this name, with the same content. Never made.
     Environment(VariableName),
+    /// An AES-256 key of the token. Made there at the first start.
+    Token(TokenKeyName),
 }
 
 /// The name of a file in `$CREDENTIALS_DIRECTORY`.
@@ -51,7 +71,10 @@ pub struct AdminConfig {
 /// Which rule `[keys]` breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeysConfigError {
-    #[error("say where the key-encryption key is: `kek_file`, `kek_credential` or `kek_env`")]
+    #[error(
+        "say where the key-encryption key is: `kek_file`, `kek_credential`, `kek_env`, or \
+         `kek_label` or `kek_id` of `[keys.pkcs11]`"
+    )]
     Nowhere,
     #[error("`{0}` and `{1}` are both set; the key-encryption key is in one place")]
     Twice(&'static str, &'static str),
@@ -59,6 +82,12 @@ pub enum KeysConfigError {
     Credential(String),
     #[error("`{0}` is no name of a variable: A-Z, a-z, 0-9 and '_', no digit first")]
     Variable(String),
+    #[error("say where the PIN is: either `pin_file` or `pin_credential`")]
+    Pin,
+    #[error("a key of a token is named by a label or by hexadecimal digits of its id")]
+    TokenKey,
+    #[error("root = \"pkcs11\" needs `[keys.pkcs11]`, which says which token")]
+    NoToken,
 }
 
 impl KeysConfig {
@@ -67,6 +96,8 @@ impl KeysConfig {
     pub fn file(path: PathBuf) -> Self {
         Self {
             kek: KekPlace::File(path),
+            root: RootPlace::Sealed,
+            pkcs11: None,
         }
     }
 
@@ -97,11 +128,13 @@ impl fmt::Display for KekPlace {
             Self::File(path) => path.display().fmt(f),
             Self::Credential(name) => write!(f, "in the credential `{}`", name.as_str()),
             Self::Environment(name) => write!(f, "in the variable `{}`", name.as_str()),
+            Self::Token(name) => write!(f, "{name} in the token"),
         }
     }
 }
 
-/// As an argument names it: `credential:NAME`, `env:VARIABLE`, `file:PATH`, or a path alone.
+/// As an argument names it: `credential:NAME`, `env:VARIABLE`, `pkcs11:LABEL`, `file:PATH`, or a
+/// path alone.
 impl FromStr for KekPlace {
     type Err = KeysConfigError;
 
@@ -109,6 +142,7 @@ impl FromStr for KekPlace {
         match text.split_once(':') {
             Some(("credential", name)) => name.to_owned().try_into().map(Self::Credential),
             Some(("env", name)) => name.to_owned().try_into().map(Self::Environment),
+            Some(("pkcs11", label)) => TokenKeyName::label(label.to_owned()).map(Self::Token),
             Some(("file", path)) => Ok(Self::File(path.into())),
             _ => Ok(Self::File(text.into())),
         }
@@ -161,23 +195,35 @@ struct Raw {
     kek_file: Option<PathBuf>,
     kek_credential: Option<CredentialName>,
     kek_env: Option<VariableName>,
+    #[serde(default)]
+    root: RootPlace,
+    pkcs11: Option<Pkcs11Config>,
 }
 
 impl TryFrom<Raw> for KeysConfig {
     type Error = KeysConfigError;
 
     fn try_from(raw: Raw) -> Result<Self, KeysConfigError> {
+        let in_token = raw.pkcs11.as_ref().and_then(|token| token.kek.clone());
+        if raw.root == RootPlace::Pkcs11 && raw.pkcs11.is_none() {
+            return Err(KeysConfigError::NoToken);
+        }
         let named = [
             raw.kek_file.map(|it| ("kek_file", KekPlace::File(it))),
             raw.kek_credential
                 .map(|it| ("kek_credential", KekPlace::Credential(it))),
             raw.kek_env.map(|it| ("kek_env", KekPlace::Environment(it))),
+            in_token.map(|it| ("pkcs11.kek_label", KekPlace::Token(it))),
         ];
         let mut named = named.into_iter().flatten();
         let (key, kek) = named.next().ok_or(KeysConfigError::Nowhere)?;
         match named.next() {
             Some((other, _)) => Err(KeysConfigError::Twice(key, other)),
-            None => Ok(Self { kek }),
+            None => Ok(Self {
+                kek,
+                root: raw.root,
+                pkcs11: raw.pkcs11,
+            }),
         }
     }
 }
@@ -200,6 +246,35 @@ mod tests {
         refused("", &KeysConfigError::Nowhere);
         let both = "kek_file = \"/etc/kek\"\nkek_env = \"KEK\"";
         refused(both, &KeysConfigError::Twice("kek_file", "kek_env"));
+    }
+
+    fn token(more: &str) -> String {
+        format!("[pkcs11]\nmodule = \"/m.so\"\ntoken = \"t\"\n{more}")
+    }
+
+    #[test]
+    fn a_token_without_one_pin_is_refused() {
+        refused(&token("kek_label = \"kek\""), &KeysConfigError::Pin);
+        let both = "kek_label = \"kek\"\npin_file = \"/p\"\npin_credential = \"p\"";
+        refused(&token(both), &KeysConfigError::Pin);
+        let error = parse(&token("pin = \"1234\"")).unwrap_err();
+        assert!(error.contains("unknown field `pin`"), "{error}");
+    }
+
+    #[test]
+    fn a_token_may_hold_roots_the_key_that_opens_them_or_both() {
+        let roots = "kek_file = \"/kek\"\nroot = \"pkcs11\"\n";
+        refused(roots, &KeysConfigError::NoToken);
+        let config = parse(&format!("{roots}{}", token("pin_file = \"/p\""))).unwrap();
+        assert_eq!(config.kek, KekPlace::File("/kek".into()));
+        assert_eq!(config.root, RootPlace::Pkcs11);
+        let both = token("pin_file = \"/p\"\nkek_id = \"0A\"");
+        let config = parse(&both).unwrap();
+        assert_eq!(config.kek, KekPlace::Token(TokenKeyName::Id(vec![10])));
+        assert_eq!(config.root, RootPlace::Sealed);
+        let twice = format!("kek_file = \"/kek\"\n{both}");
+        let expected = KeysConfigError::Twice("kek_file", "pkcs11.kek_label");
+        refused(&twice, &expected);
     }
 
     #[test]
@@ -226,6 +301,8 @@ mod tests {
         );
         let variable = VariableName("KEK".to_owned());
         assert_eq!(place("env:KEK"), Ok(KekPlace::Environment(variable)));
+        let label = TokenKeyName::Label("kek".to_owned());
+        assert_eq!(place("pkcs11:kek"), Ok(KekPlace::Token(label)));
         for text in ["/keys/kek", "file:/keys/kek"] {
             assert_eq!(place(text), Ok(KekPlace::File("/keys/kek".into())));
         }

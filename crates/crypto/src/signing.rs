@@ -17,10 +17,15 @@ use zeroize::Zeroizing;
 
 use crate::backend::P256KeyPair;
 
+mod certificate;
 mod csr;
 mod foreign;
 mod public_key;
 
+pub use certificate::{
+    CertificateAlgorithm, CertificateKey, CertificatePublicKey, CertificateSigner, NotSigned,
+    UnknownKind, ecdsa_der,
+};
 pub use csr::{CsrError, MAX_CSR_BYTES, create_csr, verify_csr};
 pub use foreign::{ForeignKey, ForeignKeyError, ForeignSignature, verification_of};
 pub use public_key::{BadSignature, PublicKey};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::app::{BindError, Ca, StartError, rotate_seal};
 use crate::authority::{KekError, RootError};
-use crate::config::{Config, KekPlace, KeysConfig};
+use crate::config::{Config, KekPlace};
 use crate::store::{OpenError, StorePlace};
 use runtime::Clock;
 
@@ -124,7 +124,7 @@ async fn after_a_rotation_of_the_seal_the_old_kek_opens_nothing_and_the_new_one_
         matches!(error, StartError::Root(RootError::Kek(KekError::Wrong(_)))),
         "{error:?}"
     );
-    config.keys = KeysConfig { kek: to };
+    config.keys.kek = to;
     let ca = Ca::start(config, clock).await.unwrap();
     assert_eq!(ca.bundle().digest(), root);
 }

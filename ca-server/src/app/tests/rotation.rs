@@ -13,6 +13,8 @@ use super::agent::TestAgent;
 use super::harness::{TestCa, agent_id};
 use super::watching::Stream;
 use crate::authority::lifecycle::{Event, Generation, Phase};
+use crate::config::{Pkcs11Config, RootCurve, RootPlace};
+use crate::pkcs11::tests::with_token;
 use crate::rotation::Progress;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -151,4 +153,30 @@ async fn a_restart_goes_on_with_a_rotation() {
     let agent = ca.agent("web-7").await;
     let ca = ca.restart_with(|_| {}).await.unwrap();
     ca.of(&agent).await.issue(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_next_root_is_made_in_the_token_and_a_removed_one_is_destroyed_there() {
+    with_token!(token);
+    let ca = TestCa::start_with(|config| {
+        config.keys.root = RootPlace::Pkcs11;
+        config.keys.pkcs11 = Some(Pkcs11Config {
+            root_curve: RootCurve::P384,
+            ..token.config()
+        });
+    });
+    let ca = ca.await;
+    assert_eq!(token.private_keys(), 1);
+    ca.wish(Event::Rotate).await;
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    assert_eq!(token.private_keys(), 2);
+    ca.control.advance(HOUR * 2);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let agent = ca.agent("web-7").await;
+    assert!(ca.verifies(&agent));
+    ca.control.advance(HOUR * 2);
+    ca.until(&[Phase::Removed, Phase::Active]).await;
+    token.until_private_keys(1).await;
+    let ca = ca.restart_with(|_| {}).await.unwrap();
+    ca.agent("web-8").await;
 }

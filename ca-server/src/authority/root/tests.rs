@@ -6,6 +6,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::config::KekPlace;
+use crate::pkcs11::tests::{TestToken, with_token};
 use crate::store::{StoreConfig, StorePlace};
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
@@ -32,10 +33,23 @@ impl Place {
     }
 
     async fn keeper(&self) -> RootKeeper {
-        let kek = KekSource::of(&KekPlace::File(self.kek_file())).unwrap();
-        RootKeeper::open_or_make(&self.store, "ca-1", kek, Lifetimes::default(), NOW)
-            .await
-            .unwrap()
+        let keys = KeysConfig::file(self.kek_file());
+        self.keeper_with(&keys).await.unwrap()
+    }
+
+    async fn keeper_with(&self, keys: &KeysConfig) -> Result<RootKeeper, RootError> {
+        let places = KeyPlaces::of(keys).unwrap();
+        RootKeeper::open_or_make(&self.store, "ca-1", places, Lifetimes::default(), NOW).await
+    }
+
+    /// With everything in the token.
+    fn in_token(&self, token: &TestToken) -> KeysConfig {
+        let config = token.config();
+        KeysConfig {
+            kek: KekPlace::Token(config.kek.clone().unwrap()),
+            root: RootPlace::Pkcs11,
+            pkcs11: Some(config),
+        }
     }
 
     async fn sealed(&self) -> SealedKeyRow {
@@ -130,4 +144,124 @@ async fn an_intermediate_is_recorded_before_it_signs() {
     let recorded = place.store.intermediates(NOW).await.unwrap();
     assert_eq!(recorded[0].key_id, intermediate.key_id());
     assert_eq!(recorded[0].generation, 1);
+}
+
+#[tokio::test]
+async fn a_root_in_a_token_signs_there_and_the_store_holds_a_reference() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keeper = place.keeper_with(&place.in_token(&token)).await.unwrap();
+    let roots = place.roots().await;
+    let intermediate = keeper.sign_intermediate(&roots, NOW).await.unwrap();
+    let row = place.sealed().await;
+    let kek = keeper.places.kek.open().unwrap();
+    let secret = sealed::open(&row, place.store.trust_domain(), &kek).unwrap();
+    let text = String::from_utf8(secret.to_vec()).unwrap();
+    assert!(text.parse::<TokenKeyReference>().is_ok(), "{text}");
+    assert_eq!(intermediate.root(), Generation::FIRST);
+}
+
+#[tokio::test]
+async fn a_root_whose_token_is_away_signs_nothing_and_signs_again_when_it_is_back() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keys = place.in_token(&token);
+    let keeper = place.keeper_with(&keys).await.unwrap();
+    let roots = place.roots().await;
+    token.unplug();
+    assert!(matches!(
+        keeper.sign_intermediate(&roots, NOW).await,
+        Err(RootError::Kek(KekError::Token(TokenError::Absent(_))))
+    ));
+    token.plug_in();
+    keeper.sign_intermediate(&roots, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_start_without_its_token_makes_no_root() {
+    with_token!(token);
+    let place = Place::new().await;
+    token.unplug();
+    for kek in [KekPlace::File(place.kek_file()), place.in_token(&token).kek] {
+        let keys = KeysConfig {
+            kek,
+            ..place.in_token(&token)
+        };
+        place.keeper_with(&keys).await.unwrap_err();
+        assert_eq!(place.store.sealed_keys().await.unwrap(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_the_token_has_lost_is_named() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keeper = place.keeper_with(&place.in_token(&token)).await.unwrap();
+    let roots = place.roots().await;
+    keeper.destroy_removed(&[Generation::FIRST]).await.unwrap();
+    assert!(matches!(
+        keeper.sign_intermediate(&roots, NOW).await,
+        Err(RootError::Token(TokenError::NoKey(_)))
+    ));
+}
+
+#[tokio::test]
+async fn a_root_that_was_not_kept_leaves_no_key_and_harms_no_other_of_its_generation() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keeper = place.keeper_with(&place.in_token(&token)).await.unwrap();
+    let lost = keeper.make(Generation::FIRST, NOW).await.unwrap();
+    let row = lost.row.clone();
+    keeper.unmake(lost).await.unwrap();
+    let signed = keeper.sign_with(&row, Generation::FIRST, {
+        Validity::try_new(NOW, NOW + Lifetimes::default().intermediate).unwrap()
+    });
+    assert!(matches!(
+        signed,
+        Err(RootError::Token(TokenError::NoKey(_)))
+    ));
+    let roots = place.roots().await;
+    keeper.sign_intermediate(&roots, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_seal_moves_into_a_token_and_out_again() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keeper = place.keeper().await;
+    let roots = place.roots().await;
+    let in_file = KeysConfig::file(place.kek_file());
+    let in_token = KeysConfig {
+        root: RootPlace::Sealed,
+        ..place.in_token(&token)
+    };
+    let source = |keys: &KeysConfig| KekSource::of(keys).unwrap();
+    let moved = rotate_kek(&place.store, source(&in_file), source(&in_token)).await;
+    assert_eq!(moved.unwrap(), 1);
+    assert!(matches!(
+        keeper.sign_intermediate(&roots, NOW).await,
+        Err(RootError::Kek(KekError::Wrong(_)))
+    ));
+    let keeper = place.keeper_with(&in_token).await.unwrap();
+    keeper.sign_intermediate(&roots, NOW).await.unwrap();
+    let moved = rotate_kek(&place.store, source(&in_token), source(&in_file)).await;
+    assert_eq!(moved.unwrap(), 1);
+    let keeper = place.keeper().await;
+    keeper.sign_intermediate(&roots, NOW).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reference_without_a_token_is_refused() {
+    with_token!(token);
+    let place = Place::new().await;
+    let keys = KeysConfig {
+        kek: KekPlace::File(place.kek_file()),
+        ..place.in_token(&token)
+    };
+    place.keeper_with(&keys).await.unwrap();
+    let keeper = place.keeper().await;
+    assert!(matches!(
+        keeper.sign_intermediate(&place.roots().await, NOW).await,
+        Err(RootError::NoToken)
+    ));
 }

@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, SHA384};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::signature::{
@@ -59,6 +59,14 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+pub(crate) fn sha384(data: &[u8]) -> [u8; 48] {
+    let mut context = Context::new(&SHA384);
+    context.update(data);
+    let mut digest = [0; 48];
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }

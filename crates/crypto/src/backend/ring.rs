@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use ring::digest::{Context, SHA256};
+use ring::digest::{Context, SHA256, SHA384};
 use ring::hmac::{self, HMAC_SHA256};
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::{
@@ -56,6 +56,14 @@ pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
+pub(crate) fn sha384(data: &[u8]) -> [u8; 48] {
+    let mut context = Context::new(&SHA384);
+    context.update(data);
+    let mut digest = [0; 48];
     digest.copy_from_slice(context.finish().as_ref());
     digest
 }

@@ -5,7 +5,7 @@
 //! subject, names, usages and lifetime come from the caller.
 
 use crypto::digest::Sha256;
-use crypto::signing::{PublicKey, SigningKey};
+use crypto::signing::{CertificateKey, PublicKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyUsagePurpose, SanType,
@@ -29,7 +29,7 @@ pub struct Authority {
     certificate: CertificateDer<'static>,
     trust_domain: TrustDomain,
     validity: Validity,
-    issuer: Issuer<'static, SigningKey>,
+    issuer: Issuer<'static, CertificateKey>,
 }
 
 /// What the CA decided to certify.
@@ -56,26 +56,28 @@ impl Authority {
     /// for the mesh may stand between it and the replicas.
     pub fn new_root(
         trust_domain: &TrustDomain,
-        key: &SigningKey,
+        key: impl Into<CertificateKey>,
         validity: Validity,
         serial: SerialNumber,
     ) -> Result<Self, AuthorityError> {
+        let key = key.into();
         let subject = authority_name("root", serial, None);
         let depth = BasicConstraints::Unconstrained;
         let params = authority_params(trust_domain, subject, validity, serial, depth)?;
-        let certificate = params.self_signed(key)?;
-        Self::load(certificate.into(), key.clone())
+        let certificate = params.self_signed(&key)?;
+        Self::load(certificate.into(), key)
     }
 
     /// An authority made earlier. The certificate must be one that an authority of ours has: a CA
     /// with the ID of its trust domain, and the key must be its own.
     pub fn load(
         certificate: CertificateDer<'static>,
-        key: SigningKey,
+        key: impl Into<CertificateKey>,
     ) -> Result<Self, AuthorityError> {
+        let key = key.into();
         let facts = SigningFacts::check(&certificate)?;
         let trust_domain = facts.trust_domain.ok_or(AuthorityError::NoSpiffeId)?;
-        if facts.public_key != key.public_key().spki() {
+        if facts.public_key != key.spki() {
             return Err(AuthorityError::KeyMismatch);
         }
         Ok(Self {

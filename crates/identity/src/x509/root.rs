@@ -57,6 +57,11 @@ impl RootCertificate {
         self.facts.subject_key_id.as_deref()
     }
 
+    /// SubjectPublicKeyInfo, DER.
+    pub fn public_key(&self) -> &[u8] {
+        &self.facts.public_key
+    }
+
     pub(super) fn anchor(&self) -> &TrustAnchor<'static> {
         &self.anchor
     }
