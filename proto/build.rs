@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         .emit_rerun_if_changed(false)
         .skip_debug(SECRET)
+        .codec_path("crate::codec::SlimCodec")
         .compile_fds(descriptors)?;
     Ok(())
 }

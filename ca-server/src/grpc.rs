@@ -9,6 +9,7 @@ mod connection;
 mod listener;
 mod routes;
 mod seen;
+mod silence;
 
 pub(crate) use listener::AgentListener;
 pub(crate) use routes::Desks;

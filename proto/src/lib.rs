@@ -8,6 +8,7 @@
     reason = "generated code"
 )]
 
+pub mod codec;
 mod secrets;
 
 /// The SPIFFE Workload API (SPIFFE_Workload_API.md).

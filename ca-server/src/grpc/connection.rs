@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::routes::{Caller, Desks, Routes};
 use super::seen::SeenSerials;
+use super::silence::{Listening, SILENCE};
 use crate::attest::{ChannelBinding, EXPORTER_LABEL};
 use crate::peer::AgentPeer;
 use crate::sources::Sources;
@@ -27,8 +28,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const STRANGER: Duration = Duration::from_secs(60);
 /// How long calls that are under way may go on after the connection must end.
 const ENDING: Duration = Duration::from_secs(10);
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_ANSWER: Duration = Duration::from_secs(20);
 const STREAMS: u32 = 128;
 /// Of who shows no agent's SVID: more than one attestation at once needs nobody.
 const STRANGERS_STREAMS: u32 = 4;
@@ -76,12 +75,8 @@ impl Connections {
             let routes = routes.clone();
             async move { Ok::<_, std::convert::Infallible>(routes.serve(request).await) }
         });
-        let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_ANSWER)
-            .max_concurrent_streams(streams)
-            .max_header_list_size(HEADER_BYTES);
+        let http = http(streams);
+        let (tls, heard) = Listening::to(tls, SILENCE);
         let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
 
         let ended = tokio::select! {
@@ -93,6 +88,10 @@ impl Connections {
                 return;
             }
             () = dismissed => None,
+            () = heard.silent() => {
+                tracing::debug!(%from, "connection closed: nothing was heard of its peer");
+                return;
+            }
         };
         let ended = match ended {
             Some(ended) => Some(ended),
@@ -165,6 +164,14 @@ impl Connections {
             Err(error) => Caller::Other(error),
         }
     }
+}
+
+fn http(streams: u32) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .max_concurrent_streams(streams)
+        .max_header_list_size(HEADER_BYTES);
+    http
 }
 
 /// Resolves when the bundle in force vouches for the peer no more. One without a certificate was

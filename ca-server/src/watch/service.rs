@@ -8,6 +8,7 @@ use proto::agent::v1 as wire;
 use proto::agent::v1::configuration_watch_server::ConfigurationWatch;
 use runtime::{Clock, Shutdown};
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status, Streaming};
@@ -66,6 +67,7 @@ impl ConfigurationWatch for WatchCalls {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
         let session = WatchSession::new(Arc::clone(&self.desk), self.agent.clone(), outgoing);
         self.desk.streams.spawn(session.run(request.into_inner()));
-        Ok(Response::new(Box::pin(ReceiverStream::new(messages))))
+        let messages = ReceiverStream::new(messages).map(|message| *message);
+        Ok(Response::new(Box::pin(messages)))
     }
 }

@@ -32,8 +32,11 @@ const RETRY_ELSEWHERE: Duration = Duration::from_secs(1);
 pub(super) struct WatchSession {
     desk: Arc<WatchDesk>,
     agent: AgentPeer,
-    outgoing: mpsc::Sender<Result<wire::CaMessage, Status>>,
+    outgoing: Outgoing,
 }
+
+/// Boxed, so that a channel for many small messages is small while there are none.
+pub(super) type Outgoing = mpsc::Sender<Box<Result<wire::CaMessage, Status>>>;
 
 /// What the agent knows, as far as this stream has told it.
 struct Told {
@@ -59,11 +62,7 @@ impl From<Status> for End {
 }
 
 impl WatchSession {
-    pub(super) fn new(
-        desk: Arc<WatchDesk>,
-        agent: AgentPeer,
-        outgoing: mpsc::Sender<Result<wire::CaMessage, Status>>,
-    ) -> Self {
+    pub(super) fn new(desk: Arc<WatchDesk>, agent: AgentPeer, outgoing: Outgoing) -> Self {
         Self {
             desk,
             agent,
@@ -82,7 +81,7 @@ impl WatchSession {
                 "watch stream ended"
             );
             // An agent that does not even read this is gone.
-            drop(timeout(PATIENCE, self.outgoing.send(Err(refusal))).await);
+            drop(timeout(PATIENCE, self.outgoing.send(Box::new(Err(refusal)))).await);
         }
     }
 
@@ -366,7 +365,7 @@ impl WatchSession {
         let message = wire::CaMessage {
             message: Some(message),
         };
-        match timeout(PATIENCE, self.outgoing.send(Ok(message))).await {
+        match timeout(PATIENCE, self.outgoing.send(Box::new(Ok(message)))).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(End::Gone),
             Err(_) => Err(refused("too-slow", "the agent does not read what it is told").into()),
