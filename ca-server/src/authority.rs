@@ -12,6 +12,7 @@ mod replica;
 mod root;
 mod roots;
 mod sealed;
+mod upstream;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ pub(crate) use replica::Intermediate;
 pub use root::RootError;
 pub(crate) use root::{KeyPlaces, MadeRoot, RootKeeper, kek_and_bundle, rotate_kek};
 pub(crate) use roots::PublishedRoots;
+pub use upstream::UpstreamError;
 
 /// A cheap handle on what this replica signs with, and on what the trust domain trusts.
 #[derive(Debug, Clone)]

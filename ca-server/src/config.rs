@@ -11,6 +11,7 @@ mod lifetimes;
 mod limits;
 mod listen;
 mod store;
+mod upstream;
 
 use std::path::Path;
 
@@ -32,6 +33,7 @@ pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
+pub use upstream::{UpstreamConfig, UpstreamDisk, UpstreamPkcs11};
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
 #[derive(Debug, Clone, Deserialize)]
@@ -47,6 +49,9 @@ pub struct Config {
     pub id_template: IdTemplate,
     pub store: StorePlace,
     pub keys: KeysConfig,
+    /// Whose root the trust domain has; its own, if left out.
+    #[serde(default)]
+    pub upstream: Option<UpstreamConfig>,
     #[serde(default)]
     pub listen: ListenConfig,
     #[serde(default)]
@@ -85,6 +90,7 @@ impl Config {
             id_template: IdTemplate::default(),
             store: StorePlace::Sqlite(directory.join("data").join("ca.sqlite")),
             keys: KeysConfig::file(directory.join("keys").join("kek")),
+            upstream: None,
             listen: ListenConfig::loopback(),
             advertise: AdvertiseConfig::default(),
             web: WebConfig::default(),
@@ -102,6 +108,9 @@ impl Config {
     /// The rules that span fields; those of one field hold by its type.
     pub fn check(&self) -> Result<(), BrokenRule> {
         self.keys.check_apart_from(&self.store)?;
+        if let Some(upstream) = &self.upstream {
+            upstream.check(&self.keys)?;
+        }
         self.attest.check()?;
         self.listen.check()?;
         self.listen.check_named(&self.advertise)?;

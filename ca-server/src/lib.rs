@@ -23,7 +23,7 @@ pub mod store;
 mod watch;
 
 pub use app::{BindError, Ca, StartError, WebFileError, reset_admin, rotate_seal};
-pub use authority::{KekError, RootError};
+pub use authority::{KekError, RootError, UpstreamError};
 pub use clock_check::ClockOff;
 pub use config::Config;
 pub use issue::ServingError;

@@ -111,6 +111,15 @@ impl Rotation {
         }
     }
 
+    /// Begins to trust a root that an upstream has and nobody knows yet. Answers whether there is
+    /// one.
+    async fn adopt(&self, lifecycle: &Lifecycle) -> Result<bool, RotationError> {
+        if lifecycle.successor().is_some() || !self.keeper.is_offered_another().await? {
+            return Ok(false);
+        }
+        self.step(&Event::Rotate, SYSTEM.to_owned()).await
+    }
+
     /// Acknowledgements have come.
     pub(crate) fn look(&self) {
         self.wake.notify_one();
@@ -232,7 +241,11 @@ impl Rotation {
         let mut made = None;
         for action in &actions {
             if let Action::Make(generation, trigger) = *action {
-                let root = self.keeper.make(generation, now).await?;
+                let root = match self.keeper.make(generation, now).await {
+                    // Nobody but the upstream makes one; it is adopted when it is there.
+                    Err(RootError::SameRoot) if *event != Event::Rotate => continue,
+                    made => made?,
+                };
                 let event = Event::Made {
                     generation,
                     validity: root.validity,

@@ -40,5 +40,6 @@ mod smoke;
 mod smuggling;
 mod takeover;
 mod tcp;
+mod upstream;
 mod websockets;
 mod zones;

@@ -14,6 +14,7 @@ use super::documented::Documented;
 use super::problem::Problem;
 use super::timestamp::Timestamp;
 use crate::authority::PublishedRoots;
+use crate::authority::RootError;
 use crate::authority::lifecycle::{Event, Generation, Member, Phase, Refusal, Trigger};
 use crate::registry::Registry;
 use crate::rotation::{Progress, Rotation, RotationError};
@@ -270,6 +271,9 @@ impl From<RotationError> for Problem {
             RotationError::Store(error) => error.into(),
             RotationError::Apply(error) => error.into(),
             RotationError::Contended => Self::unavailable("contended", detail),
+            RotationError::Root(error @ RootError::SameRoot) => {
+                Self::conflict("upstream-unchanged", error.to_string())
+            }
             RotationError::Root(error) => {
                 let cause = runtime::exit::one_line(&error);
                 tracing::error!(cause, "the roots cannot be used");

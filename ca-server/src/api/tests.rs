@@ -56,7 +56,7 @@ impl TestApi {
         let (clock, control) = Clock::adjustable();
         let keys = tempfile::tempdir().unwrap();
         let places = KeysConfig::file(keys.path().join("keys").join("kek"));
-        let (places, lifetimes) = (KeyPlaces::of(&places).unwrap(), Lifetimes::default());
+        let (places, lifetimes) = (KeyPlaces::of(&places, None).unwrap(), Lifetimes::default());
         let keeper = RootKeeper::open_or_make(&store.store, "ca-1", places, lifetimes, clock.now());
         let keeper = keeper.await.unwrap();
         let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())

@@ -76,7 +76,7 @@ pub(super) async fn start(
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
-    let places = KeyPlaces::of(&config.keys).map_err(RootError::from)?;
+    let places = KeyPlaces::of(&config.keys, config.upstream.as_ref())?;
     let store = open_store(&config, clock.now()).await?;
     let clock_check = ClockCheck::begin(&store, &clock).await?;
     clock_check.require()?;

@@ -11,4 +11,5 @@ mod keys_server;
 mod listening;
 mod replica;
 mod rotation;
+mod upstream;
 mod watching;

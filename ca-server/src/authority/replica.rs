@@ -13,6 +13,8 @@ pub(crate) struct Intermediate {
     authority: x509::Authority,
     key_id: String,
     root: Generation,
+    /// What stands between it and the root, if that is an upstream's.
+    above: Vec<CertificateDer<'static>>,
 }
 
 impl Intermediate {
@@ -20,6 +22,7 @@ impl Intermediate {
         certificate: CertificateDer<'static>,
         key: SigningKey,
         root: Generation,
+        above: Vec<CertificateDer<'static>>,
     ) -> Result<Self, AuthorityError> {
         let key_id = key.public_key().fingerprint().to_string();
         let authority = x509::Authority::load(certificate, key)?;
@@ -27,6 +30,7 @@ impl Intermediate {
             authority,
             key_id,
             root,
+            above,
         })
     }
 
@@ -35,9 +39,10 @@ impl Intermediate {
         self.authority.issue(leaf)
     }
 
-    /// As it stands in every chain after the leaf.
-    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
-        self.authority.certificate()
+    /// What stands in every chain after the leaf: its certificate, and what leads from it to the
+    /// root, which is left out.
+    pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
+        std::iter::once(self.authority.certificate()).chain(&self.above)
     }
 
     /// SHA-256 of its public key, by which records name it.

@@ -2,6 +2,7 @@
 //! an intermediate is signed, and wiped; one whose key is in a token signs there. A wrong
 //! key-encryption key is refused before anything is written.
 
+mod issuer;
 mod key;
 
 use crypto::digest::constant_time_eq;
@@ -12,12 +13,14 @@ use identity::x509::{self, Bundle};
 use identity::{SerialNumber, Validity, ValidityError};
 use time::OffsetDateTime;
 
+use self::issuer::RootIssuer;
 use self::key::RootKey;
 use super::kek::{self, Kek, KekError, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
+use super::upstream::{Upstream, UpstreamError};
 use super::{Intermediate, PublishedRoots};
-use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName};
+use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenError, TokenKeyReference, destroy_keys, off_thread};
 use crate::store::{IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError};
 
@@ -52,6 +55,19 @@ pub enum RootError {
     Token(#[from] TokenError),
     #[error("the certificate of the root is for a key of a kind that no token here has")]
     Kind(#[from] UnknownKind),
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error("the active root is an upstream's, but there is no [upstream]")]
+    NoUpstream,
+    #[error(
+        "the upstream's files lead to another root than the active one; it signs as soon as that \
+         root is active"
+    )]
+    OtherRoot,
+    #[error(
+        "the upstream has no other root than those that are trusted already; replace its files first"
+    )]
+    SameRoot,
     #[error("the root ends too soon to sign an intermediate")]
     Validity(#[from] ValidityError),
 }
@@ -62,6 +78,7 @@ pub(crate) struct KeyPlaces {
     kek: KekSource,
     token: Option<Token>,
     root: RootPlace,
+    upstream: Option<Upstream>,
 }
 
 /// Knows where the sealed roots and their key-encryption key are; holds neither opened.
@@ -82,11 +99,20 @@ pub(crate) struct MadeRoot {
 }
 
 impl KeyPlaces {
-    pub(crate) fn of(keys: &KeysConfig) -> Result<Self, KekError> {
+    pub(crate) fn of(
+        keys: &KeysConfig,
+        upstream: Option<&UpstreamConfig>,
+    ) -> Result<Self, RootError> {
         let directory = kek::credentials_directory();
+        let token = keys.pkcs11.clone().map(|it| Token::new(it, directory));
+        let upstream = upstream.map(|config| {
+            let upstream = Upstream::of(config, token.as_ref());
+            upstream.ok_or(RootError::NoToken)
+        });
         Ok(Self {
             kek: KekSource::of(keys)?,
-            token: keys.pkcs11.clone().map(|it| Token::new(it, directory)),
+            upstream: upstream.transpose()?,
+            token,
             root: keys.root,
         })
     }
@@ -157,9 +183,24 @@ impl RootKeeper {
         let keeper = self.clone();
         off_thread(move || {
             let kek = opened_by(&keeper.places.kek, &rows)?;
-            keeper.make_with(&kek, generation, now)
+            let made = keeper.make_with(&kek, generation, now)?;
+            match rows.iter().any(|row| is_root(row, &made.row.certificate)) {
+                true => Err(RootError::SameRoot),
+                false => Ok(made),
+            }
         })
         .await
+    }
+
+    /// Whether the upstream leads to a root that nobody trusts yet.
+    pub(crate) async fn is_offered_another(&self) -> Result<bool, RootError> {
+        let Some(upstream) = self.places.upstream.clone() else {
+            return Ok(false);
+        };
+        let offered = off_thread(move || Ok::<_, RootError>(upstream.offered_root()?));
+        let offered = offered.await?;
+        let rows = self.store.sealed_keys().await?;
+        Ok(!rows.iter().any(|row| is_root(row, &offered)))
     }
 
     /// Destroys what a token holds of a root that is not kept.
@@ -194,6 +235,33 @@ impl RootKeeper {
     }
 
     fn make_with(
+        &self,
+        kek: &Kek,
+        generation: Generation,
+        now: OffsetDateTime,
+    ) -> Result<MadeRoot, RootError> {
+        match &self.places.upstream {
+            None => self.make_own(kek, generation, now),
+            Some(upstream) => {
+                let chain = upstream.open(self.store.trust_domain(), now)?.chain;
+                let root = chain.root();
+                let unsealed = Unsealed {
+                    purpose: KeyPurpose::X509Root,
+                    version: generation.number(),
+                    secret: issuer::OF_UPSTREAM,
+                    public_key: root.public_key(),
+                    certificate: root.der().to_vec(),
+                };
+                Ok(MadeRoot {
+                    row: unsealed.seal(self.store.trust_domain(), kek, now)?,
+                    validity: *root.validity(),
+                    reference: None,
+                })
+            }
+        }
+    }
+
+    fn make_own(
         &self,
         kek: &Kek,
         generation: Generation,
@@ -238,16 +306,12 @@ impl RootKeeper {
         roots: &PublishedRoots,
         now: OffsetDateTime,
     ) -> Result<Intermediate, RootError> {
-        let (generation, certificate) = roots.active().ok_or(RootError::Absent)?;
+        let (generation, _) = roots.active().ok_or(RootError::Absent)?;
         let row = self.sealed(generation).await?;
-        let validity = Validity::try_new(
-            now - self.lifetimes.back_date,
-            now + self.lifetimes.intermediate,
-        )?
-        .clamp_to(certificate.validity(), self.lifetimes.margin)?;
         let keeper = self.clone();
-        let intermediate = off_thread(move || keeper.sign_with(&row, generation, validity));
+        let intermediate = off_thread(move || keeper.sign_with(&row, generation, now));
         let intermediate = intermediate.await?;
+        let validity = intermediate.validity();
         let record = IntermediateRow {
             key_id: intermediate.key_id().to_owned(),
             generation: generation.number(),
@@ -271,28 +335,40 @@ impl RootKeeper {
         &self,
         row: &SealedKeyRow,
         generation: Generation,
-        validity: Validity,
+        now: OffsetDateTime,
     ) -> Result<Intermediate, RootError> {
-        let root_key = self.open(row)?;
-        let root = x509::Authority::load(row.certificate.clone().into(), root_key.signer())?;
+        let issuer = self.issuer(row, now)?;
+        let validity = Validity::try_new(
+            now - self.lifetimes.back_date,
+            now + self.lifetimes.intermediate,
+        )?
+        .clamp_to(&issuer.validity, self.lifetimes.margin)?;
         let key = SigningKey::generate();
-        let serial = SerialNumber::random(&mut SystemRandom);
-        let der = root
-            .sign_intermediate(&self.replica, key.public_key(), validity, serial)
-            .map_err(|error| root_key.explain(error))?;
-        Ok(Intermediate::new(der, key, generation)?)
+        let der = issuer.sign(&self.replica, key.public_key(), validity)?;
+        Ok(Intermediate::new(der, key, generation, issuer.above)?)
     }
 
-    fn open(&self, row: &SealedKeyRow) -> Result<RootKey, RootError> {
+    /// What signs in the name of this root now.
+    fn issuer(&self, row: &SealedKeyRow, now: OffsetDateTime) -> Result<RootIssuer, RootError> {
         let kek = self.places.kek.open_expecting(&row.kek_check)?;
         let secret = sealed::open(row, self.store.trust_domain(), &kek)?;
+        if secret.as_slice() == issuer::OF_UPSTREAM {
+            let upstream = self.places.upstream.as_ref().ok_or(RootError::NoUpstream)?;
+            let opened = upstream.open(self.store.trust_domain(), now)?;
+            return match is_root(row, opened.chain.root().der()) {
+                true => RootIssuer::of_upstream(opened),
+                false => Err(RootError::OtherRoot),
+            };
+        }
         let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
-        RootKey::read(
-            &secret,
-            certificate.public_key(),
-            self.places.token.as_ref(),
-        )
+        let token = self.places.token.as_ref();
+        let key = RootKey::read(&secret, certificate.public_key(), token)?;
+        RootIssuer::own(&certificate, key)
     }
+}
+
+fn is_root(row: &SealedKeyRow, certificate: &[u8]) -> bool {
+    row.purpose == KeyPurpose::X509Root && row.certificate == certificate
 }
 
 /// For the tool that makes a new administrator's credential: whoever runs it holds the key.

@@ -59,6 +59,28 @@ fn a_kek_in_the_data_directory_is_refused() {
 }
 
 #[test]
+fn an_upstream_and_roots_of_our_own_contradict_each_other() {
+    let disk = "[upstream.disk]\nchain_file = \"/c\"\nkey_file = \"/k\"\n\n[bundle]";
+    let token =
+        "root = \"pkcs11\"\n[keys.pkcs11]\nmodule = \"/m\"\ntoken = \"t\"\npin_file = \"/p\"";
+    breaks("[bundle]", &format!("{token}\n{disk}"), "keys.root");
+    let pkcs11 = "[upstream.pkcs11]\nchain_file = \"/c\"\nkey_label = \"k\"\n\n[bundle]";
+    breaks("[bundle]", pkcs11, "upstream.pkcs11");
+    let config = parse(&changed("[bundle]", disk)).unwrap();
+    config.check().unwrap();
+}
+
+#[test]
+fn an_upstream_that_this_build_does_not_know_is_refused() {
+    let nested = changed(
+        "[bundle]",
+        "[upstream.nested]\nurl = \"https://a\"\n\n[bundle]",
+    );
+    let error = parse(&nested).unwrap_err().to_string();
+    assert!(error.contains("nested"), "{error}");
+}
+
+#[test]
 fn metrics_beyond_loopback_are_refused() {
     breaks("127.0.0.1:9443", "0.0.0.0:9443", "listen.metrics");
 }

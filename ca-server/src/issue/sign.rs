@@ -154,23 +154,21 @@ impl Issued {
         self.signed.row.not_after
     }
 
-    /// Leaf and intermediate, without the root.
+    /// Leaf and intermediates, without the root.
     pub(crate) fn into_wire(self) -> wire::Svid {
+        let above = self.intermediate.certificates();
+        let chain = std::iter::once(&self.signed.certificate).chain(above);
         wire::Svid {
             spiffe_id: self.signed.row.spiffe_id.to_string(),
-            chain: vec![
-                self.signed.certificate.to_vec(),
-                self.intermediate.certificate().to_vec(),
-            ],
+            chain: chain.map(|certificate| certificate.to_vec()).collect(),
         }
     }
 
-    /// Leaf and intermediate, without the root.
+    /// Leaf and intermediates, without the root.
     pub(super) fn into_chain(self) -> Vec<CertificateDer<'static>> {
-        vec![
-            self.signed.certificate,
-            self.intermediate.certificate().clone(),
-        ]
+        let above = self.intermediate.certificates();
+        let chain = std::iter::once(&self.signed.certificate).chain(above);
+        chain.cloned().collect()
     }
 }
 

@@ -7,8 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
-use crypto::signing::CertificateSigner;
+use crypto::signing::{CertificateKey, CertificateSigner};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use tempfile::TempDir;
@@ -98,6 +99,12 @@ impl TestToken {
     pub(crate) fn plug_in(&self) {
         fs::remove_dir_all(self.tokens()).unwrap();
         fs::rename(self.directory.join("away"), self.tokens()).unwrap();
+    }
+
+    /// As the tool of a vendor would make it.
+    pub(crate) fn signing_key(&self, label: &str) -> CertificateKey {
+        let (_, key) = TokenSigningKey::make(&self.token(), label).unwrap();
+        CertificateKey::Other(Arc::new(key))
     }
 
     pub(crate) fn private_keys(&self) -> usize {

@@ -64,7 +64,11 @@ impl RotationKeeper {
         self.rotation.advance().await?;
         let (lifecycle, _) = self.rotation.state().await?;
         self.destroy_removed(&lifecycle).await?;
+        let adopted = self.rotation.adopt(&lifecycle).await?;
         let now = self.rotation.clock.now();
+        if adopted {
+            return Ok(now + FASTEST_LOOK);
+        }
         if lifecycle.is_settled() {
             return Ok(lifecycle
                 .active()

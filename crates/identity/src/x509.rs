@@ -11,6 +11,7 @@ mod chain;
 #[cfg(test)]
 mod fixture;
 mod host;
+mod issuing_chain;
 mod jwks;
 mod leaf;
 mod path;
@@ -22,6 +23,7 @@ pub use bundle::{Bundle, BundleError, BundleSet};
 pub use certificate::{CertificateError, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
 pub use host::{HostError, HostRoots, HostRootsError, KeyPurpose, VerifiedHost};
+pub use issuing_chain::{IssuingChain, IssuingChainError, UnverifiedIssuingChain};
 pub use jwks::{BundleDocument, JwksError};
 pub use root::RootCertificate;
 pub use svid::{KeyMismatch, X509Svid};

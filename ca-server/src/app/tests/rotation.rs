@@ -31,7 +31,7 @@ impl TestCa {
     }
 
     /// Waits until the roots are in these phases.
-    async fn until(&self, phases: &[Phase]) -> Progress {
+    pub(super) async fn until(&self, phases: &[Phase]) -> Progress {
         // Each step is a revision.
         let mut snapshots = self.ca.registry.subscribe();
         let reaching = async {
@@ -51,7 +51,7 @@ impl TestCa {
         }
     }
 
-    fn verifies(&self, agent: &TestAgent) -> bool {
+    pub(super) fn verifies(&self, agent: &TestAgent) -> bool {
         let chain = agent.chain.iter().cloned().map(Into::into).collect();
         let chain = UnverifiedChain::from_der(chain).unwrap();
         let bundles = BundleSet::from(self.ca.bundle());

@@ -64,6 +64,13 @@ impl RootKey {
         }
     }
 
+    pub(super) fn in_token(self) -> Option<Arc<TokenSigningKey>> {
+        match self {
+            Self::Held(_) => None,
+            Self::Token(_, key) => Some(key),
+        }
+    }
+
     /// Why it did not sign: the token knows better than who made the certificate.
     pub(super) fn explain(&self, error: impl Into<RootError>) -> RootError {
         let failure = match self {

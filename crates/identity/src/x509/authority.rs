@@ -74,16 +74,26 @@ impl Authority {
         certificate: CertificateDer<'static>,
         key: impl Into<CertificateKey>,
     ) -> Result<Self, AuthorityError> {
-        let key = key.into();
         let facts = SigningFacts::check(&certificate)?;
         let trust_domain = facts.trust_domain.ok_or(AuthorityError::NoSpiffeId)?;
+        Self::load_upstream(certificate, key, &trust_domain)
+    }
+
+    /// An authority that others made: its certificate need not name a trust domain.
+    pub(super) fn load_upstream(
+        certificate: CertificateDer<'static>,
+        key: impl Into<CertificateKey>,
+        trust_domain: &TrustDomain,
+    ) -> Result<Self, AuthorityError> {
+        let key = key.into();
+        let facts = SigningFacts::check(&certificate)?;
         if facts.public_key != key.spki() {
             return Err(AuthorityError::KeyMismatch);
         }
         Ok(Self {
             issuer: Issuer::from_ca_cert_der(&certificate, key)?,
             certificate,
-            trust_domain,
+            trust_domain: trust_domain.clone(),
             validity: facts.validity,
         })
     }

@@ -76,6 +76,19 @@ impl<'a> Certificate<'a> {
         }
     }
 
+    /// How many authorities may stand below it, where it says (RFC 5280 §4.2.1.9).
+    pub(super) fn path_length(&self) -> Result<Option<u32>, CertificateError> {
+        match self.extension(&OID_X509_EXT_BASIC_CONSTRAINTS, "basicConstraints")? {
+            None => Ok(None),
+            Some(extension) => match extension.parsed_extension() {
+                ParsedExtension::BasicConstraints(constraints) => {
+                    Ok(constraints.path_len_constraint)
+                }
+                _ => Err(CertificateError::Extension("basicConstraints")),
+            },
+        }
+    }
+
     /// The usages, and whether the extension is critical.
     pub(super) fn key_usage(&self) -> Result<Option<(&KeyUsage, bool)>, CertificateError> {
         match self.extension(&OID_X509_EXT_KEY_USAGE, "keyUsage")? {

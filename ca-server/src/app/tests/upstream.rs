@@ -1,0 +1,226 @@
+//! Claims of a mesh under an authority that is not its own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crypto::signing::CertificateKey;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use runtime::FileError;
+use rustls_pki_types::CertificateDer;
+use tempfile::TempDir;
+use time::OffsetDateTime;
+
+use super::harness::TestCa;
+use crate::app::StartError;
+use crate::authority::lifecycle::{Event, Phase};
+use crate::authority::{RootError, UpstreamError};
+use crate::config::{UpstreamConfig, UpstreamDisk, UpstreamPkcs11};
+use crate::pkcs11::tests::with_token;
+use crate::rotation::RotationError;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// An organization's root, and the files of the authority that it gave a mesh.
+struct Organization {
+    root_key: KeyPair,
+    root: CertificateParams,
+    root_certificate: CertificateDer<'static>,
+    files: TempDir,
+}
+
+impl Organization {
+    fn new(name: &str) -> Self {
+        let root_key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        let root = authority(name, 3650 * DAY);
+        Self {
+            root_certificate: root.self_signed(&root_key).unwrap().into(),
+            root_key,
+            root,
+            files: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    /// With an authority for so long, in files.
+    fn with_authority(name: &str, life: Duration) -> Self {
+        let organization = Self::new(name);
+        let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).unwrap();
+        organization.certify(&key, life);
+        let file = organization.key_file();
+        fs::write(&file, key.serialize_pem()).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        organization
+    }
+
+    fn certify(&self, key: &impl rcgen::PublicKeyData, life: Duration) {
+        let issuer = Issuer::from_params(&self.root, &self.root_key);
+        let mut params = authority("authority for meshes", life);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        let certificate = params.signed_by(key, &issuer).unwrap();
+        let text = [pem(certificate.der()), pem(&self.root_certificate)].concat();
+        fs::write(self.chain_file(), text).unwrap();
+    }
+
+    fn chain_file(&self) -> PathBuf {
+        self.files.path().join("chain.pem")
+    }
+
+    fn key_file(&self) -> PathBuf {
+        self.files.path().join("key.pem")
+    }
+
+    fn disk(&self) -> Option<UpstreamConfig> {
+        Some(UpstreamConfig::Disk(UpstreamDisk {
+            chain_file: self.chain_file(),
+            key_file: self.key_file(),
+        }))
+    }
+
+    /// Puts its files in the place of another's.
+    fn replaces(&self, other: &Self) {
+        let copy = |from: &Path, to: &Path| fs::copy(from, to).unwrap();
+        copy(&self.chain_file(), &other.chain_file());
+        copy(&self.key_file(), &other.key_file());
+    }
+
+    async fn mesh(&self) -> TestCa {
+        TestCa::start_with(|config| config.upstream = self.disk()).await
+    }
+
+    #[track_caller]
+    fn is_trusted_by(&self, ca: &TestCa) -> bool {
+        let bundle = ca.ca.bundle();
+        let mut roots = bundle.authorities().iter();
+        roots.any(|root| root.der() == &self.root_certificate)
+    }
+}
+
+fn authority(name: &str, life: Duration) -> CertificateParams {
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let now = now();
+    (params.not_before, params.not_after) = (now - HOUR, now + life);
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+fn now() -> OffsetDateTime {
+    runtime::Clock::system().now()
+}
+
+fn pem(der: &[u8]) -> String {
+    let body = data_encoding::BASE64.encode(der);
+    format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+}
+
+#[tokio::test]
+async fn an_upstream_key_that_others_can_read_is_refused() {
+    let organization = Organization::with_authority("first", 30 * DAY);
+    let open = fs::Permissions::from_mode(0o640);
+    fs::set_permissions(organization.key_file(), open).unwrap();
+    let refused = TestCa::try_start_with(|config| config.upstream = organization.disk()).await;
+    let Err(StartError::Root(RootError::Upstream(UpstreamError::KeyFile(why)))) = refused else {
+        panic!("it started, or gave another reason");
+    };
+    assert!(matches!(why, FileError::Exposed { mode: 0o640, .. }));
+}
+
+#[tokio::test]
+async fn a_mesh_under_an_upstream_trusts_its_root_alone_and_sends_what_leads_to_it() {
+    let organization = Organization::with_authority("first", 30 * DAY);
+    let ca = organization.mesh().await;
+    assert!(organization.is_trusted_by(&ca));
+    assert_eq!(ca.ca.bundle().authorities().len(), 1);
+    let agent = ca.agent("web-7").await;
+    assert_eq!(agent.chain.len(), 3);
+    assert!(ca.verifies(&agent));
+    let ca = ca.restart_with(|_| {}).await.unwrap();
+    ca.of(&agent).await.issue(Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn no_leaf_outlives_the_upstream() {
+    let organization = Organization::with_authority("first", HOUR / 2);
+    let ca = organization.mesh().await;
+    let agent = ca.agent("web-7").await;
+    let validity = identity::x509::validity_of(&agent.chain[0]).unwrap();
+    assert!(validity.not_after() < now() + HOUR / 2);
+}
+
+#[tokio::test]
+async fn a_root_that_the_upstream_does_not_have_is_not_to_be_had() {
+    let organization = Organization::with_authority("first", 30 * DAY);
+    let ca = organization.mesh().await;
+    let wished = ca.ca.rotation.wish(&Event::Rotate, "test".to_owned()).await;
+    assert!(matches!(
+        wished,
+        Err(RotationError::Root(RootError::SameRoot))
+    ));
+}
+
+#[tokio::test]
+async fn another_root_of_the_upstream_is_published_before_anything_leads_to_it() {
+    let first = Organization::with_authority("first", 30 * DAY);
+    let second = Organization::with_authority("second", 30 * DAY);
+    let ca = first.mesh().await;
+    second.replaces(&first);
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    assert!(first.is_trusted_by(&ca) && second.is_trusted_by(&ca));
+    ca.control.advance(HOUR);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let agent = ca.agent("web-7").await;
+    assert!(ca.verifies(&agent));
+    ca.control.advance(HOUR * 2);
+    ca.until(&[Phase::Removed, Phase::Active]).await;
+    assert!(!first.is_trusted_by(&ca));
+}
+
+#[tokio::test]
+async fn a_mesh_moves_under_an_upstream_and_does_not_start_without_it_again() {
+    let organization = Organization::with_authority("first", 30 * DAY);
+    let ca = TestCa::start().await;
+    let upstream = organization.disk();
+    let ca = ca.restart_with(|config| config.upstream = upstream).await;
+    let ca = ca.unwrap();
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    ca.control.advance(HOUR);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let agent = ca.agent("web-7").await;
+    assert!(ca.verifies(&agent));
+    let refused = ca.restart_with(|config| config.upstream = None).await;
+    assert!(matches!(
+        refused.err(),
+        Some(StartError::Root(RootError::NoUpstream))
+    ));
+}
+
+#[tokio::test]
+async fn the_upstream_may_sign_in_a_token() {
+    with_token!(token);
+    let organization = Organization::new("first");
+    let key: CertificateKey = token.signing_key("upstream");
+    organization.certify(&key, 30 * DAY);
+    let ca = TestCa::start_with(|config| {
+        config.keys.pkcs11 = Some(token.config());
+        config.upstream = Some(UpstreamConfig::Pkcs11(UpstreamPkcs11 {
+            chain_file: organization.chain_file(),
+            key_label: "upstream".to_owned(),
+        }));
+    });
+    let ca = ca.await;
+    let agent = ca.agent("web-7").await;
+    assert!(organization.is_trusted_by(&ca) && ca.verifies(&agent));
+    token.unplug();
+    let refused = ca.restart_with(|_| {}).await;
+    assert!(matches!(
+        refused.err(),
+        Some(StartError::Root(RootError::Upstream(UpstreamError::Token(
+            _
+        ))))
+    ));
+}

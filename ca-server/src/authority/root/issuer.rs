@@ -1,0 +1,64 @@
+//! What signs intermediates in the name of a root: the root itself, or an authority below it.
+
+use std::sync::Arc;
+
+use crypto::random::SystemRandom;
+use crypto::signing::PublicKey;
+use identity::x509::{self, RootCertificate};
+use identity::{SerialNumber, Validity};
+use rustls_pki_types::CertificateDer;
+
+use super::RootError;
+use super::key::RootKey;
+use crate::authority::upstream::OpenedUpstream;
+use crate::pkcs11::TokenSigningKey;
+
+/// What the store seals in the place of a key that it never has.
+pub(super) const OF_UPSTREAM: &[u8] = b"upstream";
+
+pub(super) struct RootIssuer {
+    authority: x509::Authority,
+    /// Of everything from here to the root.
+    pub(super) validity: Validity,
+    /// What chains carry between an intermediate and the root.
+    pub(super) above: Vec<CertificateDer<'static>>,
+    in_token: Option<Arc<TokenSigningKey>>,
+}
+
+impl RootIssuer {
+    pub(super) fn own(root: &RootCertificate, key: RootKey) -> Result<Self, RootError> {
+        Ok(Self {
+            authority: x509::Authority::load(root.der().clone(), key.signer())?,
+            validity: *root.validity(),
+            above: Vec::new(),
+            in_token: key.in_token(),
+        })
+    }
+
+    pub(super) fn of_upstream(opened: OpenedUpstream) -> Result<Self, RootError> {
+        Ok(Self {
+            authority: opened.chain.authority(opened.key)?,
+            validity: *opened.chain.validity(),
+            above: opened.chain.above().to_vec(),
+            in_token: opened.in_token,
+        })
+    }
+
+    /// Signs the certificate of a replica's authority.
+    pub(super) fn sign(
+        &self,
+        replica: &str,
+        key: &PublicKey,
+        validity: Validity,
+    ) -> Result<CertificateDer<'static>, RootError> {
+        let serial = SerialNumber::random(&mut SystemRandom);
+        let signed = self
+            .authority
+            .sign_intermediate(replica, key, validity, serial);
+        signed.map_err(|error| {
+            // The token knows better than who made the certificate.
+            let failure = self.in_token.as_ref().and_then(|key| key.take_failure());
+            failure.map_or_else(|| error.into(), RootError::Token)
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! An authority above the mesh: its certificates are in a file, its key in a file or in a token.
+//!
+//! Nothing of it is kept: whoever replaces its files is obeyed the next time that an intermediate
+//! is signed. What a mesh could not live under is refused before anything is signed with it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crypto::signing::{CertificateKey, CertificatePublicKey, ForeignKeyError, UnknownKind};
+use identity::TrustDomain;
+use identity::x509::{IssuingChain, IssuingChainError, UnverifiedIssuingChain};
+use runtime::FileError;
+use time::OffsetDateTime;
+
+use crate::config::{TokenKeyName, UpstreamConfig};
+use crate::pkcs11::{Token, TokenError, TokenSigningKey};
+
+/// One byte more than is read of a chain.
+const ENOUGH: u64 = 64 * 1024 + 1;
+
+/// Knows where the authority is. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Upstream {
+    chain_file: PathBuf,
+    key: Place,
+}
+
+#[derive(Debug, Clone)]
+enum Place {
+    File(PathBuf),
+    Token(Token, TokenKeyName),
+}
+
+/// The authority, for one signature.
+pub(super) struct OpenedUpstream {
+    pub(super) chain: IssuingChain,
+    pub(super) key: CertificateKey,
+    /// The same key, if it is in a token, which knows why it did not sign.
+    pub(super) in_token: Option<Arc<TokenSigningKey>>,
+}
+
+/// Why the upstream authority is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error("cannot read the upstream's certificates in {}", path.display())]
+    ChainFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the mesh cannot live under the upstream of {}", path.display())]
+    Chain {
+        path: PathBuf,
+        source: IssuingChainError,
+    },
+    #[error("the upstream's key cannot be read")]
+    KeyFile(#[from] FileError),
+    #[error("the upstream's key in {} cannot be used", path.display())]
+    Key {
+        path: PathBuf,
+        source: ForeignKeyError,
+    },
+    #[error("the upstream's certificate is for a key of a kind that cannot be used")]
+    Kind(#[from] UnknownKind),
+    #[error("the token that holds the upstream's key did not do its part")]
+    Token(#[source] TokenError),
+}
+
+impl Upstream {
+    /// `token` is that of `[keys.pkcs11]`; `None` where one is needed and not configured.
+    pub(super) fn of(config: &UpstreamConfig, token: Option<&Token>) -> Option<Self> {
+        Some(match config {
+            UpstreamConfig::Disk(disk) => Self {
+                chain_file: disk.chain_file.clone(),
+                key: Place::File(disk.key_file.clone()),
+            },
+            UpstreamConfig::Pkcs11(pkcs11) => Self {
+                chain_file: pkcs11.chain_file.clone(),
+                key: Place::Token(token?.clone(), pkcs11.key()),
+            },
+        })
+    }
+
+    /// Reads and checks it, which signs with its key. Blocks.
+    pub(super) fn open(
+        &self,
+        trust_domain: &TrustDomain,
+        now: OffsetDateTime,
+    ) -> Result<OpenedUpstream, UpstreamError> {
+        let chain = self.read()?;
+        let (key, in_token) = self.key(&chain)?;
+        let chain = chain
+            .check(key.clone(), trust_domain, now)
+            .map_err(
+                |error| match in_token.as_ref().and_then(|it| it.take_failure()) {
+                    Some(failure) => UpstreamError::Token(failure),
+                    None => self.refused(error),
+                },
+            )?;
+        Ok(OpenedUpstream {
+            chain,
+            key,
+            in_token,
+        })
+    }
+
+    /// The DER of the root that its file holds now, unchecked. Blocks.
+    pub(super) fn offered_root(&self) -> Result<Vec<u8>, UpstreamError> {
+        Ok(self.read()?.root().to_vec())
+    }
+
+    fn read(&self) -> Result<UnverifiedIssuingChain, UpstreamError> {
+        let text = read_bounded(&self.chain_file).map_err(|source| UpstreamError::ChainFile {
+            path: self.chain_file.clone(),
+            source,
+        })?;
+        UnverifiedIssuingChain::from_pem(&text).map_err(|error| self.refused(error))
+    }
+
+    fn key(
+        &self,
+        chain: &UnverifiedIssuingChain,
+    ) -> Result<(CertificateKey, Option<Arc<TokenSigningKey>>), UpstreamError> {
+        match &self.key {
+            Place::File(path) => {
+                let text = runtime::files::read_private(path)?;
+                let key = CertificateKey::from_pem(&text);
+                let key = key.map_err(|source| UpstreamError::Key {
+                    path: path.clone(),
+                    source,
+                })?;
+                Ok((key, None))
+            }
+            Place::Token(token, name) => {
+                let spki = chain.public_key().map_err(|error| self.refused(error))?;
+                let public = CertificatePublicKey::from_spki(&spki)?;
+                let key = Arc::new(TokenSigningKey::of(token.clone(), name.clone(), public));
+                Ok((CertificateKey::Other(key.clone()), Some(key)))
+            }
+        }
+    }
+
+    fn refused(&self, source: IssuingChainError) -> UpstreamError {
+        UpstreamError::Chain {
+            path: self.chain_file.clone(),
+            source,
+        }
+    }
+}
+
+fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(ENOUGH).read_to_end(&mut text)?;
+    Ok(text)
+}

@@ -1,0 +1,64 @@
+//! `[upstream]`: an authority above the mesh, whose root the trust domain then has.
+//!
+//! Refuses a mesh that would make roots of its own beside it.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{BrokenRule, KeysConfig, RootPlace, TokenKeyName};
+
+/// Where the upstream authority's certificates and key are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamConfig {
+    /// In files, which are read whenever an intermediate is signed.
+    Disk(UpstreamDisk),
+    /// The certificates in a file, the key in the token of `[keys.pkcs11]`.
+    Pkcs11(UpstreamPkcs11),
+}
+
+/// An authority in files.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamDisk {
+    /// PEM: the certificate that signs, what signed it, and so on, the root last.
+    pub chain_file: PathBuf,
+    /// PEM, unencrypted, readable by its owner only.
+    pub key_file: PathBuf,
+}
+
+/// An authority whose key is in a token.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamPkcs11 {
+    /// As that of [`UpstreamDisk`].
+    pub chain_file: PathBuf,
+    /// CKA_LABEL of the private key, which no other private key has.
+    pub key_label: String,
+}
+
+impl UpstreamConfig {
+    pub(super) fn check(&self, keys: &KeysConfig) -> Result<(), BrokenRule> {
+        if keys.root == RootPlace::Pkcs11 {
+            return Err(BrokenRule {
+                key: "keys.root",
+                message: "with [upstream] the mesh makes no keys of roots; leave it out".to_owned(),
+            });
+        }
+        match self {
+            Self::Pkcs11(_) if keys.pkcs11.is_none() => Err(BrokenRule {
+                key: "upstream.pkcs11",
+                message: "needs [keys.pkcs11], which says which token".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl UpstreamPkcs11 {
+    #[must_use]
+    pub fn key(&self) -> TokenKeyName {
+        TokenKeyName::Label(self.key_label.clone())
+    }
+}

@@ -1,0 +1,71 @@
+//! A mesh whose root is somebody else's: every chain has one certificate more, and everybody who
+//! verifies one must take it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use ca_server::config::{UpstreamConfig, UpstreamDisk};
+use http::StatusCode;
+use mesh_tests::mesh::Mesh;
+use mesh_tests::shop::{ORDERS, Shop};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use runtime::Clock;
+use workload_api::{Endpoint, X509Source};
+
+#[tokio::test]
+async fn proxies_and_the_workload_api_carry_what_stands_between_a_mesh_and_its_upstream() {
+    let files = tempfile::tempdir().expect("a temporary directory");
+    let upstream = upstream(files.path());
+    let mesh = Mesh::configured(|config| config.upstream = Some(upstream));
+    let shop = Shop::open_in(mesh.await).await;
+    let orders = format!("{ORDERS}/v1/orders");
+    let refused = shop.intruder().await.caller().await.get(&orders).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let answer = shop.checkout.caller().await.get(&orders).await;
+    assert_eq!(answer.status, StatusCode::OK);
+
+    let reader = shop.mesh.workload("shop/reader").by_uid().start().await;
+    let endpoint = Endpoint::Unix(reader.workload_api());
+    let source = X509Source::start(endpoint, shop.mesh.time());
+    source.wait_ready().await.expect("an identity");
+    let context = source.current().expect("it was waited for");
+    assert_eq!(context.default_identity().svid.svid().chain().len(), 3);
+    let bundle = shop.mesh.ca.bundle();
+    assert_eq!(bundle.authorities().len(), 1);
+    assert_eq!(bundle.authorities()[0].trust_domain(), None);
+}
+
+/// An organization's root, and the authority that it gave the mesh.
+fn upstream(directory: &Path) -> UpstreamConfig {
+    let (root_key, key) = (key(), key());
+    let root = authority("root", BasicConstraints::Unconstrained);
+    let issuer = Issuer::from_params(&root, &root_key);
+    let below = authority("meshes", BasicConstraints::Constrained(1));
+    let below = below.signed_by(&key, &issuer).expect("it is signed");
+    let above = root.self_signed(&root_key).expect("it is signed");
+    let (chain_file, key_file) = (directory.join("chain.pem"), directory.join("key.pem"));
+    fs::write(&chain_file, below.pem() + &above.pem()).expect("writable");
+    fs::write(&key_file, key.serialize_pem()).expect("writable");
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("our own");
+    UpstreamConfig::Disk(UpstreamDisk {
+        chain_file,
+        key_file,
+    })
+}
+
+fn key() -> KeyPair {
+    KeyPair::generate_for(&rcgen::PKCS_ECDSA_P384_SHA384).expect("keys can be made")
+}
+
+fn authority(name: &str, depth: BasicConstraints) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(depth);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    params.use_authority_key_identifier_extension = true;
+    let (now, day) = (Clock::system().now(), Duration::from_secs(24 * 3600));
+    (params.not_before, params.not_after) = (now - day, now + 30 * day);
+    params
+}
