@@ -10,6 +10,7 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod listen;
+mod spool;
 mod store;
 mod upstream;
 
@@ -32,6 +33,7 @@ pub use keys::{
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
+pub use spool::{SpoolConfig, SpoolConfigError};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
 pub use upstream::{UpstreamConfig, UpstreamDisk, UpstreamPkcs11};
 
@@ -48,6 +50,9 @@ pub struct Config {
     #[serde(default)]
     pub id_template: IdTemplate,
     pub store: StorePlace,
+    /// Without it nothing is renewed while PostgreSQL is away.
+    #[serde(default)]
+    pub spool: Option<SpoolConfig>,
     pub keys: KeysConfig,
     /// Whose root the trust domain has; its own, if left out.
     #[serde(default)]
@@ -89,6 +94,7 @@ impl Config {
             replica: default_replica(),
             id_template: IdTemplate::default(),
             store: StorePlace::Sqlite(directory.join("data").join("ca.sqlite")),
+            spool: None,
             keys: KeysConfig::file(directory.join("keys").join("kek")),
             upstream: None,
             listen: ListenConfig::loopback(),
@@ -110,6 +116,9 @@ impl Config {
         self.keys.check_apart_from(&self.store)?;
         if let Some(upstream) = &self.upstream {
             upstream.check(&self.keys)?;
+        }
+        if let Some(spool) = &self.spool {
+            spool.check_store(&self.store)?;
         }
         self.attest.check()?;
         self.listen.check()?;

@@ -20,6 +20,7 @@ use crate::authority::Authority;
 use crate::clock_check::ClockCheck;
 use crate::config::Lifetimes;
 use crate::issue::{AdmittedAgents, Assignments, Directory};
+use crate::spool::StoreStanding;
 use crate::store::{LatestSvid, Store, StoreError};
 use crate::watch::Presence;
 
@@ -83,6 +84,7 @@ pub(crate) struct Horizons {
 pub(crate) struct Vitals {
     pub(crate) horizons: Horizons,
     pub(crate) clock_check: ClockCheck,
+    pub(crate) standing: StoreStanding,
 }
 
 impl Horizons {

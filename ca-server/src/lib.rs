@@ -18,6 +18,7 @@ mod pkcs11;
 pub mod registry;
 mod rotation;
 mod sources;
+mod spool;
 mod status;
 pub mod store;
 mod watch;
@@ -28,6 +29,7 @@ pub use clock_check::ClockOff;
 pub use config::Config;
 pub use issue::ServingError;
 pub use pkcs11::TokenError;
+pub use spool::{NotShipped, SpoolError, SpoolOpenError};
 pub use watch::{
     AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
 };

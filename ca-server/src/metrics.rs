@@ -28,6 +28,8 @@ struct Inner {
     late: Gauge,
     survives: Seconds,
     clock_offset: Seconds,
+    store_away: Gauge,
+    spooled: Gauge,
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -61,6 +63,8 @@ impl Metrics {
             late: Gauge::default(),
             survives: Seconds::default(),
             clock_offset: Seconds::default(),
+            store_away: Gauge::default(),
+            spooled: Gauge::default(),
         };
         let registry = registry.sub_registry_with_prefix("countersign_ca");
         registry.register(
@@ -143,6 +147,11 @@ impl Metrics {
         self.0.clock_offset.set(offset.as_seconds_f64());
     }
 
+    pub(crate) fn store_away(&self, away: bool, spooled: usize) {
+        self.0.store_away.set(i64::from(away));
+        self.0.spooled.set(spooled as i64);
+    }
+
     pub(crate) fn connected(&self, agents: usize) {
         self.0.connected.set(agents as i64);
     }
@@ -159,6 +168,16 @@ impl Inner {
             "late_certificates",
             "Certificates of agents and workloads that should have been renewed",
             self.late.clone(),
+        );
+        registry.register(
+            "store_away",
+            "1 while renewals are recorded in the spool",
+            self.store_away.clone(),
+        );
+        registry.register(
+            "spooled_records",
+            "Records that wait for the store",
+            self.spooled.clone(),
         );
         registry.register_with_unit(
             "survives",

@@ -109,6 +109,21 @@ impl Caller {
         }
     }
 
+    /// The head of the answer, unless the connection ends before it.
+    pub async fn try_start(&mut self, request: Request<Full<Bytes>>) -> Option<Response<Incoming>> {
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => {
+                sender.ready().await.ok()?;
+                sender.send_request(request).await
+            }
+            Sender::Http2(sender) => {
+                sender.ready().await.ok()?;
+                sender.send_request(request).await
+            }
+        };
+        answer.ok()
+    }
+
     /// The head of the answer, with its body still to come.
     pub async fn start(&mut self, request: Request<Full<Bytes>>) -> Response<Incoming> {
         match &mut self.sender {

@@ -24,6 +24,7 @@ pub struct Host {
     agent_config: String,
     proxy_config: String,
     proxies: usize,
+    environment: Vec<(String, String)>,
 }
 
 impl Host {
@@ -46,6 +47,16 @@ impl Host {
         application: Option<SocketAddr>,
         sections: &str,
     ) -> Self {
+        Self::start_among(ca, (name, workload, application), sections, Vec::new()).await
+    }
+
+    /// As [`Host::start_with`], with these variables in the environment of both processes.
+    pub async fn start_among(
+        ca: &CaProcess,
+        (name, workload, application): (&str, &str, Option<SocketAddr>),
+        sections: &str,
+        environment: Vec<(String, String)>,
+    ) -> Self {
         let directory = ca.directory().join(name);
         private_directory(&directory).expect("a directory");
         let token = ca.join_token(name, &[workload]).await;
@@ -54,14 +65,19 @@ impl Host {
         let outbound = free_address();
         let agent_config = agent_config(&directory, workload, application);
         let proxy_config = proxy_config(&directory, workload, outbound) + sections;
+        let start = |binary, name, config| {
+            let variables = variables(&environment);
+            Process::start_among(binary, &directory, name, config, &[], &variables)
+        };
         let host = Self {
-            agent: Process::start("countersign-agent", &directory, "agent", &agent_config),
-            proxy: Process::start("countersign-proxy", &directory, "proxy-0", &proxy_config),
+            agent: start("countersign-agent", "agent", &agent_config),
+            proxy: start("countersign-proxy", "proxy-0", &proxy_config),
             outbound,
             directory,
             agent_config,
             proxy_config,
             proxies: 1,
+            environment,
         };
         host.ready().await;
         host
@@ -89,16 +105,33 @@ impl Host {
         serde_json::from_str(text.split_once("\r\n\r\n")?.1).ok()
     }
 
+    /// Returns when the proxy has presented so many more certificates, one after another.
+    pub async fn renewals(&self, count: usize) {
+        let mut before = self.serial().await;
+        for _ in 0..count {
+            before = eventually("another certificate is presented", || async {
+                let serial = self.serial().await;
+                (serial.is_some() && serial != before).then_some(serial)
+            })
+            .await;
+        }
+    }
+
+    async fn serial(&self) -> Option<String> {
+        Some(self.status().await?["serial"].as_str()?.to_owned())
+    }
+
     /// A second proxy, which takes the sockets of the first.
     pub fn successor(&mut self) -> Process {
         let name = format!("proxy-{}", self.proxies);
         self.proxies += 1;
-        Process::start_with(
+        Process::start_among(
             "countersign-proxy",
             &self.directory,
             &name,
             &self.proxy_config,
             &["--takeover"],
+            &variables(&self.environment),
         )
     }
 
@@ -116,11 +149,18 @@ impl Host {
     /// kill -9 of the agent, and another on the same state.
     pub async fn crash_agent(&mut self) {
         self.stop_agent().await;
-        self.agent = Process::start(
+        self.start_agent_again();
+    }
+
+    /// Another agent on the same state, after the one before has ended.
+    pub fn start_agent_again(&mut self) {
+        self.agent = Process::start_among(
             "countersign-agent",
             &self.directory,
             "agent",
             &self.agent_config,
+            &[],
+            &variables(&self.environment),
         );
     }
 
@@ -147,6 +187,11 @@ impl Host {
     pub fn directory(&self) -> &Path {
         &self.directory
     }
+}
+
+fn variables(environment: &[(String, String)]) -> Vec<(&str, &str)> {
+    let pairs = environment.iter();
+    pairs.map(|(name, value)| (&**name, &**value)).collect()
 }
 
 fn agent_config(directory: &Path, workload: &str, application: Option<SocketAddr>) -> String {

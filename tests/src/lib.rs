@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod frames;
 pub mod holder;
 pub mod host;
+pub mod invariants;
 pub mod mesh;
 pub mod nameserver;
 pub mod operator;

@@ -1,7 +1,7 @@
 //! The CA as a process of its own, that can be killed as the kernel would, and its operator.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cli::admin::{AdminFile, Client};
 use identity::JoinToken;
@@ -10,7 +10,7 @@ use runtime::Clock;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::processes::{Process, free_address};
+use crate::processes::{Process, binary_path, free_address};
 use crate::waiting::eventually;
 
 pub const TRUST_DOMAIN: &str = "mesh.test";
@@ -40,6 +40,28 @@ impl CaProcess {
         let config = configuration(directory.path(), agents);
         let config = format!("{config}\n[lifetimes]\n{lifetimes}");
         Self::launch(directory, agents, config).await
+    }
+
+    /// By a program that ends as the CA: made by `program` of the directory and the binary.
+    pub async fn start_through(program: impl FnOnce(&Path, &Path) -> PathBuf) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let agents = free_address();
+        let config = configuration(directory.path(), agents);
+        let program = program(directory.path(), &binary_path("countersign-ca"));
+        let program = program
+            .to_str()
+            .expect("a temporary directory's name is text");
+        let process = Process::start(program, directory.path(), "ca", &config);
+        Self::answering(process, directory, agents, config).await
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it logged so far.
+    pub fn said(&self) -> String {
+        self.process.said()
     }
 
     /// Writes the objects of a YAML text as one revision.

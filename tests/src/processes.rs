@@ -77,6 +77,25 @@ impl Process {
         Self { child, log }
     }
 
+    /// It does nothing until it is resumed.
+    ///
+    /// # Panics
+    /// When it has ended.
+    pub fn suspend(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// # Panics
+    /// When it has ended.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).expect("process ids are positive");
+        kill(Pid::from_raw(pid), signal).expect("our own child can be signalled");
+    }
+
     /// # Panics
     /// When it has ended.
     pub fn pid(&self) -> u32 {

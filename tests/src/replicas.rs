@@ -27,12 +27,22 @@ pub struct Replicas {
     shared: TempDir,
     database: Database,
     addresses: Vec<Addresses>,
+    lifetimes: String,
 }
 
 impl Replicas {
     /// `count` replicas on an empty database, started at once. `None` where there is no PostgreSQL.
     pub async fn start(count: usize) -> Option<(Self, Vec<CaProcess>)> {
         let database = postgres_cluster::shared()?.database();
+        Some(Self::start_on(database, count, "").await)
+    }
+
+    /// On an empty database of any server, with these `[lifetimes]`.
+    pub async fn start_on(
+        database: Database,
+        count: usize,
+        lifetimes: &str,
+    ) -> (Self, Vec<CaProcess>) {
         let addresses = (0..count).map(|_| Addresses {
             web: free_address(),
             agents: free_address(),
@@ -41,10 +51,19 @@ impl Replicas {
             shared: tempfile::tempdir().expect("a temporary directory"),
             database,
             addresses: addresses.collect(),
+            lifetimes: lifetimes.to_owned(),
         };
         let starting = (0..count).map(|index| replicas.launch(index));
         let running = join_all(starting).await;
-        Some((replicas, running))
+        (replicas, running)
+    }
+
+    /// Another process with the configuration and the credential of a replica that has ended.
+    pub async fn restart(&self, index: usize, environment: &[(&str, &str)]) -> CaProcess {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        self.give_credential(directory.path(), self.addresses[index].web)
+            .await;
+        CaProcess::restart_among(directory, &self.configuration(index), environment).await
     }
 
     async fn launch(&self, index: usize) -> CaProcess {
@@ -101,6 +120,13 @@ agents = "{agents}"
 [advertise]
 agents = [{all}]
 
+[spool]
+file = "{shared}/spool-{number}"
+size_mib = 1
+
+[lifetimes]
+{lifetimes}
+
 [admin]
 credential_file = "{shared}/admin.toml"
 
@@ -108,6 +134,7 @@ credential_file = "{shared}/admin.toml"
 level = "warn"
 "#,
             number = index + 1,
+            lifetimes = self.lifetimes,
             socket = socket.display(),
             all = all.join(", "),
         )

@@ -60,10 +60,15 @@ pub struct Joined {
 impl Line {
     /// As one who has only the token's digests.
     pub async fn pinned(token: &JoinToken, clock: &Clock) -> Self {
+        Self::pinned_at(address(token), token, clock).await
+    }
+
+    /// To another replica than the token's first.
+    pub async fn pinned_at(agents: SocketAddr, token: &JoinToken, clock: &Clock) -> Self {
         let pins = PinnedRoots::new(token.trust_domain().clone(), token.roots().to_vec());
         let clock = clock.clone();
         let config = pins.client_config(&[b"h2"], move || clock.now());
-        Self::open(address(token), config).await
+        Self::open(agents, config).await
     }
 
     /// With the SVID of an agent, or of anybody.

@@ -29,7 +29,8 @@ pub(super) fn operations(checks: Checks) -> Documented {
 
 #[derive(Debug, Serialize, ToSchema)]
 struct Health {
-    /// `ok`; or `ending`: it serves, but what it signs with was not renewed in time.
+    /// `ok`; `ending`: it serves, but what it signs with was not renewed in time; `spooling`: the
+    /// store is away, and renewals go on.
     status: &'static str,
 }
 
@@ -40,13 +41,14 @@ async fn healthz() -> Json<Health> {
     Json(Health { status: "ok" })
 }
 
-/// The store can be read, the clock is right, and what signs has not ended. Public.
+/// The store can be read, or does without; the clock is right, and what signs has not ended. Public.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()),
     responses((status = 200, body = Health)))]
 async fn readyz(State(checks): State<Checks>) -> Result<Json<Health>, Problem> {
     let Vitals {
         horizons,
         clock_check,
+        standing,
     } = &checks.vitals;
     let intermediate = horizons.own_intermediate();
     if intermediate.has_ended(checks.clock.now()) {
@@ -56,6 +58,9 @@ async fn readyz(State(checks): State<Checks>) -> Result<Json<Health>, Problem> {
     if clock_check.require().is_err() {
         let detail = "this replica's clock differs from the database's; nothing is signed";
         return Err(unready("clock-off", detail));
+    }
+    if standing.away().is_some_and(|away| away.renews) {
+        return Ok(Json(Health { status: "spooling" }));
     }
     checks.store.head().await?;
     Ok(Json(Health {

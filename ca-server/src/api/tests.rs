@@ -26,6 +26,7 @@ use crate::horizon::{Horizons, Vitals};
 use crate::issue::{AdmittedAgents, Directory};
 use crate::registry::Registry;
 use crate::rotation::Rotation;
+use crate::spool::StoreStanding;
 use crate::store::AdminCredentialRow;
 use crate::store::Store;
 use crate::store::tests::TestStore;
@@ -364,5 +365,6 @@ async fn vitals(store: &Store, registry: &Registry, keeper: &RootKeeper, clock: 
     Vitals {
         horizons,
         clock_check: ClockCheck::unchecked(),
+        standing: StoreStanding::default(),
     }
 }

@@ -32,6 +32,7 @@ use crate::issue::{
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
+use crate::spool::{self, Spool, SpoolOpenError, StoreStanding};
 use crate::status::unix_millis;
 use crate::store::{AgentBan, AgentRow, OpenError, Store, StoreConfig, StoreError};
 use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
@@ -53,6 +54,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Clock(#[from] ClockOff),
+    #[error("cannot use [spool]")]
+    Spool(#[from] SpoolOpenError),
     #[error("cannot open the root of the trust domain")]
     Root(#[from] RootError),
     #[error("cannot read the configuration objects")]
@@ -164,6 +167,7 @@ struct Parts {
     admitted: AdmittedAgents,
     presence: Presence,
     metrics: Metrics,
+    standing: StoreStanding,
 }
 
 impl Foundation {
@@ -177,7 +181,8 @@ impl Foundation {
         let mut metrics = MetricsRegistry::default();
         let known = self.store.agents().await?;
         let banned = self.store.agent_bans().await?;
-        let parts = self.parts(&known, &banned, Metrics::new(&mut metrics), &mut supervisor);
+        let recorder = self.recorder(Metrics::new(&mut metrics), &mut supervisor);
+        let parts = self.parts(&known, &banned, recorder.await?);
         let credentials = self.credentials(&parts, &mut supervisor).await?;
         let advertised = Advertised::of(&self.config.advertise, &sockets);
         let desks = self.desks(&parts, &advertised, self.live(known), &mut supervisor);
@@ -198,11 +203,13 @@ impl Foundation {
         let metrics_address = sockets.metrics_address;
         let tls = web_tls.with(credentials.clone());
         let web = self.web_listener(sockets.web, tls, &parts, &advertised);
+        let seen = SeenSerials::new(self.store.clone(), parts.standing.clone());
+        supervisor.spawn("seen-serials", seen.clone().run(self.shutdown.clone()));
         let agents = AgentListener::new(
             sockets.agents,
             credentials,
             desks,
-            SeenSerials::new(self.store.clone()),
+            seen,
             self.config.trust_domain.clone(),
             &self.config.limits,
             (self.clock.clone(), self.shutdown.clone()),
@@ -242,20 +249,40 @@ impl Foundation {
         }
     }
 
+    /// With what an earlier process has left in the spool shipped.
+    async fn recorder(
+        &self,
+        metrics: Metrics,
+        supervisor: &mut Supervisor,
+    ) -> Result<(Recorder, StoreStanding, Metrics), StartError> {
+        let standing = StoreStanding::default();
+        let spool = match &self.config.spool {
+            Some(config) => {
+                let file = spool::open(config, &self.store).await?;
+                let (standing, metrics) = (standing.clone(), metrics.clone());
+                let clock = self.clock.clone();
+                Some(Spool::new(file, config.max_age, standing, metrics, clock))
+            }
+            None => None,
+        };
+        let room = self.config.limits.record_queue;
+        let spooling = (spool, standing.clone());
+        let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone(), spooling);
+        supervisor.spawn("records", writer.run(self.shutdown.clone()));
+        Ok((recorder, standing, metrics))
+    }
+
     fn parts(
         &self,
         known: &[AgentRow],
         banned: &[AgentBan],
-        metrics: Metrics,
-        supervisor: &mut Supervisor,
+        (recorder, standing, metrics): (Recorder, StoreStanding, Metrics),
     ) -> Parts {
         let admitted = AdmittedAgents::new(
             known.iter().map(|row| row.spiffe_id.clone()),
             banned.iter().map(|ban| ban.spiffe_id.clone()),
+            standing.clone(),
         );
-        let room = self.config.limits.record_queue;
-        let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone());
-        supervisor.spawn("records", writer.run(self.shutdown.clone()));
         Parts {
             directory: Directory::new(self.registry.clone()),
             issuer: Issuer::new(
@@ -268,6 +295,7 @@ impl Foundation {
             presence: Presence::new(admitted.clone()),
             admitted,
             metrics,
+            standing,
         }
     }
 
@@ -313,6 +341,7 @@ impl Foundation {
             vitals: Vitals {
                 horizons: self.horizons(parts),
                 clock_check: self.clock_check.clone(),
+                standing: parts.standing.clone(),
             },
             refresh_hint: self.config.bundle.refresh_hint,
             addresses: advertised.agents.clone(),

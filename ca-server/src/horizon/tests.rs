@@ -8,6 +8,7 @@ use time::macros::datetime;
 
 use super::*;
 use crate::registry::RegistrySnapshot;
+use crate::spool::StoreStanding;
 
 const NOON: OffsetDateTime = datetime!(2026-11-22 12:00 UTC);
 
@@ -35,7 +36,11 @@ fn svid(spiffe_id: SpiffeId, through: &str, minutes: i64) -> LatestSvid {
 
 /// What `orders` and `checkout` of `web-7` and `web-8` make of these.
 fn horizon(svids: &[LatestSvid], away: &[&str]) -> Horizon {
-    let admitted = AdmittedAgents::new([agent("web-7"), agent("web-8")], []);
+    let admitted = AdmittedAgents::new(
+        [agent("web-7"), agent("web-8")],
+        [],
+        StoreStanding::default(),
+    );
     let revision = Revision {
         epoch: 1,
         number: 1,

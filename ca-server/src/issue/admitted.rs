@@ -11,6 +11,7 @@ use identity::{AgentId, SpiffeId};
 use tokio::sync::watch;
 
 use super::refusal::IssueError;
+use crate::spool::StoreStanding;
 use crate::store::{Store, StoreError};
 
 /// Cheap to clone; all clones show the same sets.
@@ -31,6 +32,7 @@ struct Shared {
     sets: RwLock<Sets>,
     /// Wakes when an agent was dismissed.
     dismissals: watch::Sender<()>,
+    standing: StoreStanding,
 }
 
 #[derive(Debug, Default)]
@@ -42,9 +44,11 @@ struct Sets {
 }
 
 impl AdmittedAgents {
+    /// While the store is away, who is unknown here may be known there.
     pub(crate) fn new(
         admitted: impl IntoIterator<Item = SpiffeId>,
         banned: impl IntoIterator<Item = SpiffeId>,
+        standing: StoreStanding,
     ) -> Self {
         let sets = Sets {
             admitted: admitted.into_iter().collect(),
@@ -54,6 +58,7 @@ impl AdmittedAgents {
         Self(Arc::new(Shared {
             sets: RwLock::new(sets),
             dismissals: watch::Sender::default(),
+            standing,
         }))
     }
 
@@ -94,6 +99,7 @@ impl AdmittedAgents {
     pub(crate) fn require(&self, agent: &SpiffeId) -> Result<(), IssueError> {
         match self.standing(agent) {
             Standing::Admitted => Ok(()),
+            Standing::Forgotten if self.0.standing.is_away() => Err(IssueError::Unknown),
             Standing::Forgotten => Err(IssueError::Forgotten),
             Standing::Banned => Err(IssueError::Banned),
         }
@@ -119,7 +125,10 @@ impl AdmittedAgents {
                 Standing::Banned => return Ok(false),
                 Standing::Forgotten => {}
             }
-            if !store.is_shared() || store.agent(agent).await?.is_none() {
+            if !store.is_shared()
+                || self.0.standing.is_away()
+                || store.agent(agent).await?.is_none()
+            {
                 return Ok(false);
             }
             let mut sets = self.write();

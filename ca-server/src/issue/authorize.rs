@@ -25,6 +25,8 @@ pub(super) struct Grant {
     pub(super) public_key: PublicKey,
     pub(super) life: Life,
     pub(super) dns_names: Vec<DnsName>,
+    /// Of who is known already; it may go on while the store is away.
+    pub(super) renewal: bool,
 }
 
 /// Judges the requests of one call by one state of the registry.
@@ -45,6 +47,7 @@ impl Authorized {
             public_key,
             life: Life::Agent,
             dns_names: Vec::new(),
+            renewal: false,
         })
     }
 
@@ -56,7 +59,12 @@ impl Authorized {
             public_key,
             life: Life::Agent,
             dns_names: Vec::new(),
+            renewal: true,
         })
+    }
+
+    pub(super) fn is_renewal(&self) -> bool {
+        self.0.renewal
     }
 
     pub(super) fn into_grant(self) -> Grant {
@@ -94,6 +102,7 @@ impl<'a> Authorizer<'a> {
             public_key,
             life,
             dns_names,
+            renewal: true,
         }))
     }
 }

@@ -72,6 +72,8 @@ pub(crate) enum IssueError {
     Overloaded,
     #[error("nothing is issued that is not recorded, and the store is unavailable; retry later")]
     Unrecorded,
+    #[error("the store is away, and this replica does not know this agent; retry elsewhere")]
+    Unknown,
     #[error("the store is unavailable; retry later")]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -93,7 +95,7 @@ impl IssueError {
             Self::Limited(_) => "issue-limit",
             Self::AllLimited(_) => "issue-limit-of-all",
             Self::Overloaded => "overloaded",
-            Self::Unrecorded | Self::Store(_) => "store-unavailable",
+            Self::Unrecorded | Self::Unknown | Self::Store(_) => "store-unavailable",
             Self::Clock(_) => "clock-off",
             Self::Ending(_) => "intermediate-ending",
             Self::Certificate(_) => "internal",
@@ -111,9 +113,11 @@ impl IssueError {
             Self::Limited(after) | Self::AllLimited(after) => {
                 status::unavailable(self.code(), &text, *after)
             }
-            Self::Overloaded | Self::Unrecorded | Self::Store(_) | Self::Ending(_) => {
-                status::unavailable(self.code(), &text, RETRY_AFTER)
-            }
+            Self::Overloaded
+            | Self::Unrecorded
+            | Self::Unknown
+            | Self::Store(_)
+            | Self::Ending(_) => status::unavailable(self.code(), &text, RETRY_AFTER),
             Self::Clock(_) => status::unavailable(self.code(), &text, RETRY_ELSEWHERE),
             Self::Certificate(_) => status::refused(Code::Internal, self.code(), &text),
         }

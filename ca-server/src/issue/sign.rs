@@ -18,6 +18,7 @@ use crate::authority::{Authority, Intermediate};
 use crate::clock_check::ClockCheck;
 use crate::config::Lifetimes;
 use crate::metrics::Metrics;
+use crate::spool::LONGEST_LIFE;
 use crate::store::IssuedRow;
 
 /// A signature costs some 25 µs and a CSR's check 65 µs: so many between two yields keep a thread
@@ -67,6 +68,11 @@ impl Issuer {
         }
     }
 
+    /// Whether nothing but renewals is issued now.
+    pub(super) fn is_away(&self) -> bool {
+        self.recorder.is_away()
+    }
+
     /// Signs and records one.
     pub(crate) async fn issue_one(&self, authorized: Authorized) -> Result<Issued, IssueError> {
         let mut issued = self.issue(vec![authorized]).await?;
@@ -84,7 +90,13 @@ impl Issuer {
             return Ok(Vec::new());
         }
         self.clock_check.require()?;
+        let renewals = authorized.iter().all(Authorized::is_renewal);
+        let away = self.recorder.is_away();
+        if away && !renewals {
+            return Err(IssueError::Unrecorded);
+        }
         let room = self.recorder.reserve(authorized.len())?;
+        let longest = if away { LONGEST_LIFE } else { Duration::MAX };
         let intermediate = self.authority.intermediate();
         let now = self.clock.now();
         let mut signed = Vec::with_capacity(authorized.len());
@@ -92,10 +104,10 @@ impl Issuer {
             if index % BETWEEN_YIELDS == BETWEEN_YIELDS - 1 {
                 tokio::task::yield_now().await;
             }
-            signed.push(self.sign(one, &intermediate, now)?);
+            signed.push(self.sign(one, &intermediate, (now, longest))?);
         }
         let rows = signed.iter().map(|signed| signed.row.clone()).collect();
-        self.recorder.record(rows, room).await?;
+        self.recorder.record(rows, renewals, room).await?;
         self.metrics.issued(signed.len());
         Ok(signed
             .into_iter()
@@ -110,10 +122,10 @@ impl Issuer {
         &self,
         authorized: Authorized,
         intermediate: &Intermediate,
-        now: OffsetDateTime,
+        (now, longest): (OffsetDateTime, Duration),
     ) -> Result<Signed, IssueError> {
         let grant = authorized.into_grant();
-        let life = grant.life.of(&self.lifetimes);
+        let life = grant.life.of(&self.lifetimes).min(longest);
         let validity = Validity::try_new(now - self.lifetimes.back_date, now + life)?
             .clamp_to(&intermediate.validity(), self.lifetimes.margin)?;
         let serial = SerialNumber::random(&mut SystemRandom);

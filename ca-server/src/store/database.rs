@@ -233,12 +233,6 @@ async fn within<T>(
 ) -> Result<T, StoreError> {
     match tokio::time::timeout(limit, call).await {
         Ok(result) => Ok(result?),
-        Err(_) => {
-            let silent = std::io::Error::new(
-                std::io::ErrorKind::TimedOut,
-                "the database did not answer in time",
-            );
-            Err(StoreError::Unavailable(silent.into()))
-        }
+        Err(_) => Err(StoreError::silent()),
     }
 }

@@ -126,6 +126,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// It did not answer in time.
+    pub(crate) fn silent() -> Self {
+        let silent = std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "the database did not answer in time",
+        );
+        Self::Unavailable(silent.into())
+    }
+
     pub(super) fn corrupt(what: &'static str, why: impl std::fmt::Display) -> Self {
         Self::Corrupt {
             what,

@@ -41,29 +41,41 @@ impl Store {
         if rows.is_empty() {
             return Ok(());
         }
-        let batch: Vec<_> = rows.iter().map(row_as_json).collect();
-        let insert = Statement::by_engine(
-            "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
-                                 issued_at, leaf_sha256)
-             SELECT value ->> 'serial', value ->> 'spiffe_id', value ->> 'agent_id',
-                    value ->> 'issuer', value ->> 'not_before', value ->> 'not_after',
-                    value ->> 'issued_at', unhex(value ->> 'leaf_sha256')
-             FROM json_each($1) ORDER BY key",
-            "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
-                                 issued_at, leaf_sha256)
-             SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after, issued_at,
-                    decode(leaf_sha256, 'hex')
-             FROM json_to_recordset($1::json) AS batch (
-                 serial text, spiffe_id text, agent_id text, issuer text, not_before bigint,
-                 not_after bigint, issued_at bigint, leaf_sha256 text)",
-        )
-        .bind(serde_json::Value::from(batch).to_string());
+        let insert = insert(INSERT, rows);
         match self.database.execute(insert).await {
             Err(StoreError::Duplicate { .. }) => Err(StoreError::Duplicate {
                 what: "serial number",
             }),
             outcome => outcome.map(drop),
         }
+    }
+
+    /// Records what was issued while the store was away, and what agents hold since then. What is
+    /// recorded already stays as it is.
+    ///
+    /// # Errors
+    /// The store is unavailable; nothing has changed.
+    pub async fn record_spooled(&self, rows: &[IssuedRow]) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        transaction.execute(insert(INSERT_UNKNOWN, rows)).await?;
+        for row in rows.iter().filter(|row| row.spiffe_id == row.agent_id) {
+            let renewed = Statement::new(
+                "UPDATE agents SET serial = $2, not_after = $3
+                 WHERE spiffe_id = $1 AND not_after < $3",
+            );
+            let renewed = renewed.bind(&row.spiffe_id).bind(row.serial);
+            transaction.execute(renewed.bind(row.not_after)).await?;
+        }
+        transaction.commit().await
+    }
+
+    /// Whether records would be taken; changes nothing.
+    ///
+    /// # Errors
+    /// The store is unavailable, or only to be read.
+    pub async fn probe_write(&self) -> Result<(), StoreError> {
+        let nothing = Statement::new("UPDATE agents SET serial = serial WHERE spiffe_id = $1");
+        self.database.execute(nothing.bind("")).await.map(drop)
     }
 
     /// At most `limit` records, the newest first.
@@ -119,6 +131,51 @@ impl Store {
         let row = self.database.fetch_optional(latest.bind(agent)).await?;
         row.map(|row| row.parsed("serial")).transpose()
     }
+}
+
+/// For SQLite and for PostgreSQL.
+type Texts = (&'static str, &'static str);
+
+/// Fails where a serial is recorded already.
+const INSERT: Texts = (
+    "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                         issued_at, leaf_sha256)
+     SELECT value ->> 'serial', value ->> 'spiffe_id', value ->> 'agent_id',
+            value ->> 'issuer', value ->> 'not_before', value ->> 'not_after',
+            value ->> 'issued_at', unhex(value ->> 'leaf_sha256')
+     FROM json_each($1) ORDER BY key",
+    "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                         issued_at, leaf_sha256)
+     SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after, issued_at,
+            decode(leaf_sha256, 'hex')
+     FROM json_to_recordset($1::json) AS batch (
+         serial text, spiffe_id text, agent_id text, issuer text, not_before bigint,
+         not_after bigint, issued_at bigint, leaf_sha256 text)",
+);
+
+/// Passes over a serial that is recorded already.
+const INSERT_UNKNOWN: Texts = (
+    "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                         issued_at, leaf_sha256)
+     SELECT value ->> 'serial', value ->> 'spiffe_id', value ->> 'agent_id',
+            value ->> 'issuer', value ->> 'not_before', value ->> 'not_after',
+            value ->> 'issued_at', unhex(value ->> 'leaf_sha256')
+     FROM json_each($1) WHERE true ORDER BY key
+     ON CONFLICT (serial) DO NOTHING",
+    "INSERT INTO issued (serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                         issued_at, leaf_sha256)
+     SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after, issued_at,
+            decode(leaf_sha256, 'hex')
+     FROM json_to_recordset($1::json) AS batch (
+         serial text, spiffe_id text, agent_id text, issuer text, not_before bigint,
+         not_after bigint, issued_at bigint, leaf_sha256 text)
+     ON CONFLICT (serial) DO NOTHING",
+);
+
+fn insert((sqlite, postgres): Texts, rows: &[IssuedRow]) -> Statement {
+    let batch: Vec<_> = rows.iter().map(row_as_json).collect();
+    let batch = serde_json::Value::from(batch).to_string();
+    Statement::by_engine(sqlite, postgres).bind(batch)
 }
 
 fn row_as_json(row: &IssuedRow) -> serde_json::Value {

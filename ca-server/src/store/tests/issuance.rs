@@ -43,6 +43,7 @@ on_each_database![
     an_unknown_expired_or_revoked_credential_admits_nobody,
     there_is_one_first_credential,
     the_latest_of_each_identity_at_each_agent_comes_page_by_page,
+    what_was_spooled_is_recorded_once_and_renews_the_agents,
 ];
 
 async fn one_duplicate_serial_keeps_the_whole_batch_out(test: TestStore) {
@@ -278,4 +279,28 @@ async fn the_latest_of_each_identity_at_each_agent_comes_page_by_page(test: Test
     };
     assert_eq!(ids(&first), [(agent(), NOW + minutes(40))]);
     assert_eq!(ids(&rest), [(orders(), NOW + minutes(50))]);
+}
+
+async fn what_was_spooled_is_recorded_once_and_renews_the_agents(test: TestStore) {
+    let known = AgentRow {
+        spiffe_id: agent(),
+        attested_at: NOW,
+        serial: serial(1),
+        not_after: NOW + minutes(10),
+    };
+    assert!(test.store.record_agent(known).await.unwrap());
+    test.store.record_issued(&[row(1, agent())]).await.unwrap();
+    let spooled = [row(1, agent()), row(2, agent()), row(3, orders())];
+    for _ in 0..2 {
+        test.store.record_spooled(&spooled).await.unwrap();
+    }
+    let all = test
+        .store
+        .issued(&IssuedFilter::default(), 9)
+        .await
+        .unwrap();
+    assert_eq!(all, [row(3, orders()), row(2, agent()), row(1, agent())]);
+    let agents = test.store.agents().await.unwrap();
+    assert_eq!(agents[0].not_after, NOW + minutes(60));
+    test.store.probe_write().await.unwrap();
 }

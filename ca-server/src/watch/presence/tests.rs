@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::spool::StoreStanding;
 
 fn agent(name: &str) -> SpiffeId {
     format!("spiffe://td/countersign/agent/join-token/{name}")
@@ -63,7 +64,7 @@ fn an_acknowledgement_never_goes_back() {
 
 #[test]
 fn a_forgotten_agent_is_no_longer_admitted() {
-    let admitted = AdmittedAgents::new([agent("a")], []);
+    let admitted = AdmittedAgents::new([agent("a")], [], StoreStanding::default());
     let presence = Presence::new(admitted.clone());
     presence.disconnect(&agent("a"));
     assert!(!admitted.contains(&agent("a")));
