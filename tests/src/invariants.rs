@@ -15,7 +15,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::caller::{Caller, request};
 use crate::operator::{CaProcess, TRUST_DOMAIN};
@@ -24,6 +24,8 @@ use crate::shop::ORDERS;
 use crate::stranger::{Joined, Line, key_and_csr, verified};
 use crate::waiting::eventually;
 
+/// Half a minute until a step of the clock is noticed, and as much until the next attempt.
+const NOTICED_WITHIN: Duration = Duration::from_secs(90);
 /// Records of one answer.
 const PAGE: usize = 1000;
 
@@ -224,6 +226,19 @@ impl Calls {
             (self.told.borrow().passed > before + 1).then_some(())
         })
         .await;
+    }
+
+    /// As [`Calls::pass`], after a clock was set: a process that sleeps until some time of day
+    /// notices within half a minute, and then what went wrong meanwhile is tried again.
+    ///
+    /// # Panics
+    /// No call passes.
+    pub async fn pass_by_the_new_clock(&self) {
+        let mut told = self.told.clone();
+        let before = told.borrow().passed;
+        let passed = told.wait_for(|told| told.passed > before + 1);
+        let passed = timeout(NOTICED_WITHIN, passed).await;
+        drop(passed.expect("a call passes").expect("calls go on"));
     }
 
     /// Returns when another call has failed.

@@ -101,7 +101,7 @@ async fn a_host_whose_clock_is_off_uses_nothing_out_of_its_time_and_comes_back_w
         clock.set(offset);
         shop.calls.fail().await;
         clock.set(RIGHT);
-        shop.calls.pass().await;
+        shop.calls.pass_by_the_new_clock().await;
     }
     shop.witness.holds(&shop.ca).await;
 }
