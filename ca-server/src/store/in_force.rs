@@ -5,8 +5,10 @@
 use std::sync::Arc;
 
 use crypto::digest::Sha256;
+use identity::Namespace;
 use imbl::OrdMap;
 use policy::{Change, ObjectKey, ObjectSet, Outcome, Resource, Revision};
+use tokio::task::spawn_blocking;
 
 use super::database::{Row, Statement, Transaction};
 use super::{Store, StoreError, write};
@@ -101,6 +103,18 @@ impl InForce {
         outcome
     }
 
+    fn with(mut self, rows: &[Row]) -> Result<Self, InForceError> {
+        for row in rows {
+            let revision = Revision {
+                number: row.unsigned("revision")?,
+                ..self.revision
+            };
+            let json: &str = row.plain("json")?;
+            self.put(revision, read(row, json)?, json);
+        }
+        Ok(self)
+    }
+
     pub(super) fn delete(&mut self, key: &ObjectKey) -> Outcome {
         self.stamps.remove(key);
         self.objects.apply(Change::Delete(key.clone()))
@@ -116,18 +130,17 @@ impl Store {
         let mut transaction = self.database.snapshot().await?;
         let head = transaction.fetch_one(write::head()).await?;
         let mut whole = InForce::nothing(self.revision_in(&head, "number")?);
-        let mut last = None;
-        loop {
-            let rows = page(&mut transaction, last.as_ref()).await?;
-            for row in &rows {
-                let revision = self.revision_in(row, "revision")?;
-                read_into(&mut whole, revision, row)?;
-            }
-            match rows.last() {
-                Some(row) => last = Some(write::key(row)?),
-                None => return Ok(whole),
-            }
+        let mut rows = page(&mut transaction, None).await?;
+        while let Some(last) = rows.last() {
+            let last = write::key(last)?;
+            // One page is read while the one before is understood.
+            let next = page(&mut transaction, Some(&last));
+            let understood = spawn_blocking(move || whole.with(&rows));
+            let (next, understood) = tokio::join!(next, understood);
+            whole = understood.map_err(|error| StoreError::corrupt("object", error))??;
+            rows = next?;
         }
+        Ok(whole)
     }
 }
 
@@ -148,17 +161,24 @@ async fn page(
     transaction.fetch_all(next).await
 }
 
-fn read_into(whole: &mut InForce, revision: Revision, row: &Row) -> Result<(), InForceError> {
-    let (key, json): (_, &str) = (write::key(row)?, row.plain("json")?);
+fn read(row: &Row, json: &str) -> Result<Resource, InForceError> {
     let value = serde_json::from_str(json).map_err(|error| StoreError::corrupt("object", error))?;
-    let refused = |why: String| InForceError::Object {
-        key: key.clone(),
-        why,
+    let read = policy::parse_json(&value).map_err(|error| error.to_string());
+    let why = match read {
+        Ok(resource) if is_named(&resource.key(), row)? => return Ok(resource),
+        Ok(resource) => format!("its content names {}", resource.key()),
+        Err(error) => error,
     };
-    let resource = policy::parse_json(&value).map_err(|error| refused(error.to_string()))?;
-    if resource.key() != key {
-        return Err(refused(format!("its content names {}", resource.key())));
-    }
-    whole.put(revision, resource, json);
-    Ok(())
+    let key = write::key(row)?;
+    Err(InForceError::Object { key, why })
+}
+
+fn is_named(key: &ObjectKey, row: &Row) -> Result<bool, StoreError> {
+    let (kind, namespace, name): (&str, &str, &str) = (
+        row.plain("kind")?,
+        row.plain("namespace")?,
+        row.plain("name")?,
+    );
+    let written = key.namespace.as_ref().map_or("", Namespace::as_str);
+    Ok(key.kind.as_str() == kind && written == namespace && key.name.as_str() == name)
 }

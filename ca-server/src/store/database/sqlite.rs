@@ -18,6 +18,8 @@ use super::schema;
 use crate::store::{OpenError, StorePlace};
 
 const READERS: u32 = 4;
+/// Rows that the thread of a connection reads ahead: each wait for room would cost a switch.
+const READ_AHEAD: usize = 512;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
@@ -85,6 +87,7 @@ async fn pool(path: &Path, connections: u32, read_only: bool) -> Result<SqlitePo
     let options = SqliteConnectOptions::new()
         .filename(path)
         .read_only(read_only)
+        .row_buffer_size(READ_AHEAD)
         .busy_timeout(ACQUIRE_TIMEOUT)
         .foreign_keys(true);
     let options = if read_only {
