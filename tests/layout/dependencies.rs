@@ -220,7 +220,8 @@ fn permitted(expression: &str, list: &BTreeSet<String>) -> bool {
     let flat = expression.replace(['(', ')'], " ").replace('/', " OR ");
     let mut alternatives = flat.split(" OR ");
     alternatives.any(|all| {
+        // SPDX: `+` is that version or a later one, of which we take that version.
         all.split(" AND ")
-            .all(|licence| list.contains(licence.trim()))
+            .all(|licence| list.contains(licence.trim().trim_end_matches('+')))
     })
 }
