@@ -18,6 +18,7 @@ mod guard;
 mod health;
 mod horizon;
 mod join_tokens;
+mod log;
 mod objects;
 mod openapi;
 mod preconditions;
@@ -37,6 +38,7 @@ use std::time::Duration;
 use axum::Router;
 use identity::join_token::CaAddress;
 use runtime::Clock;
+use tlog::VerifierKey;
 
 use crate::horizon::Vitals;
 use crate::registry::Registry;
@@ -54,6 +56,8 @@ pub(crate) struct ApiParts {
     pub(crate) presence: Presence,
     pub(crate) rotation: Rotation,
     pub(crate) vitals: Vitals,
+    /// What checkpoints of the transparency log are verified by.
+    pub(crate) log_key: VerifierKey,
     pub(crate) clock: Clock,
     /// How often those who use the bundle should look again.
     pub(crate) refresh_hint: Duration,
@@ -84,6 +88,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         presence,
         rotation,
         vitals,
+        log_key,
         clock,
         refresh_hint,
         addresses,
@@ -129,6 +134,10 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         }))
         .merge(horizon::operations(vitals.clone()))
         .merge(svids::operations(store.clone()))
+        .merge(log::operations(log::Logs {
+            store: store.clone(),
+            key: log_key.clone(),
+        }))
         .merge(explain::operations(registry.clone()))
         .merge(about::operations(about::Mesh {
             store: store.clone(),

@@ -7,6 +7,7 @@
 
 mod kek;
 pub(crate) mod lifecycle;
+mod log_key;
 mod renewal;
 mod replica;
 mod root;

@@ -12,6 +12,7 @@ pub mod config;
 mod grpc;
 mod horizon;
 mod issue;
+mod log;
 mod metrics;
 mod peer;
 mod pkcs11;

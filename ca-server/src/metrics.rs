@@ -30,6 +30,8 @@ struct Inner {
     clock_offset: Seconds,
     store_away: Gauge,
     spooled: Gauge,
+    log_leaves: Gauge,
+    log_delay: Histogram,
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -65,6 +67,8 @@ impl Metrics {
             clock_offset: Seconds::default(),
             store_away: Gauge::default(),
             spooled: Gauge::default(),
+            log_leaves: Gauge::default(),
+            log_delay: Histogram::new(exponential_buckets(0.1, 2.0, 12)),
         };
         let registry = registry.sub_registry_with_prefix("countersign_ca");
         registry.register(
@@ -98,6 +102,16 @@ impl Metrics {
             inner.connected.clone(),
         );
         inner.register_vitals(registry);
+        registry.register(
+            "log_leaves",
+            "Leaves of the transparency log when this replica last added some",
+            inner.log_leaves.clone(),
+        );
+        registry.register(
+            "log_merge_delay_seconds",
+            "From the oldest record of a step to its leaf in the transparency log",
+            inner.log_delay.clone(),
+        );
         Self(Arc::new(inner))
     }
 
@@ -150,6 +164,16 @@ impl Metrics {
     pub(crate) fn store_away(&self, away: bool, spooled: usize) {
         self.0.store_away.set(i64::from(away));
         self.0.spooled.set(spooled as i64);
+    }
+
+    /// `delay` is of the oldest record among the new leaves, if there is one.
+    pub(crate) fn log_grew(&self, size: u64, delay: Option<time::Duration>) {
+        self.0
+            .log_leaves
+            .set(i64::try_from(size).unwrap_or(i64::MAX));
+        if let Some(delay) = delay {
+            self.0.log_delay.observe(delay.as_seconds_f64());
+        }
     }
 
     pub(crate) fn connected(&self, agents: usize) {

@@ -18,6 +18,7 @@ mod issuance;
 mod issuers_tokens;
 mod join_tokens;
 mod keys;
+mod log;
 mod mesh;
 mod notices;
 mod places;
@@ -52,6 +53,10 @@ pub use issuance::{IssuedFilter, IssuedRow};
 pub use issuers_tokens::ShownToken;
 pub use join_tokens::{JoinTokenRow, JoinTokenState, NewJoinToken, RedeemError, Redeemed};
 pub use keys::{KeyPurpose, SealedKeyRow};
+pub use log::{
+    AuthorityCertificate, LogBundle, LogRun, LogState, LogStep, LogStepError, LoggedAuthority,
+    PendingAuthority, PendingLeaves, PendingRecord, Settling,
+};
 pub use notices::{Notice, Notices};
 pub use places::Place;
 pub use replicas::{Duty, Lease};

@@ -65,6 +65,9 @@ impl<S: Clone + Send + Sync + 'static> Documented<S> {
         } = described;
         self.schemas.extend(schemas);
         self.router = self.router.route(&path, on(filter(&method), handler));
+        // A placeholder for the rest of a path is one of several segments, which OpenAPI has no
+        // word for.
+        let path = path.replace("{*", "{");
         self.paths
             .add_path_operation(&path, vec![method], with_problem(operation));
         self

@@ -5,6 +5,7 @@ mod authorities;
 mod document;
 mod edges;
 mod engines;
+mod log;
 mod objects;
 mod others;
 
@@ -15,6 +16,7 @@ use crypto::digest::Sha256;
 use runtime::{Clock, ClockControl, Shutdown, ShutdownTrigger};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tlog::NoteSigner;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
@@ -38,6 +40,7 @@ const SECRET: &str = "csa1_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 struct TestApi {
     router: Router,
     parts: ApiParts,
+    log_signer: NoteSigner,
     store: TestStore,
     control: ClockControl,
     _keys: TempDir,
@@ -60,6 +63,7 @@ impl TestApi {
         let (places, lifetimes) = (KeyPlaces::of(&places, None).unwrap(), Lifetimes::default());
         let keeper = RootKeeper::open_or_make(&store.store, "ca-1", places, lifetimes, clock.now());
         let keeper = keeper.await.unwrap();
+        let log_signer = keeper.log_signer(clock.now()).await.unwrap();
         let (registry, writer) = Registry::open(store.store.clone(), Vec::new(), clock.clone())
             .await
             .unwrap();
@@ -91,6 +95,7 @@ impl TestApi {
             presence: vitals.horizons.presence.clone(),
             rotation,
             vitals,
+            log_key: log_signer.verifier().clone(),
             refresh_hint,
             clock,
             addresses: vec!["127.0.0.1:8444".parse().unwrap()],
@@ -100,6 +105,7 @@ impl TestApi {
         Self {
             router,
             parts,
+            log_signer,
             store,
             control,
             _keys: keys,

@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry as MetricsRegistry;
 use runtime::{AdminSource, Clock, FileError, LogLevelHandle, Shutdown, Supervisor, serve_metrics};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tlog::NoteSigner;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 
@@ -29,6 +30,7 @@ use crate::horizon::{HorizonKeeper, Horizons, Vitals};
 use crate::issue::{
     AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingError, ServingRenewal,
 };
+use crate::log::Sequencer;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
@@ -97,6 +99,7 @@ pub(super) async fn start(
     let roots = registry.snapshot().roots().clone();
     let first = keeper.sign_intermediate(&roots, clock.now()).await?;
     let authority = Authority::new(registry.roots(), first);
+    let log_signer = keeper.log_signer(clock.now()).await?;
     let sockets = Sockets::bind(&config).await?;
 
     let mut supervisor = Supervisor::new();
@@ -123,6 +126,7 @@ pub(super) async fn start(
         authority,
         rotation,
         registry,
+        log_signer,
         clock,
         clock_check,
         shutdown,
@@ -153,6 +157,7 @@ struct Foundation {
     authority: Authority,
     rotation: Rotation,
     registry: Registry,
+    log_signer: NoteSigner,
     clock: Clock,
     clock_check: ClockCheck,
     shutdown: Shutdown,
@@ -343,6 +348,7 @@ impl Foundation {
                 clock_check: self.clock_check.clone(),
                 standing: parts.standing.clone(),
             },
+            log_key: self.log_signer.verifier().clone(),
             refresh_hint: self.config.bundle.refresh_hint,
             addresses: advertised.agents.clone(),
             replica: self.config.replica.to_string(),
@@ -444,6 +450,14 @@ impl Foundation {
             "bundle-acknowledgements",
             bundles.run(self.shutdown.clone()),
         );
+        let sequencer = Sequencer::new(
+            self.store.clone(),
+            self.config.replica.to_string(),
+            self.log_signer.clone(),
+            self.clock.clone(),
+            parts.metrics.clone(),
+        );
+        supervisor.spawn("log", sequencer.run(self.shutdown.clone()));
         supervisor.spawn(
             "limits",
             jobs::forget_quiet(desks.clone(), self.shutdown.clone()),

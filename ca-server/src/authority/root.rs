@@ -22,7 +22,9 @@ use super::upstream::{Upstream, UpstreamError};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenError, TokenKeyReference, destroy_keys, off_thread};
-use crate::store::{IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError};
+use crate::store::{
+    AuthorityCertificate, IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError,
+};
 
 /// Why there is no root to sign with.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +72,14 @@ pub enum RootError {
     SameRoot,
     #[error("the root ends too soon to sign an intermediate")]
     Validity(#[from] ValidityError),
+    #[error("the sealed key of the transparency log is not one that this version knows")]
+    Log,
 }
 
 /// Where keys are, as the configuration says. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyPlaces {
-    kek: KekSource,
+    pub(super) kek: KekSource,
     token: Option<Token>,
     root: RootPlace,
     upstream: Option<Upstream>,
@@ -84,9 +88,9 @@ pub(crate) struct KeyPlaces {
 /// Knows where the sealed roots and their key-encryption key are; holds neither opened.
 #[derive(Debug, Clone)]
 pub(crate) struct RootKeeper {
-    store: Store,
+    pub(super) store: Store,
     replica: String,
-    places: KeyPlaces,
+    pub(super) places: KeyPlaces,
     lifetimes: Lifetimes,
 }
 
@@ -309,6 +313,7 @@ impl RootKeeper {
         let (generation, _) = roots.active().ok_or(RootError::Absent)?;
         let row = self.sealed(generation).await?;
         let keeper = self.clone();
+        let issuer = row.key_id.clone();
         let intermediate = off_thread(move || keeper.sign_with(&row, generation, now));
         let intermediate = intermediate.await?;
         let validity = intermediate.validity();
@@ -319,7 +324,12 @@ impl RootKeeper {
             not_before: validity.not_before(),
             not_after: validity.not_after(),
         };
-        self.store.record_intermediate(&record).await?;
+        let certificate = AuthorityCertificate {
+            der: intermediate.certificate(),
+            issuer: &issuer,
+            recorded_at: now,
+        };
+        self.store.record_intermediate(&record, certificate).await?;
         Ok(intermediate)
     }
 
@@ -409,7 +419,7 @@ pub(crate) async fn rotate_kek(
 }
 
 /// The key that wraps all of these: the store keeps none under another.
-fn opened_by(kek: &KekSource, sealed: &[SealedKeyRow]) -> Result<Kek, RootError> {
+pub(super) fn opened_by(kek: &KekSource, sealed: &[SealedKeyRow]) -> Result<Kek, RootError> {
     let first = sealed.first().ok_or(RootError::Absent)?;
     Ok(kek.open_expecting(&first.kek_check)?)
 }

@@ -19,7 +19,7 @@ pub(super) struct Unsealed<'a> {
     pub(super) purpose: KeyPurpose,
     pub(super) version: u32,
     pub(super) secret: &'a [u8],
-    /// SubjectPublicKeyInfo, DER.
+    /// SubjectPublicKeyInfo, DER; of the log, the Ed25519 key itself.
     pub(super) public_key: &'a [u8],
     pub(super) certificate: Vec<u8>,
 }

@@ -9,7 +9,9 @@ use policy::Revision;
 use time::OffsetDateTime;
 
 use super::database::{Row, Statement, Transaction, Turn};
-use super::{Authorship, KeyPurpose, SealedKeyRow, Store, StoreError, keys, write};
+use super::{
+    AuthorityCertificate, Authorship, KeyPurpose, SealedKeyRow, Store, StoreError, keys, log, write,
+};
 
 /// The state of all authorities of one kind, as its owner writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -137,7 +139,12 @@ impl Store {
     ///
     /// # Errors
     /// The store is unavailable.
-    pub async fn record_intermediate(&self, row: &IntermediateRow) -> Result<(), StoreError> {
+    pub async fn record_intermediate(
+        &self,
+        row: &IntermediateRow,
+        certificate: AuthorityCertificate<'_>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
         let insert = Statement::new(
             "INSERT INTO intermediates (key_id, generation, replica, not_before, not_after)
              VALUES ($1, $2, $3, $4, $5)",
@@ -147,7 +154,9 @@ impl Store {
         .bind(row.replica.as_str())
         .bind(row.not_before)
         .bind(row.not_after);
-        self.database.execute(insert).await.map(drop)
+        transaction.execute(insert).await?;
+        log::insert_authority(&mut transaction, certificate).await?;
+        transaction.commit().await
     }
 
     /// The intermediates that have not ended, by replica and beginning.

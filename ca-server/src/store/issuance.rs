@@ -191,7 +191,7 @@ fn row_as_json(row: &IssuedRow) -> serde_json::Value {
     })
 }
 
-fn issued(row: &Row) -> Result<IssuedRow, StoreError> {
+pub(super) fn issued(row: &Row) -> Result<IssuedRow, StoreError> {
     Ok(IssuedRow {
         serial: row.parsed("serial")?,
         spiffe_id: row.parsed("spiffe_id")?,

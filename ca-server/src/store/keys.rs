@@ -6,13 +6,16 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 
 use super::database::{Row, Statement, Transaction, Turn};
-use super::{Store, StoreError};
+use super::{AuthorityCertificate, Store, StoreError, log};
 
 /// What a sealed key signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPurpose {
     /// The trust domain's X.509 root.
     X509Root,
+    /// The checkpoints of the transparency log. Its `certificate` is the public key as auditors
+    /// pin it, text.
+    Log,
 }
 
 impl KeyPurpose {
@@ -20,6 +23,7 @@ impl KeyPurpose {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::X509Root => "x509-root",
+            Self::Log => "log",
         }
     }
 }
@@ -40,6 +44,7 @@ impl FromStr for KeyPurpose {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "x509-root" => Ok(Self::X509Root),
+            "log" => Ok(Self::Log),
             other => Err(UnknownKeyPurpose(other.to_owned())),
         }
     }
@@ -153,7 +158,15 @@ pub(super) async fn insert(
     .bind(row.kek_check.to_vec())
     .bind(row.certificate.clone())
     .bind(row.created_at);
-    transaction.execute(insert).await?;
+    let is_new = transaction.execute(insert).await? == 1;
+    if is_new && row.purpose == KeyPurpose::X509Root {
+        let certificate = AuthorityCertificate {
+            der: &row.certificate,
+            issuer: &row.key_id,
+            recorded_at: row.created_at,
+        };
+        log::insert_authority(transaction, certificate).await?;
+    }
     Ok(true)
 }
 

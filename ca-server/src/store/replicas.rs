@@ -19,6 +19,8 @@ pub enum Duty {
     FirstCredential,
     /// Letting go of what ended long ago.
     Pruning,
+    /// Making leaves of the transparency log from what is recorded.
+    Sequencing,
 }
 
 /// Evidence that a duty is this replica's until `until`.
@@ -46,6 +48,7 @@ impl Duty {
         match self {
             Self::FirstCredential => "first-credential",
             Self::Pruning => "pruning",
+            Self::Sequencing => "sequencing",
         }
     }
 }

@@ -3,17 +3,22 @@
 use time::OffsetDateTime;
 
 use super::database::Statement;
-use super::{Store, StoreError};
+use super::{Store, StoreError, log};
 
 impl Store {
-    /// Drops issuance records, tokens and admin credentials that ended before `before`.
+    /// Drops issuance records, entries of the log, tokens and admin credentials that ended before `before`.
     /// Answers how many records of issuance went.
     ///
     /// # Errors
     /// The store is unavailable.
     pub async fn prune(&self, before: OffsetDateTime) -> Result<u64, StoreError> {
         let mut transaction = self.database.begin().await?;
-        let issued = Statement::new("DELETE FROM issued WHERE not_after < $1");
+        // What is not in the log yet stays, as does the last: on SQLite the next follows on it.
+        let issued = Statement::new(
+            "DELETE FROM issued WHERE not_after < $1
+             AND sequence <= (SELECT settled FROM log_state)
+             AND sequence < (SELECT MAX(sequence) FROM issued)",
+        );
         let pruned = transaction.execute(issued.bind(before)).await?;
         let tokens = Statement::new("DELETE FROM join_tokens WHERE expires_at < $1");
         transaction.execute(tokens.bind(before)).await?;
@@ -25,6 +30,7 @@ impl Store {
              AND id != (SELECT id FROM admin_credentials ORDER BY created_at DESC, id LIMIT 1)",
         );
         transaction.execute(credentials.bind(before)).await?;
+        log::prune(&mut transaction, before).await?;
         transaction.commit().await?;
         Ok(pruned)
     }

@@ -26,6 +26,8 @@ macro_rules! on_each_database {
     };
 }
 
+pub(crate) use on_each_database;
+
 mod authorities;
 mod bans;
 mod configuration;
@@ -113,7 +115,7 @@ impl TestStore {
         Store::open(&self.config, NOW).await.unwrap()
     }
 
-    async fn drop_trigger(&self, trigger: &str, table: &str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn drop_trigger(&self, trigger: &str, table: &str) -> Result<(), sqlx::Error> {
         self.tamper(&match self.config.place {
             StorePlace::Sqlite(_) => format!("DROP TRIGGER {trigger}"),
             StorePlace::Postgres(_) => format!("DROP TRIGGER {trigger} ON {table}"),

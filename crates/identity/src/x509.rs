@@ -20,7 +20,7 @@ mod svid;
 
 pub use authority::{Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
 pub use bundle::{Bundle, BundleError, BundleSet};
-pub use certificate::{CertificateError, validity_of};
+pub use certificate::{CertificateError, serial_of, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
 pub use host::{HostError, HostRoots, HostRootsError, KeyPurpose, VerifiedHost};
 pub use issuing_chain::{IssuingChain, IssuingChainError, UnverifiedIssuingChain};

@@ -34,13 +34,14 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 6] = [
+const FILES: [File; 7] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
     file!(4, "agents", "0004_agents.sql"),
     file!(5, "issuers' tokens", "0005_issuers_tokens.sql"),
     file!(6, "replicas", "0006_replicas.sql"),
+    file!(7, "log", "0007_log.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

@@ -181,7 +181,13 @@ async fn the_last_leaf_of_each_authority_is_known_and_an_unknown_issuer_is_the_f
         not_before: NOW,
         not_after: NOW + minutes(60),
     };
-    store.record_intermediate(&intermediate).await.unwrap();
+    let certificate = AuthorityCertificate {
+        der: b"certificate",
+        issuer: "root",
+        recorded_at: NOW,
+    };
+    let recorded = store.record_intermediate(&intermediate, certificate);
+    recorded.await.unwrap();
     let leaves = [
         leaf("a", "new", 1, NOW + minutes(9)),
         leaf("a", "new", 2, NOW + minutes(3)),

@@ -210,6 +210,14 @@ pub fn validity_of(der: &[u8]) -> Result<Validity, CertificateError> {
     Certificate::parse(der)?.validity()
 }
 
+/// The serial number of a certificate of any kind.
+///
+/// # Errors
+/// If `der` is not one certificate, or its serial number is none of RFC 5280 §4.1.2.2.
+pub fn serial_of(der: &[u8]) -> Result<SerialNumber, CertificateError> {
+    Certificate::parse(der)?.serial()
+}
+
 /// Certificates that stand one after the other; the error is where no certificate begins.
 pub(super) fn split_der(der: &[u8]) -> Result<Vec<CertificateDer<'static>>, usize> {
     let mut certificates = Vec::new();
