@@ -86,13 +86,12 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         store,
         registry,
         presence,
-        rotation,
         vitals,
-        log_key,
         clock,
         refresh_hint,
         addresses,
         replica,
+        ..
     } = parts;
     let writable = objects::Objects::new(registry.clone(), presence.clone());
     let public = Documented::new()
@@ -126,18 +125,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             presence: presence.clone(),
             clock: clock.clone(),
         }))
-        .merge(authorities::operations(authorities::Authorities {
-            rotation: rotation.clone(),
-            registry: registry.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-        }))
-        .merge(horizon::operations(vitals.clone()))
-        .merge(svids::operations(store.clone()))
-        .merge(log::operations(log::Logs {
-            store: store.clone(),
-            key: log_key.clone(),
-        }))
+        .merge(signed(parts))
         .merge(explain::operations(registry.clone()))
         .merge(about::operations(about::Mesh {
             store: store.clone(),
@@ -145,4 +133,21 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             replica: replica.clone(),
         }));
     (public, guarded)
+}
+
+/// What signs, what it has signed, and when that ends.
+fn signed(parts: &ApiParts) -> Documented {
+    Documented::new()
+        .merge(authorities::operations(authorities::Authorities {
+            rotation: parts.rotation.clone(),
+            registry: parts.registry.clone(),
+            store: parts.store.clone(),
+            clock: parts.clock.clone(),
+        }))
+        .merge(horizon::operations(parts.vitals.clone()))
+        .merge(svids::operations(parts.store.clone()))
+        .merge(log::operations(log::Logs {
+            store: parts.store.clone(),
+            key: parts.log_key.clone(),
+        }))
 }

@@ -11,6 +11,7 @@ use crate::demo::DemoProgram;
 use crate::explain::Explain;
 use crate::get::Get;
 use crate::join_token::JoinToken;
+use crate::log::Log;
 use crate::program::ExecWhenRegistered;
 use crate::redirect::Redirect;
 use crate::run::Run;
@@ -41,6 +42,7 @@ pub(crate) enum Command {
     Agent(Agent),
     Authority(Authority),
     JoinToken(JoinToken),
+    Log(Log),
     Redirect(Redirect),
     Status(Status),
     Tap(Tap),

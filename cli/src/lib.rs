@@ -15,6 +15,7 @@ mod explain;
 mod get;
 mod join_token;
 mod kind;
+mod log;
 mod manifest;
 mod objects;
 mod output;
@@ -77,6 +78,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Agent(command) => exit::report(block_on(command.run())),
         Command::Authority(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
+        Command::Log(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),
         Command::Status(command) => exit::report(block_on(command.run())),
         Command::Tap(command) => exit::report(block_on(command.run())),

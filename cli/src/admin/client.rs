@@ -60,6 +60,13 @@ impl Client {
         Ok(self.call(Call::new(Method::GET, path)).await?.body)
     }
 
+    /// `GET path` of what is not JSON.
+    pub async fn get_bytes(&self, path: &str) -> Result<Bytes, ClientError> {
+        let reply = self.exchange(Call::new(Method::GET, path)).await?;
+        require_success(&reply)?;
+        Ok(reply.into_body())
+    }
+
     /// `GET path`, with the entity tag that a `PUT` needs.
     pub async fn get_tagged(&self, path: &str) -> Result<(Value, Tag), ClientError> {
         let answer = self.call(Call::new(Method::GET, path)).await?;
@@ -92,12 +99,16 @@ impl Client {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, ClientError> {
+        judge(&self.exchange(call).await?)
+    }
+
+    async fn exchange(&self, call: Call<'_>) -> Result<Response<Bytes>, ClientError> {
         let (url, stream) = self.connect().await?;
         let request = self.request(url, call)?;
         match timeout(ANSWER_TIMEOUT, exchange(stream, request)).await {
             Ok(Ok(reply)) => {
                 self.follow(&reply);
-                judge(&reply)
+                Ok(reply)
             }
             Ok(Err(source)) => Err(ClientError::Interrupted {
                 url: url.clone(),
@@ -170,7 +181,10 @@ impl Client {
             .uri(call.path)
             .header(header::HOST, url.authority.as_str())
             .header(header::AUTHORIZATION, authorization)
-            .header(header::ACCEPT, "application/json, application/problem+json");
+            .header(
+                header::ACCEPT,
+                "application/json, application/problem+json, */*",
+            );
         if let Some(Tag(tag)) = call.tag {
             request = request.header(header::IF_MATCH, tag);
         }
@@ -293,11 +307,17 @@ async fn exchange(
     }
 }
 
-fn judge(reply: &Response<Bytes>) -> Result<Answer, ClientError> {
+fn require_success(reply: &Response<Bytes>) -> Result<(), ClientError> {
     let (status, body) = (reply.status(), reply.body());
-    if !status.is_success() {
-        return Err(ClientError::Refused(Box::new(Problem::read(status, body))));
+    match status.is_success() {
+        true => Ok(()),
+        false => Err(ClientError::Refused(Box::new(Problem::read(status, body)))),
     }
+}
+
+fn judge(reply: &Response<Bytes>) -> Result<Answer, ClientError> {
+    require_success(reply)?;
+    let (status, body) = (reply.status(), reply.body());
     let tag = reply.headers().get(header::ETAG).cloned();
     if body.is_empty() {
         return Ok(Answer {

@@ -309,7 +309,7 @@ mod tests {
             let bytes = entry().encode().unwrap();
             let place = place.index(bytes.len());
             prop_assert!(Entry::decode(&bytes[..place]).is_err());
-            let mut changed = bytes.clone();
+            let mut changed = bytes;
             changed[place] = value;
             if let Ok(read) = Entry::decode(&changed) {
                 prop_assert_eq!(read.encode(), Ok(changed));

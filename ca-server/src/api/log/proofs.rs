@@ -110,7 +110,7 @@ pub(super) async fn log_consistency(
     Parameters(query): Parameters<ConsistencyQuery>,
 ) -> Result<Json<ConsistencyProof>, Problem> {
     let (_, checkpoint) = logs.checkpoint().await?;
-    let (from, to) = (query.from, query.to.unwrap_or(checkpoint.size()));
+    let (from, to) = (query.from, query.to.unwrap_or_else(|| checkpoint.size()));
     if from == 0 || from > to {
         let detail = format!("`from` is {from}; it is at least 1 and at most `to`, here {to}");
         return Err(Problem::bad_request("bad-query", detail));

@@ -306,7 +306,12 @@ async fn only_replicas_that_live_are_asked_when_what_they_sign_with_ends() {
             not_before: NOW,
             not_after: NOW + minutes(ends),
         };
-        store.record_intermediate(&row).await.unwrap();
+        let certificate = AuthorityCertificate {
+            der: b"certificate",
+            issuer: "root",
+            recorded_at: NOW,
+        };
+        store.record_intermediate(&row, certificate).await.unwrap();
     }
     let none = Revision {
         epoch: store.epoch(),
