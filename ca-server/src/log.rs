@@ -7,10 +7,12 @@
 
 mod growth;
 mod sequencer;
+mod witness;
 
 use std::time::Duration;
 
 pub(crate) use sequencer::Sequencer;
+pub(crate) use witness::{Sightings, Witness};
 
 /// A record is a leaf after so long, while any replica and the store live.
 pub(crate) const MERGE_DELAY: Duration = Duration::from_secs(10);

@@ -32,6 +32,7 @@ struct Inner {
     spooled: Gauge,
     log_leaves: Gauge,
     log_delay: Histogram,
+    unlogged: Counter,
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
@@ -69,6 +70,7 @@ impl Metrics {
             spooled: Gauge::default(),
             log_leaves: Gauge::default(),
             log_delay: Histogram::new(exponential_buckets(0.1, 2.0, 12)),
+            unlogged: Counter::default(),
         };
         let registry = registry.sub_registry_with_prefix("countersign_ca");
         registry.register(
@@ -106,6 +108,11 @@ impl Metrics {
             "log_leaves",
             "Leaves of the transparency log when this replica last added some",
             inner.log_leaves.clone(),
+        );
+        registry.register(
+            "unlogged_leaves",
+            "Certificates that proxies saw and that were never recorded: an alarm",
+            inner.unlogged.clone(),
         );
         registry.register(
             "log_merge_delay_seconds",
@@ -174,6 +181,10 @@ impl Metrics {
         if let Some(delay) = delay {
             self.0.log_delay.observe(delay.as_seconds_f64());
         }
+    }
+
+    pub(crate) fn unlogged(&self, leaves: usize) {
+        self.0.unlogged.inc_by(leaves as u64);
     }
 
     pub(crate) fn connected(&self, agents: usize) {

@@ -27,6 +27,7 @@ mod retention;
 mod staged;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unlogged;
 mod write;
 
 use std::sync::Arc;
@@ -61,6 +62,7 @@ pub use notices::{Notice, Notices};
 pub use places::Place;
 pub use replicas::{Duty, Lease};
 pub use staged::{Changes, Expected, Precondition, StageError, Staged};
+pub use unlogged::{SeenLeaf, UnloggedLeaf};
 
 /// Where the store is, and the mesh it must be of.
 #[derive(Clone, Debug)]

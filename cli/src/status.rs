@@ -28,10 +28,12 @@ impl Status {
         let agents = client.get("/v1/agents").await?;
         let authorities = client.get("/v1/authorities").await?;
         let horizon = client.get("/v1/horizon").await?;
+        let unlogged = client.get("/v1/log/unlogged?limit=20").await?;
         let status = json!({
             "url": client.url(),
             "ca": about,
             "agents": agents["items"],
+            "unlogged": unlogged["items"],
             "expiry": expiry(&horizon),
             "horizon": horizon,
             "authorities": authorities,
@@ -59,7 +61,8 @@ fn table(status: &Value) -> String {
     let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
     let mut text = facts.render();
     text.push('\n');
-    for warning in overdue(&status["horizon"]) {
+    let unlogged = unlogged(&status["unlogged"]);
+    for warning in unlogged.into_iter().chain(overdue(&status["horizon"])) {
         text.push_str(&warning);
         text.push('\n');
     }
@@ -92,6 +95,22 @@ fn expiry(horizon: &Value) -> Value {
         "workload": first("workload"),
         "survivesWithoutCa": survives.map(|seconds| format!("{} min", seconds / 60)),
     })
+}
+
+/// Certificates that are in use and were never recorded.
+fn unlogged(leaves: &Value) -> Vec<String> {
+    let leaves = leaves.as_array().into_iter().flatten();
+    let leaves = leaves.map(|leaf| {
+        format!(
+            "UNLOGGED  {}, serial {}, seen by {} (through {}) at {}: this CA has never recorded it",
+            cell(leaf, "/spiffeId"),
+            cell(leaf, "/serial"),
+            cell(leaf, "/workload"),
+            cell(leaf, "/agentId"),
+            cell(leaf, "/firstSeen"),
+        )
+    });
+    leaves.collect()
 }
 
 /// What should have been renewed, and was not.
@@ -208,6 +227,21 @@ mod tests {
             "CLOCK  the CA's replica is off by -2500 ms from the database",
         ];
         assert_eq!(overdue(&horizon), expected);
+    }
+
+    #[test]
+    fn a_certificate_that_was_never_recorded_is_shown() {
+        let leaf = json!({
+            "spiffeId": "spiffe://a/b", "serial": "7f", "workload": "shop/orders",
+            "agentId": "spiffe://a/agent", "firstSeen": "2026-01-01T00:00:00Z",
+        });
+        assert_eq!(
+            unlogged(&json!([leaf])),
+            [
+                "UNLOGGED  spiffe://a/b, serial 7f, seen by shop/orders (through spiffe://a/agent) at \
+                 2026-01-01T00:00:00Z: this CA has never recorded it"
+            ]
+        );
     }
 
     #[test]

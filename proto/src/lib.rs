@@ -29,7 +29,7 @@ pub mod mesh {
         tonic::include_proto!("countersign.mesh.v1");
 
         /// What this build speaks.
-        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 3 };
+        pub const PROTOCOL: ProtocolVersion = ProtocolVersion { major: 1, minor: 4 };
 
         impl ProtocolVersion {
             /// Minor versions within two of each other interoperate.
@@ -45,6 +45,11 @@ pub mod mesh {
             /// Whether a CA that speaks this reads the subscriptions of a `Hello`.
             pub fn reads_first_subscriptions(self) -> bool {
                 self.minor >= 2
+            }
+
+            /// Whether a CA that speaks this takes `Sightings`.
+            pub fn takes_sightings(self) -> bool {
+                self.minor >= 4
             }
 
             /// Whether a CA that speaks this takes `Proxies`.

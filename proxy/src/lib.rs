@@ -29,6 +29,7 @@ mod record;
 mod route;
 pub mod sandbox;
 mod service_port;
+mod sightings;
 mod sockets;
 mod state;
 mod status;

@@ -43,5 +43,6 @@ mod spool;
 mod takeover;
 mod tcp;
 mod upstream;
+mod transparency;
 mod websockets;
 mod zones;

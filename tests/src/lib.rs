@@ -22,5 +22,6 @@ pub mod raw;
 pub mod replicas;
 pub mod shop;
 pub mod stranger;
+pub mod thief;
 pub mod waiting;
 pub mod workload;

@@ -7,6 +7,7 @@
 mod peer;
 mod roster;
 mod service;
+mod sightings;
 mod subscription;
 
 pub(crate) use peer::ProxyMap;

@@ -4,6 +4,7 @@
 //! else's concern. A full tile never changes, and says so to caches.
 
 mod proofs;
+mod unlogged;
 
 use axum::Json;
 use axum::extract::State;
@@ -33,6 +34,7 @@ pub(super) fn operations(logs: Logs) -> Documented {
         .on(&__path_log_tile, log_tile)
         .on(&proofs::__path_log_inclusion, proofs::log_inclusion)
         .on(&proofs::__path_log_consistency, proofs::log_consistency)
+        .on(&unlogged::__path_list_unlogged, unlogged::list_unlogged)
         .with(logs)
 }
 

@@ -30,7 +30,7 @@ use crate::horizon::{HorizonKeeper, Horizons, Vitals};
 use crate::issue::{
     AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingError, ServingRenewal,
 };
-use crate::log::Sequencer;
+use crate::log::{Sequencer, Witness};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
@@ -397,6 +397,9 @@ impl Foundation {
             &self.config.limits,
             self.clock.clone(),
         );
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone());
+        supervisor.spawn("witness", witness.run(self.shutdown.clone()));
         let watch = WatchDesk {
             directory: parts.directory.clone(),
             presence: parts.presence.clone(),
@@ -407,6 +410,7 @@ impl Foundation {
             lifetimes: self.config.lifetimes,
             limits: self.config.limits,
             metrics: parts.metrics.clone(),
+            sightings,
             clock: self.clock.clone(),
             shutdown: self.shutdown.clone(),
             streams,

@@ -8,8 +8,9 @@ use time::OffsetDateTime;
 use tlog::NoteSigner;
 
 use super::kek::Kek;
-use super::root::{KeyPlaces, RootError, RootKeeper, off_thread, opened_by};
+use super::root::{KeyPlaces, RootError, RootKeeper, opened_by};
 use super::sealed::{self, Unsealed};
+use crate::pkcs11::off_thread;
 use crate::store::{KeyPurpose, SealedKeyRow};
 
 const VERSION: u32 = 1;

@@ -31,6 +31,8 @@ impl Store {
         );
         transaction.execute(credentials.bind(before)).await?;
         log::prune(&mut transaction, before).await?;
+        let unlogged = Statement::new("DELETE FROM unlogged_leaves WHERE last_seen < $1");
+        transaction.execute(unlogged.bind(before)).await?;
         transaction.commit().await?;
         Ok(pruned)
     }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use identity::{QualifiedName, QualifiedNameError};
+use crypto::digest::Sha256;
+use identity::{QualifiedName, QualifiedNameError, SerialNumber, SpiffeId, SpiffeIdError};
 use policy::Revision;
 use policy::resource::{HEALTH_PORT, ObjectKey, PortName};
 use proto::agent::v1 as wire;
@@ -24,6 +25,7 @@ const MOST_PROBLEMS: usize = 32;
 const LONGEST_PROBLEM: usize = 512;
 const MOST_HELD: usize = 100_000;
 const MOST_PROXIES: u32 = 10_000;
+const MOST_SIGHTINGS: u32 = 256;
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -34,6 +36,16 @@ pub(super) enum Said {
     Announcements(Vec<Announcement>, u64),
     Report(QualifiedName, ProxyReport),
     Proxies(Vec<AttachedProxy>),
+    Sightings(Vec<Sighting>),
+}
+
+/// A certificate that a peer has shown to the proxy of a workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sighting {
+    pub(super) workload: QualifiedName,
+    pub(super) spiffe_id: SpiffeId,
+    pub(super) serial: SerialNumber,
+    pub(super) sha256: Sha256,
 }
 
 /// The first message.
@@ -89,6 +101,7 @@ impl Said {
                 Ok(Self::Report(workload, report))
             }
             Some(Message::Proxies(proxies)) => decode_proxies(proxies).map(Self::Proxies),
+            Some(Message::Sightings(sightings)) => decode_sightings(sightings).map(Self::Sightings),
             None => Err(malformed(
                 "message",
                 "is missing, or of a kind unknown here",
@@ -293,6 +306,29 @@ fn decode_proxies(message: wire::Proxies) -> Result<Vec<AttachedProxy>, Malforme
         })
     });
     proxies.collect()
+}
+
+fn decode_sightings(message: wire::Sightings) -> Result<Vec<Sighting>, Malformed> {
+    check_count("sightings", message.sightings.len(), MOST_SIGHTINGS)?;
+    let sightings = message.sightings.into_iter().map(|sighting| {
+        let leaf = sighting
+            .leaf
+            .ok_or_else(|| malformed("sightings.leaf", "is missing"))?;
+        let spiffe_id = leaf.spiffe_id.parse();
+        let serial = SerialNumber::from_bytes(&leaf.serial);
+        let sha256 = leaf.sha256.try_into();
+        Ok(Sighting {
+            workload: decode_name("sightings.workload", &sighting.workload)?,
+            spiffe_id: spiffe_id.map_err(|error: SpiffeIdError| {
+                malformed("sightings.spiffe_id", error.to_string())
+            })?,
+            serial: serial.map_err(|error| malformed("sightings.serial", error.to_string()))?,
+            sha256: sha256
+                .map(Sha256::from_bytes)
+                .map_err(|_| malformed("sightings.sha256", "has 32 bytes"))?,
+        })
+    });
+    sightings.collect()
 }
 
 fn decode_name(field: &'static str, text: &str) -> Result<QualifiedName, Malformed> {

@@ -18,6 +18,7 @@ use super::presence::Presence;
 use super::session::WatchSession;
 use crate::config::{Lifetimes, Limits};
 use crate::issue::{AdmittedAgents, Directory};
+use crate::log::Sightings;
 use crate::metrics::Metrics;
 use crate::peer::AgentPeer;
 
@@ -37,6 +38,8 @@ pub(crate) struct WatchDesk {
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,
+    /// Where it is held against the log what proxies have seen.
+    pub(crate) sightings: Sightings,
     pub(crate) clock: Clock,
     pub(crate) shutdown: Shutdown,
     /// Owns the streams' tasks.

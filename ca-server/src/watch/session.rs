@@ -2,7 +2,7 @@
 //! takes what the agent says. It ends with the agent's SVID, with a newer stream of the same agent,
 //! and with this replica.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,12 +16,13 @@ use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use super::announcements::{EndpointMap, Published};
-use super::decode::{Hello, Said};
+use super::decode::{Hello, Said, Sighting};
 use super::presence::Session;
 use super::service::WatchDesk;
 use super::view::{Subscriptions, View};
 use crate::peer::AgentPeer;
 use crate::status;
+use crate::store::SeenLeaf;
 
 /// Who opens a stream says who it is, and reads what it is told, within so long.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -220,7 +221,29 @@ impl WatchSession {
                 session.attached(proxies);
                 Ok(())
             }
+            Said::Sightings(sightings) => {
+                self.saw(sightings);
+                Ok(())
+            }
         }
+    }
+
+    /// Only of workloads that the agent may hold.
+    fn saw(&self, sightings: Vec<Sighting>) {
+        let assignments = self.desk.directory.current();
+        let agent = self.agent.spiffe_id();
+        let held: BTreeSet<_> = assignments.workloads_of(agent).collect();
+        let seen = sightings
+            .into_iter()
+            .filter(|sighting| held.contains(&sighting.workload))
+            .map(|sighting| SeenLeaf {
+                sha256: sighting.sha256,
+                serial: sighting.serial,
+                spiffe_id: sighting.spiffe_id,
+                agent_id: agent.clone(),
+                workload: sighting.workload,
+            });
+        self.desk.sightings.note(seen.collect());
     }
 
     /// A delta where the agent's cache can be continued, else a snapshot.

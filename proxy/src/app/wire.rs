@@ -29,6 +29,7 @@ use crate::feed::connect::Connector;
 use crate::guard::caller::CallerGuard;
 use crate::guard::sources::Sources;
 use crate::live::Live;
+use crate::sightings::Sightings;
 use crate::sockets::Sockets;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
@@ -59,6 +60,7 @@ pub(super) struct Parts {
     wants: Wants,
     followed: Followed,
     freshness: Freshness,
+    sightings: Sightings,
     shutdown: Shutdown,
     pub(super) handed_over: HandedOver,
 }
@@ -88,6 +90,7 @@ impl Parts {
             wants: Wants::new(),
             followed: Followed::new(),
             freshness: Freshness::new(),
+            sightings: Sightings::default(),
             shutdown,
             handed_over: HandedOver::default(),
             config,
@@ -155,6 +158,7 @@ impl Parts {
             followed: self.followed,
             board: self.board,
             freshness: self.freshness,
+            sightings: self.sightings,
             clock: self.clock,
             workers,
             shutdown: self.shutdown,
@@ -216,6 +220,7 @@ impl Parts {
                     discovery: self.discovery.clone(),
                     sources: sources.clone(),
                     outsiders: outsiders.clone(),
+                    sightings: self.sightings.clone(),
                     number: worker,
                     trust: trust.clone(),
                     allowed: Arc::clone(&outside),

@@ -15,6 +15,7 @@ use super::assembly::Assembly;
 use super::connect::Connector;
 use super::session::Session;
 use crate::live::Live;
+use crate::sightings::Sightings;
 use crate::state::MeshState;
 use crate::status::StatusBoard;
 use crate::transport::fronts::Followed;
@@ -37,6 +38,7 @@ pub(crate) struct Feed {
     pub(crate) followed: Followed,
     pub(crate) board: StatusBoard,
     pub(crate) freshness: Freshness,
+    pub(crate) sightings: Sightings,
     pub(crate) clock: Clock,
     pub(crate) workers: Workers,
     pub(crate) shutdown: Shutdown,

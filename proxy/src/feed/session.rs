@@ -285,6 +285,10 @@ impl<'a> Session<'a> {
             send(&self.said, Said::Status(status.clone())).await?;
             self.reported = Some(status);
         }
+        let leaves = self.feed.sightings.take();
+        if !leaves.is_empty() {
+            send(&self.said, Said::Seen(v1::SeenLeaves { leaves })).await?;
+        }
         Ok(())
     }
 }

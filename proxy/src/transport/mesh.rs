@@ -29,6 +29,7 @@ use crate::failure::Reason;
 use crate::guard::sources::{Source, SourcePlace, Sources};
 use crate::record::{Direction, NetworkProtocol};
 use crate::service_port::ServicePort;
+use crate::sightings::Sightings;
 use crate::state::is_http;
 use crate::telemetry::Journal;
 use crate::traffic::shared::Shared;
@@ -51,6 +52,7 @@ pub(crate) struct Inbound {
     pub(crate) shared: Shared,
     pub(crate) checkups: Checkups,
     pub(crate) sources: Sources,
+    pub(crate) sightings: Sightings,
 }
 
 impl Inbound {
@@ -136,7 +138,9 @@ impl Inbound {
                 return None;
             }
         };
-        let peer = Peer::of(tls.peer()?);
+        let peer = tls.peer()?;
+        self.sightings.note(peer);
+        let peer = Peer::of(peer);
         let place = self
             .sources
             .enter(Source::Identity(peer.spiffe_id().clone()));

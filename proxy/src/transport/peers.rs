@@ -39,6 +39,7 @@ use crate::failure::Reason;
 use crate::head::RequestHead;
 use crate::live::Stream;
 use crate::record::Direction;
+use crate::sightings::Sightings;
 use crate::state::Target;
 use crate::telemetry::Journal;
 use crate::traffic::connections::OpenPlace;
@@ -54,6 +55,7 @@ pub(crate) struct Peers {
     credentials: Credentials,
     clock: Clock,
     journal: Journal,
+    sightings: Sightings,
     limits: Arc<Limits>,
     tasks: Tasks,
 }
@@ -75,6 +77,7 @@ impl Peers {
         credentials: Credentials,
         clock: Clock,
         journal: Journal,
+        sightings: Sightings,
         limits: Arc<Limits>,
         tasks: Tasks,
     ) -> Self {
@@ -83,6 +86,7 @@ impl Peers {
             credentials,
             clock,
             journal,
+            sightings,
             limits,
             tasks,
         }
@@ -299,7 +303,10 @@ impl Peers {
         let limit = self.limits.handshake.duration();
         let began = Instant::now();
         let outcome = match timeout(limit, mtls::connect(stream, config)).await {
-            Ok(Ok(tls)) => Ok(tls),
+            Ok(Ok(tls)) => {
+                self.sightings.note(tls.peer());
+                Ok(tls)
+            }
             Ok(Err(error)) => Err(handshake_failure(&address, &error)),
             Err(_) => Err(Failure::new(
                 Reason::ConnectTimeout,

@@ -25,6 +25,7 @@ use crate::external::trust::Trust;
 use crate::guard::caller::CallerGuard;
 use crate::guard::sources::Sources;
 use crate::live::Shard;
+use crate::sightings::Sightings;
 use crate::sockets::Sockets;
 use crate::state::{MeshState, States};
 use crate::takeover::HandedOver;
@@ -59,6 +60,7 @@ pub(crate) struct Seed {
     pub(crate) discovery: Discovery,
     pub(crate) sources: Sources,
     pub(crate) outsiders: Sources,
+    pub(crate) sightings: Sightings,
     /// Who may vouch for hosts outside, and where these may be.
     pub(crate) trust: Trust,
     pub(crate) allowed: Arc<[Network]>,
@@ -120,11 +122,13 @@ impl Worker {
             shared: seed.shared.clone(),
             checkups: Checkups::default(),
             sources: seed.sources,
+            sightings: seed.sightings.clone(),
         };
         let peers = Peers::new(
             seed.credentials.clone(),
             seed.clock.clone(),
             seed.journal.clone(),
+            seed.sightings,
             Arc::clone(&seed.limits),
             tasks.clone(),
         );

@@ -146,7 +146,7 @@ impl Subscriber {
                 let sequence = announce.sequence;
                 self.say(Said::Announced(v1::Announced { sequence })).await;
             }
-            Heard::Subscribe(_) | Heard::Status(_) => {}
+            Heard::Subscribe(_) | Heard::Status(_) | Heard::Seen(_) => {}
         }
     }
 

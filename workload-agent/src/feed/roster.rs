@@ -15,6 +15,8 @@ use proto::mesh::v1 as mesh;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
+use super::sightings::Sightings;
+
 /// How long a service stays subscribed after its last asker.
 const IDLE: Duration = Duration::from_secs(3600);
 const DURING_TAKEOVER: usize = 2;
@@ -46,6 +48,7 @@ pub(crate) struct Attendance {
     proxies: BTreeMap<u64, Attendant>,
     /// Service (`name.namespace`) to the time it was last wanted.
     wanted: BTreeMap<String, OffsetDateTime>,
+    sightings: Sightings,
 }
 
 /// One subscribed proxy.
@@ -178,6 +181,17 @@ impl Seat {
         self.update(|attendant| attendant.status = Some(status));
     }
 
+    /// Peers have shown these certificates to the proxy.
+    pub(crate) fn saw(&self, leaves: Vec<mesh::SeenLeaf>, now: OffsetDateTime) {
+        self.roster.attendance.send_if_modified(|attendance| {
+            let Some(attendant) = attendance.proxies.get(&self.number) else {
+                return false;
+            };
+            let workload = &attendant.workload;
+            attendance.sightings.note(workload, leaves, now)
+        });
+    }
+
     /// Returns false when too many services are wanted already.
     pub(crate) fn wants(&self, service: &str, now: OffsetDateTime) -> bool {
         let mut taken = true;
@@ -250,6 +264,10 @@ impl Attendance {
 
     pub(crate) fn subscriptions(&self) -> Vec<String> {
         self.wanted.keys().cloned().collect()
+    }
+
+    pub(crate) fn sightings(&self) -> &Sightings {
+        &self.sightings
     }
 
     pub(crate) fn wanted(&self) -> &BTreeMap<String, OffsetDateTime> {
@@ -345,6 +363,7 @@ impl Attendance {
     }
 
     fn tidy(&mut self, now: OffsetDateTime) -> bool {
+        self.sightings.tidy(now);
         let live: BTreeSet<&String> = self.proxies.values().flat_map(|p| &p.wants).collect();
         let before = self.wanted.len();
         self.wanted.retain(|service, last| {

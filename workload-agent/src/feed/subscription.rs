@@ -16,6 +16,7 @@ use tonic::{Status, Streaming};
 use super::peer::{FeedPeer, ProxyMap};
 use super::roster::Seat;
 use super::service::FeedParts;
+use super::sightings;
 use crate::view::{View, wire_revision};
 
 /// A proxy that has not acknowledged by then stops counting.
@@ -276,6 +277,12 @@ impl Subscription {
             }
             Some(proxy_message::Message::Status(status)) => {
                 self.seat.reported(status);
+                Ok(())
+            }
+            Some(proxy_message::Message::Seen(seen)) => {
+                sightings::require_well_formed(&seen.leaves)
+                    .map_err(|error| Status::invalid_argument(error.to_string()))?;
+                self.seat.saw(seen.leaves, self.parts.clock.now());
                 Ok(())
             }
             Some(proxy_message::Message::Subscribe(_)) => Err(Status::invalid_argument(

@@ -1,6 +1,6 @@
 //! What was said to the CA on this stream, so that only changes are said.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use policy::Revision;
 use proto::agent::v1::{self as wire, agent_message::Message};
@@ -8,6 +8,9 @@ use proto::mesh::v1 as mesh;
 
 use crate::feed::Attendance;
 use crate::view::wire_revision;
+
+/// A CA takes no more in one message.
+const SIGHTINGS: usize = 256;
 
 /// The last of each kind; a new stream starts from nothing.
 #[derive(Debug)]
@@ -23,6 +26,9 @@ pub(super) struct Said {
     tells_proxies: bool,
     proxies: Option<Vec<wire::AttachedProxy>>,
     reports: BTreeMap<String, mesh::ProxyStatus>,
+    /// Whether the CA takes what proxies have seen.
+    tells_sightings: bool,
+    sighted: BTreeSet<Vec<u8>>,
 }
 
 impl Default for Said {
@@ -35,6 +41,8 @@ impl Default for Said {
             tells_proxies: false,
             proxies: None,
             reports: BTreeMap::new(),
+            tells_sightings: false,
+            sighted: BTreeSet::new(),
         }
     }
 }
@@ -56,6 +64,7 @@ impl Said {
             self.subscriptions.clone_from(&self.assumed);
         }
         self.tells_proxies = version.takes_proxies();
+        self.tells_sightings = version.takes_sightings();
     }
 
     pub(super) fn proxies(&mut self, attendance: &Attendance) -> Option<Message> {
@@ -115,6 +124,33 @@ impl Said {
         self.reports = reports;
         changed
     }
+
+    /// Those that this stream has not told of.
+    pub(super) fn sightings(&mut self, attendance: &Attendance) -> Vec<Message> {
+        if !self.tells_sightings {
+            return Vec::new();
+        }
+        let known = attendance.sightings();
+        let new = known.by_digest();
+        let new: Vec<_> = new
+            .filter(|(digest, _)| !self.sighted.contains(*digest))
+            .map(|(_, sighting)| sighting.clone())
+            .collect();
+        if new.is_empty() {
+            return Vec::new();
+        }
+        self.sighted = known
+            .by_digest()
+            .map(|(digest, _)| digest.clone())
+            .collect();
+        new.chunks(SIGHTINGS)
+            .map(|some| {
+                Message::Sightings(wire::Sightings {
+                    sightings: some.to_vec(),
+                })
+            })
+            .collect()
+    }
 }
 
 #[cfg(test)]
@@ -166,6 +202,23 @@ mod tests {
         said.greeted_by(NEWER);
         assert!(said.proxies(&attendance).is_some());
         assert!(said.proxies(&attendance).is_none());
+    }
+
+    #[test]
+    fn a_sighting_is_told_once_and_to_no_older_ca() {
+        let roster = crate::feed::Roster::new(BTreeMap::new());
+        let hello = mesh::Subscribe::default();
+        let seat = roster.enter(&"shop/orders".parse().unwrap(), None, &hello);
+        let leaf = mesh::SeenLeaf::default();
+        let seat = seat.unwrap();
+        seat.saw(vec![leaf], time::OffsetDateTime::UNIX_EPOCH);
+        let attendance = roster.attendance();
+        let mut said = Said::default();
+        said.greeted_by(NEWER);
+        assert!(said.sightings(&attendance).is_empty());
+        said.greeted_by(mesh::PROTOCOL);
+        assert_eq!(said.sightings(&attendance).len(), 1);
+        assert!(said.sightings(&attendance).is_empty());
     }
 
     #[test]

@@ -280,6 +280,7 @@ impl Session {
             .chain(stream.said.proxies(&attendance))
             .chain(stream.said.announcements(&attendance))
             .chain(stream.said.reports(&attendance))
+            .chain(stream.said.sightings(&attendance))
             .chain(stream.said.acknowledgement(acknowledged));
         for message in messages.collect::<Vec<_>>() {
             send(&stream.outbound, message).await?;

@@ -407,7 +407,7 @@ impl Heard {
                 let asked = hello.subscriptions.unwrap_or_default();
                 self.first_subscriptions = asked.services;
             }
-            agent_message::Message::Report(_) => {}
+            agent_message::Message::Report(_) | agent_message::Message::Sightings(_) => {}
         }
     }
 }

@@ -1,0 +1,157 @@
+//! Claims on both databases about leaves that proxies saw.
+
+use crypto::ed25519::Ed25519Key;
+use crypto::random::SeededRandom;
+use identity::SerialNumber;
+use prometheus_client::registry::Registry;
+use tlog::NoteSigner;
+
+use super::*;
+use crate::log::Sequencer;
+use crate::store::IssuedRow;
+use crate::store::tests::{NOW, TestStore, on_each_database};
+
+on_each_database![
+    a_leaf_without_a_record_raises_one_alarm_however_often_it_is_seen,
+    a_leaf_that_differs_from_the_record_of_its_serial_number_raises_the_alarm,
+    a_recorded_leaf_that_never_reached_the_log_raises_the_alarm,
+    a_leaf_is_not_judged_before_it_must_be_in_the_log,
+    leaves_that_are_logged_or_of_others_raise_none,
+];
+
+fn agent() -> SpiffeId {
+    "spiffe://corp.example/countersign/agent/join-token/web-7"
+        .parse()
+        .unwrap()
+}
+
+fn row(seed: u64) -> IssuedRow {
+    IssuedRow {
+        serial: SerialNumber::random(&mut SeededRandom::new(seed)),
+        spiffe_id: "spiffe://corp.example/ns/shop/sa/orders".parse().unwrap(),
+        agent_id: agent(),
+        issuer: "ab".repeat(32),
+        not_before: NOW,
+        not_after: NOW + Duration::from_secs(3600),
+        issued_at: NOW,
+        leaf_sha256: Sha256::of(&seed.to_be_bytes()),
+    }
+}
+
+fn seen(seed: u64) -> SeenLeaf {
+    let row = row(seed);
+    SeenLeaf {
+        sha256: row.leaf_sha256,
+        serial: row.serial,
+        spiffe_id: row.spiffe_id,
+        agent_id: agent(),
+        workload: "shop/gateway".parse().unwrap(),
+    }
+}
+
+fn witness(test: &TestStore) -> Witness {
+    let metrics = Metrics::new(&mut Registry::default());
+    Witness::new(test.store.clone(), Clock::system(), metrics).1
+}
+
+async fn record(test: &TestStore, seeds: std::ops::Range<u64>) {
+    let rows: Vec<_> = seeds.map(row).collect();
+    test.store.record_issued(&rows).await.unwrap();
+}
+
+async fn log(test: &TestStore) {
+    let signer = NoteSigner::try_new("corp.example/log", Ed25519Key::from_seed([7; 32])).unwrap();
+    let metrics = Metrics::new(&mut Registry::default());
+    let (store, clock) = (test.store.clone(), Clock::system());
+    let mut sequencer = Sequencer::new(store, "ca-1".to_owned(), signer, clock, metrics);
+    sequencer.look().await.unwrap();
+}
+
+/// Judges everything that was heard.
+async fn judged(witness: &mut Witness, test: &TestStore) -> Vec<SeenLeaf> {
+    let later = Instant::now() + Duration::from_secs(3600);
+    witness.judge(later).await.unwrap();
+    let unlogged = test.store.unlogged_leaves(100).await.unwrap();
+    unlogged.into_iter().map(|leaf| leaf.seen).collect()
+}
+
+async fn a_leaf_without_a_record_raises_one_alarm_however_often_it_is_seen(test: TestStore) {
+    let mut witness = witness(&test);
+    witness.hear(vec![seen(1), seen(1)]);
+    assert_eq!(judged(&mut witness, &test).await, [seen(1)]);
+    let again = SeenLeaf {
+        workload: "shop/orders".parse().unwrap(),
+        ..seen(1)
+    };
+    witness.hear(vec![again]);
+    assert_eq!(judged(&mut witness, &test).await, [seen(1)]);
+    let known = &test.store.unlogged_leaves(1).await.unwrap()[0];
+    assert!(known.last_seen >= known.first_seen);
+}
+
+async fn a_leaf_that_differs_from_the_record_of_its_serial_number_raises_the_alarm(
+    test: TestStore,
+) {
+    record(&test, 1..2).await;
+    log(&test).await;
+    let forged = SeenLeaf {
+        sha256: Sha256::of(b"forged"),
+        ..seen(1)
+    };
+    let mut witness = witness(&test);
+    witness.hear(vec![forged.clone(), seen(1)]);
+    assert_eq!(judged(&mut witness, &test).await, [forged]);
+}
+
+async fn a_recorded_leaf_that_never_reached_the_log_raises_the_alarm(test: TestStore) {
+    log(&test).await;
+    record(&test, 1..2).await;
+    let mut witness = witness(&test);
+    witness.hear(vec![seen(1)]);
+    assert_eq!(judged(&mut witness, &test).await, [seen(1)]);
+}
+
+async fn a_leaf_is_not_judged_before_it_must_be_in_the_log(test: TestStore) {
+    let mut witness = witness(&test);
+    witness.hear(vec![seen(1)]);
+    witness.judge(Instant::now()).await.unwrap();
+    assert!(test.store.unlogged_leaves(100).await.unwrap().is_empty());
+    assert_eq!(judged(&mut witness, &test).await, [seen(1)]);
+}
+
+async fn leaves_that_are_logged_or_of_others_raise_none(test: TestStore) {
+    record(&test, 0..600).await;
+    log(&test).await;
+    let foreign = SeenLeaf {
+        spiffe_id: "spiffe://partner.example/ns/a/sa/b".parse().unwrap(),
+        ..seen(1000)
+    };
+    let mut witness = witness(&test);
+    witness.hear((0..200).map(seen).chain([foreign]).collect());
+    assert!(judged(&mut witness, &test).await.is_empty());
+    witness.hear((0..200).map(seen).collect());
+    assert!(witness.docket.pending.is_empty());
+}
+
+#[test]
+fn one_agent_does_not_fill_the_docket() {
+    let mut docket = Docket::default();
+    let due = Instant::now();
+    for seed in 0..300 {
+        docket.enter(seen(seed), due);
+    }
+    assert_eq!(docket.pending.len(), MOST_OF_ONE_AGENT);
+    let other = SeenLeaf {
+        agent_id: "spiffe://corp.example/countersign/agent/join-token/web-8"
+            .parse()
+            .unwrap(),
+        ..seen(1000)
+    };
+    docket.enter(other, due);
+    assert_eq!(docket.pending.len(), MOST_OF_ONE_AGENT + 1);
+    docket.settle(&docket.due(due), &HashSet::new());
+    assert_eq!(
+        docket.of_agent.len(),
+        1 - usize::from(docket.pending.is_empty())
+    );
+}
