@@ -42,7 +42,7 @@ mod smuggling;
 mod spool;
 mod takeover;
 mod tcp;
-mod upstream;
 mod transparency;
+mod upstream;
 mod websockets;
 mod zones;

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use identity::{SpiffeId, SpiffeIdError, ca_id};
 use mtls::Credentials;
@@ -398,7 +399,9 @@ impl Foundation {
             self.clock.clone(),
         );
         let (store, clock) = (self.store.clone(), self.clock.clone());
-        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone());
+        let spool = self.config.spool.as_ref();
+        let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
+        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
         supervisor.spawn("witness", witness.run(self.shutdown.clone()));
         let watch = WatchDesk {
             directory: parts.directory.clone(),

@@ -39,6 +39,11 @@ impl Intermediate {
         self.authority.issue(leaf)
     }
 
+    /// Its own, without what stands above.
+    pub(super) fn certificate(&self) -> &CertificateDer<'static> {
+        self.authority.certificate()
+    }
+
     /// What stands in every chain after the leaf: its certificate, and what leads from it to the
     /// root, which is left out.
     pub(crate) fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {

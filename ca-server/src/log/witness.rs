@@ -44,6 +44,8 @@ pub(crate) struct Witness {
     store: Store,
     clock: Clock,
     metrics: Metrics,
+    /// An honest record reaches the store this late at most, from a replica that was cut off.
+    spooled_for: Duration,
 }
 
 /// What is still to be judged, in the order in which it is due.
@@ -65,7 +67,12 @@ impl Sightings {
 }
 
 impl Witness {
-    pub(crate) fn new(store: Store, clock: Clock, metrics: Metrics) -> (Sightings, Self) {
+    pub(crate) fn new(
+        store: Store,
+        clock: Clock,
+        metrics: Metrics,
+        spooled_for: Duration,
+    ) -> (Sightings, Self) {
         let (sender, heard) = mpsc::channel(QUEUE);
         let witness = Self {
             heard,
@@ -73,6 +80,7 @@ impl Witness {
             store,
             clock,
             metrics,
+            spooled_for,
         };
         (Sightings(sender), witness)
     }
@@ -97,7 +105,7 @@ impl Witness {
     }
 
     fn hear(&mut self, seen: Vec<SeenLeaf>) {
-        let due = Instant::now() + MERGE_DELAY + GRACE;
+        let due = Instant::now() + self.spooled_for + MERGE_DELAY + GRACE;
         for leaf in seen {
             // What other trust domains sign is in their logs.
             if leaf.spiffe_id.trust_domain() == self.store.trust_domain() {

@@ -74,7 +74,7 @@ pub struct LogRun {
 #[derive(Clone, Copy, Debug)]
 pub struct AuthorityCertificate<'a> {
     pub der: &'a [u8],
-    /// Key id of what signed it.
+    /// Key id of the root that it leads to.
     pub issuer: &'a str,
     pub recorded_at: OffsetDateTime,
 }

@@ -60,7 +60,9 @@ impl Memory {
     }
 
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<()> {
-        if let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
+        let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+        // Nothing in the file is secret; a folder that is there already is as its owner wants it.
+        if let Some(directory) = directory.filter(|it| !it.exists()) {
             runtime::files::private_directory(directory)?;
         }
         let value = json!({ "key": self.key.to_string(), "checkpoint": self.note });

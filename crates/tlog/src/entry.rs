@@ -9,7 +9,8 @@
 //!     uint64 not_before, not_after;      /* the same */
 //!     opaque digest[32];                 /* SHA-256 of the certificate's DER */
 //!     opaque serial<1..20>;              /* as in the certificate (RFC 5280 §4.1.2.2) */
-//!     opaque issuer<1..255>;             /* key id of what signed it, text */
+//!     opaque issuer<1..255>;             /* key id of what signed it; of an
+//!                                           authority, of the root above it; text */
 //!     opaque subject<1..2048>;           /* SPIFFE ID, text */
 //!     opaque agent<0..2048>;             /* SPIFFE ID of the agent it went through, text;
 //!                                           empty for an agent's own and for an authority */

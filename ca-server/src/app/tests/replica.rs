@@ -118,7 +118,7 @@ async fn after_a_rotation_of_the_seal_the_old_kek_opens_nothing_and_the_new_one_
     let (mut config, directory) = (ca.config.clone(), ca.directory);
     ca.ca.drain(Duration::from_secs(10)).await.unwrap();
     let to = KekPlace::File(directory.path().join("keys").join("kek-2"));
-    assert_eq!(rotate_seal(&config, &to, &clock).await.unwrap(), 1);
+    assert_eq!(rotate_seal(&config, &to, &clock).await.unwrap(), 2);
     let error = Ca::start(config.clone(), clock.clone()).await.unwrap_err();
     assert!(
         matches!(error, StartError::Root(RootError::Kek(KekError::Wrong(_)))),

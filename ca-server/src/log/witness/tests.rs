@@ -51,7 +51,7 @@ fn seen(seed: u64) -> SeenLeaf {
 
 fn witness(test: &TestStore) -> Witness {
     let metrics = Metrics::new(&mut Registry::default());
-    Witness::new(test.store.clone(), Clock::system(), metrics).1
+    Witness::new(test.store.clone(), Clock::system(), metrics, Duration::ZERO).1
 }
 
 async fn record(test: &TestStore, seeds: std::ops::Range<u64>) {
