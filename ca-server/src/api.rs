@@ -27,6 +27,7 @@ mod query;
 mod revisions;
 mod roots;
 mod schema;
+mod store;
 mod svids;
 #[cfg(test)]
 mod tests;
@@ -88,22 +89,12 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         presence,
         vitals,
         clock,
-        refresh_hint,
         addresses,
         replica,
         ..
     } = parts;
     let writable = objects::Objects::new(registry.clone(), presence.clone());
-    let public = Documented::new()
-        .merge(health::operations(health::Checks {
-            store: store.clone(),
-            vitals: vitals.clone(),
-            clock: clock.clone(),
-        }))
-        .merge(bundle::operations(bundle::Bundles {
-            registry: registry.clone(),
-            refresh_hint: *refresh_hint,
-        }));
+    let public = public_operations(parts);
     let guarded = Documented::new()
         .merge(collections::operations(&writable))
         .merge(changesets::operations(writable.clone()))
@@ -126,6 +117,11 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             clock: clock.clone(),
         }))
         .merge(signed(parts))
+        .merge(store::operations(store::Stores {
+            store: store.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+        }))
         .merge(explain::operations(registry.clone()))
         .merge(about::operations(about::Mesh {
             store: store.clone(),
@@ -149,5 +145,18 @@ fn signed(parts: &ApiParts) -> Documented {
         .merge(log::operations(log::Logs {
             store: parts.store.clone(),
             key: parts.log_key.clone(),
+        }))
+}
+
+fn public_operations(parts: &ApiParts) -> Documented {
+    Documented::new()
+        .merge(health::operations(health::Checks {
+            store: parts.store.clone(),
+            vitals: parts.vitals.clone(),
+            clock: parts.clock.clone(),
+        }))
+        .merge(bundle::operations(bundle::Bundles {
+            registry: parts.registry.clone(),
+            refresh_hint: parts.refresh_hint,
         }))
 }

@@ -5,6 +5,7 @@
 //! commit whose result is unknown the writer reads the store again before it does anything else.
 
 mod addresses;
+mod sightings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,8 @@ use crate::store::{
     Store, StoreError,
 };
 pub use addresses::ServiceAddresses;
+pub use sightings::Behind;
+use sightings::Sightings;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
 pub use writer::RegistryWriter;
 
@@ -39,6 +42,7 @@ pub struct Registry {
     shared: bool,
     snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
     roots: watch::Receiver<Arc<PublishedRoots>>,
+    sightings: Sightings,
     writes: mpsc::Sender<Write>,
 }
 
@@ -77,8 +81,11 @@ pub enum ApplyError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It was restored, or failed over to a server that had not heard of everything.
-    #[error("the store holds revision {head}, but this replica has seen {seen}: was it restored?")]
+    #[error("the store holds revision {head}, but {seen} was seen: was it restored?")]
     Behind { head: Revision, seen: Revision },
+    /// A loss is accepted on top of what the store holds, and of nothing else.
+    #[error("the store holds revision {head}")]
+    NotHead { head: Revision },
     #[error("too many configuration writes are waiting")]
     Overloaded,
     #[error("this replica is shutting down")]
@@ -109,14 +116,16 @@ impl Registry {
         let mesh = MeshNames::new(store.trust_domain().clone(), store.id_template().clone())
             .with_ca_dns_names(ca_dns_names);
         let first = RegistrySnapshot::read(&store, mesh).await?;
+        let sightings = Sightings::new(first.revision());
         let (publisher, snapshots, roots) = Publisher::of(first);
         let (writes, waiting) = mpsc::channel(QUEUE);
         let shared = store.is_shared();
-        let writer = RegistryWriter::new(store, clock, publisher, waiting);
+        let writer = RegistryWriter::new(store, clock, publisher, sightings.clone(), waiting);
         let registry = Self {
             shared,
             snapshots,
             roots,
+            sightings,
             writes,
         };
         Ok((registry, writer))
@@ -170,6 +179,45 @@ impl Registry {
             .unwrap_or(Err(StepError::Apply(ApplyError::ShuttingDown)))
     }
 
+    /// Begins a new epoch on top of `head`, and puts in force what the store holds.
+    ///
+    /// # Errors
+    /// See [`ApplyError`].
+    pub async fn accept_loss(
+        &self,
+        head: Revision,
+        authorship: Authorship,
+    ) -> Result<Revision, ApplyError> {
+        let (answer, result) = oneshot::channel();
+        self.write(Write::AcceptLoss {
+            head,
+            authorship,
+            answer,
+        })?;
+        result.await.unwrap_or(Err(ApplyError::ShuttingDown))
+    }
+
+    /// Compares what is in force with the store, as of now.
+    ///
+    /// # Errors
+    /// See [`ApplyError`]; that the store is behind is none.
+    pub async fn look(&self) -> Result<(), ApplyError> {
+        let (answer, result) = oneshot::channel();
+        self.write(Write::Look { answer })?;
+        result.await.unwrap_or(Err(ApplyError::ShuttingDown))
+    }
+
+    /// Evidence that the store has lost revisions, as of the last look at it.
+    #[must_use]
+    pub fn behind(&self) -> Option<Behind> {
+        self.sightings.behind()
+    }
+
+    /// What agents have seen.
+    pub(crate) fn sightings(&self) -> &Sightings {
+        &self.sightings
+    }
+
     /// Another replica may have committed something: looks, and puts it in force.
     pub(crate) fn follow(&self) {
         // Where writes wait already, the next one looks too.
@@ -220,6 +268,14 @@ impl From<AuthorityStepError> for StepError {
 #[derive(Debug)]
 enum Write {
     Follow,
+    Look {
+        answer: oneshot::Sender<Result<(), ApplyError>>,
+    },
+    AcceptLoss {
+        head: Revision,
+        authorship: Authorship,
+        answer: oneshot::Sender<Result<Revision, ApplyError>>,
+    },
     Objects {
         proposal: Proposal,
         answer: oneshot::Sender<Result<Applied, ApplyError>>,

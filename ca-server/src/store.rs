@@ -6,11 +6,13 @@
 
 mod admin;
 mod agents;
+mod announcements;
 mod authorities;
 mod bans;
 mod cidr;
 mod configuration;
 mod database;
+mod epoch;
 mod error;
 mod horizon;
 mod in_force;
@@ -41,6 +43,7 @@ use time::OffsetDateTime;
 pub use crate::config::StorePlace;
 pub use admin::{AdminCredential, AdminCredentialRow};
 pub use agents::AgentRow;
+pub use announcements::{AnnouncedChange, AnnouncedRow};
 pub use authorities::{
     AuthorityState, AuthorityStep, AuthorityStepError, IntermediateRow, LiveAgent,
 };
@@ -58,7 +61,7 @@ pub use log::{
     AuthorityCertificate, LogBundle, LogRun, LogState, LogStep, LogStepError, LoggedAuthority,
     PendingAuthority, PendingLeaves, PendingRecord, Settling,
 };
-pub use notices::{Notice, Notices};
+pub use notices::{NameError, Notice, Notices};
 pub use places::Place;
 pub use replicas::{Duty, Lease};
 pub use staged::{Changes, Expected, Precondition, StageError, Staged};
@@ -97,12 +100,6 @@ impl Store {
             database: Arc::new(database),
             mesh: Arc::new(mesh),
         })
-    }
-
-    /// Random at creation; changes when the store is restored.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.mesh.epoch
     }
 
     #[must_use]

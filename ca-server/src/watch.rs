@@ -14,12 +14,14 @@ mod enforcement;
 mod presence;
 mod service;
 mod session;
+mod sharing;
 mod view;
 
 pub(crate) use bundles::BundleKeeper;
-pub(crate) use endpoints::EndpointKeeper;
+pub(crate) use endpoints::{EndpointBoard, EndpointKeeper};
 pub(crate) use enforcement::EnforcementKeeper;
 pub use presence::{
     AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
 };
 pub(crate) use service::{WatchCalls, WatchDesk};
+pub(crate) use sharing::{AnnouncementSharing, Hint, Hints};

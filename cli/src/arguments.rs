@@ -16,6 +16,7 @@ use crate::program::ExecWhenRegistered;
 use crate::redirect::Redirect;
 use crate::run::Run;
 use crate::status::Status;
+use crate::store::Store;
 use crate::tap::Tap;
 use crate::top::Top;
 use crate::up::Up;
@@ -45,6 +46,7 @@ pub(crate) enum Command {
     Log(Log),
     Redirect(Redirect),
     Status(Status),
+    Store(Store),
     Tap(Tap),
     Top(Top),
     Completions(Completions),

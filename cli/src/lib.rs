@@ -27,6 +27,7 @@ mod run;
 mod screen;
 mod sidecar;
 mod status;
+mod store;
 mod tap;
 mod top;
 mod up;
@@ -81,6 +82,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Log(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),
         Command::Status(command) => exit::report(block_on(command.run())),
+        Command::Store(command) => exit::report(block_on(command.run())),
         Command::Tap(command) => exit::report(block_on(command.run())),
         Command::Top(command) => exit::report(block_on(command.run())),
         Command::Completions(command) => exit::report(command.run()),

@@ -38,7 +38,7 @@ use wire::Parts;
 
 /// How long a drain waits for the agent to take the endpoint away, and then for callers to
 /// notice, before nothing is accepted any more.
-const WITHDRAW: Duration = Duration::from_millis(500);
+const WITHDRAW: Duration = Duration::from_millis(1_500);
 const NOTICE: Duration = Duration::from_millis(300);
 
 /// A running proxy. Dropping it ends it without a drain.

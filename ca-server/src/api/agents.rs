@@ -63,6 +63,9 @@ struct AgentView {
     serial: String,
     not_after: Timestamp,
     connected: bool,
+    /// The replica that holds its stream, if that is another one than answers: only that one knows
+    /// what the agent has acknowledged and reports.
+    connected_to: Option<String>,
     /// Absent unless it is banned.
     ban: Option<BanView>,
     /// What all its counted proxies decide by.
@@ -154,6 +157,10 @@ impl Agents {
         let ban = bans.iter().find(|ban| ban.spiffe_id == *id);
         let workloads = workloads_of(&self.registry.snapshot(), id);
         let mut view = view(row, self.presence.agent(id).as_ref(), workloads);
+        if !view.connected {
+            view.connected_to = self.presence.held_by(id);
+            view.connected = view.connected_to.is_some();
+        }
         view.ban = ban.map(BanView::from);
         view
     }
@@ -173,6 +180,7 @@ fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<Strin
         serial: row.serial.to_string(),
         not_after: row.not_after.into(),
         connected: connected.is_some(),
+        connected_to: None,
         ban: None,
         acknowledged: connected
             .and_then(|agent| agent.acknowledged)

@@ -189,6 +189,10 @@ impl From<StoreError> for Problem {
                 tracing::error!(cause, "the store failed");
                 Self::unavailable("store-unavailable", "the store cannot be used right now")
             }
+            StoreError::TooNew { .. } => {
+                tracing::error!(cause, "this replica is too old for its store");
+                Self::unavailable("store-too-new", cause)
+            }
             StoreError::Duplicate { what } => {
                 Self::conflict("duplicate", format!("this {what} exists already"))
             }
@@ -224,8 +228,10 @@ impl From<ApplyError> for Problem {
             ApplyError::Contended => Self::conflict("contended", detail),
             ApplyError::Store(error) => error.into(),
             ApplyError::Behind { .. } => Self::unavailable("store-behind", detail).suggest(
-                "bring the lost revisions back, or restart every replica to go on without them",
+                "bring the lost revisions back, or go on without them: countersign store accept-loss",
             ),
+            ApplyError::NotHead { .. } => Self::conflict("not-head", detail)
+                .suggest("look at GET /v1/store again, and judge the loss by what it says"),
             ApplyError::Overloaded => Self::unavailable("overloaded", detail),
             ApplyError::ShuttingDown => Self::unavailable("shutting-down", detail),
         }

@@ -1,22 +1,26 @@
 //! Follows what other replicas do to the shared store: revisions that they commit, agents that
-//! they forget or ban.
+//! they forget or ban, and what is announced to them.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
 
 use identity::SpiffeId;
-use runtime::Shutdown;
+use runtime::{Clock, Shutdown, Supervisor};
 
 use crate::issue::AdmittedAgents;
 use crate::registry::Registry;
 use crate::store::{Notice, Notices, Store, StoreError};
-use crate::watch::Presence;
+use crate::watch::{AnnouncementSharing, EndpointBoard, Hint, Hints, Presence};
 
 /// The background job; only where the store is shared.
 #[derive(Debug)]
 pub(super) struct Following {
-    pub(super) notices: Notices,
-    pub(super) known: Known,
+    notices: Notices,
+    known: Known,
+    /// This one.
+    replica: String,
+    announcements: Hints,
+    sharing: AnnouncementSharing,
 }
 
 /// What this replica holds in memory, and where it is read anew.
@@ -29,8 +33,48 @@ pub(super) struct Known {
 }
 
 impl Following {
-    pub(super) async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
-        let Self { mut notices, known } = self;
+    pub(super) fn new(
+        notices: Notices,
+        known: Known,
+        replica: String,
+        board: EndpointBoard,
+        clock: Clock,
+    ) -> Self {
+        let store = known.store.clone();
+        let (announcements, sharing) =
+            AnnouncementSharing::new(replica.clone(), store, clock, board);
+        Self {
+            notices,
+            known,
+            replica,
+            announcements,
+            sharing,
+        }
+    }
+
+    pub(super) fn spawn(self, supervisor: &mut Supervisor) {
+        let Self {
+            notices,
+            known,
+            replica,
+            announcements,
+            sharing,
+        } = self;
+        let shutdown = supervisor.shutdown();
+        supervisor.spawn("announcements", sharing.run(shutdown.clone()));
+        let following = known.follow(notices, replica, announcements, shutdown);
+        supervisor.spawn("following", following);
+    }
+}
+
+impl Known {
+    async fn follow(
+        self,
+        mut notices: Notices,
+        own: String,
+        announcements: Hints,
+        shutdown: Shutdown,
+    ) -> Result<(), Infallible> {
         loop {
             let notice = tokio::select! {
                 () = shutdown.draining() => return Ok(()),
@@ -38,14 +82,27 @@ impl Following {
             };
             let reviewed = match notice {
                 Notice::Revision(number) => {
-                    known.follow_to(number);
+                    self.follow_to(number);
                     Ok(())
                 }
-                Notice::Agent(agent) => known.review(&agent).await,
-                Notice::Anything => {
-                    known.registry.follow();
-                    known.review_all().await
+                Notice::Agent(agent) => self.review(&agent).await,
+                Notice::Announced { replica, stamp } => {
+                    if replica != own {
+                        announcements.give(Hint::Announced { replica, stamp });
+                    }
+                    Ok(())
                 }
+                Notice::Told { by, of, stamp } => {
+                    if of == own {
+                        announcements.give(Hint::Told { by, stamp });
+                    }
+                    Ok(())
+                }
+                Notice::Anything => {
+                    announcements.give(Hint::Anything);
+                    self.review_all().await
+                }
+                Notice::Time => self.review_all().await,
             };
             if let Err(error) = reviewed {
                 tracing::warn!(
@@ -55,11 +112,10 @@ impl Following {
             }
         }
     }
-}
 
-impl Known {
     fn follow_to(&self, number: u64) {
-        if number > self.registry.snapshot().revision().number {
+        let behind = self.registry.behind().is_some();
+        if behind || number > self.registry.snapshot().revision().number {
             self.registry.follow();
         }
     }
@@ -78,6 +134,7 @@ impl Known {
     /// What is known here is read first: a replica writes to the store before it remembers. An
     /// agent whose row is being written comes back at its next connection.
     async fn review_all(&self) -> Result<(), StoreError> {
+        self.registry.follow();
         let (admitted, banned) = self.admitted.sets();
         let bans = self.store.agent_bans().await?.into_iter();
         let bans: HashSet<_> = bans.map(|ban| ban.spiffe_id).collect();

@@ -37,8 +37,12 @@ use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::spool::{self, Spool, SpoolOpenError, StoreStanding};
 use crate::status::unix_millis;
-use crate::store::{AgentBan, AgentRow, OpenError, Store, StoreConfig, StoreError};
-use crate::watch::{BundleKeeper, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk};
+use crate::store::{
+    AgentBan, AgentRow, NameError, Notices, OpenError, Store, StoreConfig, StoreError,
+};
+use crate::watch::{
+    BundleKeeper, EndpointBoard, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk,
+};
 
 /// Why a replica did not start.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,8 @@ pub enum StartError {
     Attest(#[from] AttestorsError),
     #[error("cannot open the store")]
     Open(#[from] OpenError),
+    #[error("cannot be a replica")]
+    Name(#[from] NameError),
     #[error("cannot read the store")]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -94,6 +100,7 @@ pub(super) async fn start(
         clock.now(),
     )
     .await?;
+    let notices = store.notices(config.replica.as_str()).await?;
     let own_names = config.advertise.dns_names();
     let (registry, registry_writer) =
         Registry::open(store.clone(), own_names, clock.clone()).await?;
@@ -134,6 +141,7 @@ pub(super) async fn start(
         config,
         attestors,
     };
+    let sockets = (sockets, notices);
     foundation
         .serve(sockets, supervisor, web_tls, log_level)
         .await
@@ -179,7 +187,7 @@ struct Parts {
 impl Foundation {
     async fn serve(
         self,
-        mut sockets: Sockets,
+        (mut sockets, notices): (Sockets, Option<Notices>),
         mut supervisor: Supervisor,
         web_tls: WebTls,
         log_level: Option<LogLevelHandle>,
@@ -191,8 +199,22 @@ impl Foundation {
         let parts = self.parts(&known, &banned, recorder.await?);
         let credentials = self.credentials(&parts, &mut supervisor).await?;
         let advertised = Advertised::of(&self.config.advertise, &sockets);
-        let desks = self.desks(&parts, &advertised, self.live(known), &mut supervisor);
+        let board = self
+            .board(&parts, self.live(known), &mut supervisor)
+            .await?;
+        let desks = self.desks(&parts, &advertised, board.clone(), &mut supervisor);
         self.spawn_jobs(&parts, &desks, &mut supervisor);
+        if let Some(notices) = notices {
+            let known = Known {
+                store: self.store.clone(),
+                registry: self.registry.clone(),
+                presence: parts.presence.clone(),
+                admitted: parts.admitted.clone(),
+            };
+            let replica = self.config.replica.to_string();
+            let following = Following::new(notices, known, replica, board, self.clock.clone());
+            following.spawn(&mut supervisor);
+        }
         let roots = self.authority.roots().bundle().clone();
         let url = advertised.web.clone();
         credential::write_first(&self.config, &self.store, url, roots, self.clock.now()).await?;
@@ -363,24 +385,40 @@ impl Foundation {
         }
     }
 
+    /// What is announced, here and at the other replicas.
+    async fn board(
+        &self,
+        parts: &Parts,
+        live: BTreeSet<SpiffeId>,
+        supervisor: &mut Supervisor,
+    ) -> Result<EndpointBoard, StartError> {
+        let shared = match self.store.is_shared() {
+            true => Some((self.config.replica.as_str(), self.store.announced().await?)),
+            false => None,
+        };
+        let first_generation = unix_millis(self.clock.now()).unsigned_abs();
+        let (directory, presence) = (parts.directory.clone(), parts.presence.clone());
+        let (board, endpoints) =
+            EndpointKeeper::new(directory, presence, first_generation, live, shared);
+        supervisor.spawn("endpoints", endpoints.run(self.shutdown.clone()));
+        Ok(board)
+    }
+
     fn desks(
         &self,
         parts: &Parts,
         advertised: &Advertised,
-        live: BTreeSet<SpiffeId>,
+        board: EndpointBoard,
         supervisor: &mut Supervisor,
     ) -> Desks {
-        let first_generation = unix_millis(self.clock.now()).unsigned_abs();
-        let (board, endpoints) =
-            EndpointKeeper::new(parts.directory.clone(), first_generation, live);
         let streams = TaskTracker::new();
-        supervisor.spawn("endpoints", endpoints.run(self.shutdown.clone()));
         supervisor.spawn(
             "watch-streams",
             jobs::wait_for_streams(streams.clone(), self.shutdown.clone()),
         );
         let attest = AttestDesk {
             store: self.store.clone(),
+            registry: self.registry.clone(),
             attestors: self.attestors.clone(),
             authority: self.authority.clone(),
             issuer: parts.issuer.clone(),
@@ -436,16 +474,6 @@ impl Foundation {
             parts.metrics.clone(),
         );
         supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
-        if let Some(notices) = self.store.notices() {
-            let known = Known {
-                store: self.store.clone(),
-                registry: self.registry.clone(),
-                presence: parts.presence.clone(),
-                admitted: parts.admitted.clone(),
-            };
-            let following = Following { notices, known };
-            supervisor.spawn("following", following.run(self.shutdown.clone()));
-        }
         self.spawn_vitals(parts, supervisor);
         let bundles = BundleKeeper::new(
             parts.presence.clone(),

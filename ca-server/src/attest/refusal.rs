@@ -10,11 +10,15 @@ use super::host::HostNameRefused;
 use super::issuer_keys::IssuerKeysError;
 use crate::config::ClaimRefused;
 use crate::issue::IssueError;
+use crate::registry::Behind;
 use crate::status;
 use crate::store::{RedeemError, StoreError};
 
 /// When the keys of an issuer may be asked for again.
 const KEYS_AGAIN: Duration = Duration::from_secs(10);
+
+/// When a store that is behind may have been judged.
+const JUDGED_AGAIN: Duration = Duration::from_secs(30);
 
 /// Typed; the wire form is [`Refusal::into_status`].
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +74,11 @@ pub(crate) enum Refusal {
     IssuerKeys(#[source] IssuerKeysError),
     #[error("too many attestations; retry later")]
     Busy(Duration),
+    #[error(
+        "the store holds revision {}, but {} was seen: no agent is admitted until an administrator \
+         has judged that; see: countersign store show", .0.head, .0.seen
+    )]
+    Behind(Box<Behind>),
     #[error("the store is unavailable; retry later")]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -101,6 +110,7 @@ impl Refusal {
             Self::TokenOfAnotherKey => "already-used",
             Self::IssuerKeys(_) => "issuer-keys-unavailable",
             Self::Busy(_) => "attestation-limit",
+            Self::Behind(_) => "store-behind",
             Self::Store(_) => "store-unavailable",
             Self::Issue(error) => error.code(),
         }
@@ -116,6 +126,9 @@ impl Refusal {
             }
             Self::IssuerKeys(_) => {
                 return status::unavailable(self.code(), &self.to_string(), KEYS_AGAIN);
+            }
+            Self::Behind(_) => {
+                return status::unavailable(self.code(), &self.to_string(), JUDGED_AGAIN);
             }
             Self::Issue(error) => return error.to_status(),
             _ => Code::PermissionDenied,

@@ -21,6 +21,7 @@ use super::refusal::Refusal;
 use crate::authority::Authority;
 use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer, Standing};
 use crate::metrics::Metrics;
+use crate::registry::Registry;
 use crate::status::unix_millis;
 use crate::store::{AgentRow, Store};
 
@@ -28,6 +29,7 @@ use crate::store::{AgentRow, Store};
 #[derive(Debug)]
 pub(crate) struct AttestDesk {
     pub(crate) store: Store,
+    pub(crate) registry: Registry,
     pub(crate) attestors: Attestors,
     pub(crate) authority: Authority,
     pub(crate) issuer: Issuer,
@@ -57,6 +59,7 @@ impl AttestCalls {
 
     async fn join(&self, request: wire::AttestRequest) -> Result<wire::AttestResponse, Refusal> {
         self.desk.limits.admit(self.from)?;
+        self.desk.require_whole_store()?;
         let attestation = UnverifiedAttestation::try_from(request)?;
         let attested = attestation
             .verify(&self.desk.store, &self.desk.attestors, self.here())
@@ -69,6 +72,7 @@ impl AttestCalls {
         request: wire::ReattestRequest,
     ) -> Result<wire::AttestResponse, Refusal> {
         self.desk.limits.admit(self.from)?;
+        self.desk.require_whole_store()?;
         let comeback = UnverifiedReturn::try_from(request)?;
         let attested = comeback
             .verify(
@@ -115,6 +119,14 @@ impl AttestDesk {
                 error = %runtime::exit::one_line(&error),
                 "whether an agent attested to another replica cannot be told"
             );
+        }
+    }
+
+    /// What a store has lost may be a ban.
+    fn require_whole_store(&self) -> Result<(), Refusal> {
+        match self.registry.behind() {
+            Some(behind) => Err(Refusal::Behind(Box::new(behind))),
+            None => Ok(()),
         }
     }
 

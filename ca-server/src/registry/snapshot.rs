@@ -49,6 +49,22 @@ impl RegistrySnapshot {
         Ok(Self::compile(in_force, mesh, decision_key, others))
     }
 
+    /// What follows this snapshot: reads what other replicas have written since.
+    pub(super) async fn read_on(&self, store: &Store) -> Result<Self, RegistryError> {
+        let in_force = store.in_force_since(&self.in_force).await?;
+        let known = {
+            let mut services = in_force.objects().services();
+            services.all(|service| self.places.contains_key(&service.name))
+        };
+        let places = match known {
+            true => Arc::clone(&self.places),
+            false => Arc::new(store.places().await.map_err(RegistryError::Store)?),
+        };
+        let roots = PublishedRoots::read(store).await;
+        let roots = Arc::new(roots.map_err(RegistryError::Roots)?);
+        Ok(self.followed_by(in_force, (places, roots)))
+    }
+
     /// What follows this snapshot when nothing but the roots has changed.
     pub(super) fn with_roots(&self, revision: Revision, roots: PublishedRoots) -> Self {
         let others = (Arc::clone(&self.places), Arc::new(roots));
@@ -116,7 +132,7 @@ impl RegistrySnapshot {
     }
 
     /// What a change is judged on.
-    pub(super) fn in_force(&self) -> &InForce {
+    pub(crate) fn in_force(&self) -> &InForce {
         &self.in_force
     }
 

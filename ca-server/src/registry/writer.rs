@@ -6,6 +6,7 @@ use policy::{Kind, Outcome, Revision};
 use runtime::{Clock, Shutdown};
 use tokio::sync::mpsc;
 
+use super::sightings::{Behind, Sightings};
 use super::snapshot::Places;
 use super::{
     Applied, ApplyError, Proposal, Publisher, RegistryError, RegistrySnapshot, StepError, Write,
@@ -22,6 +23,7 @@ pub struct RegistryWriter {
     store: Store,
     clock: Clock,
     publisher: Publisher,
+    sightings: Sightings,
     waiting: mpsc::Receiver<Write>,
 }
 
@@ -30,12 +32,14 @@ impl RegistryWriter {
         store: Store,
         clock: Clock,
         publisher: Publisher,
+        sightings: Sightings,
         waiting: mpsc::Receiver<Write>,
     ) -> Self {
         Self {
             store,
             clock,
             publisher,
+            sightings,
             waiting,
         }
     }
@@ -57,6 +61,16 @@ impl RegistryWriter {
             // Who asked may have gone away; the write stands all the same.
             match write {
                 Some(Write::Follow) => self.follow().await,
+                Some(Write::Look { answer }) => {
+                    let _ = answer.send(self.look().await);
+                }
+                Some(Write::AcceptLoss {
+                    head,
+                    authorship,
+                    answer,
+                }) => {
+                    let _ = answer.send(self.accept_loss(head, &authorship).await);
+                }
                 Some(Write::Objects { proposal, answer }) => {
                     let _ = answer.send(self.apply(proposal).await);
                 }
@@ -86,6 +100,7 @@ impl RegistryWriter {
     async fn apply(&self, proposal: Proposal) -> Result<Applied, ApplyError> {
         for _ in 0..ATTEMPTS {
             self.catch_up().await?;
+            self.require_whole()?;
             match self.attempt(&proposal).await {
                 Err(CommitAttempt::Moved) => {}
                 Err(CommitAttempt::Refused(error)) => return Err(error),
@@ -101,6 +116,7 @@ impl RegistryWriter {
         authorship: &Authorship,
     ) -> Result<Revision, StepError> {
         self.catch_up().await?;
+        self.require_whole()?;
         let revision = match self.store.step_authority(step, authorship).await {
             Ok(revision) => revision,
             Err(error) => {
@@ -113,7 +129,7 @@ impl RegistryWriter {
         let current = self.publisher.current();
         let follows = revision.number == current.revision().number + 1;
         match PublishedRoots::read(&self.store).await {
-            Ok(roots) if follows => self.publisher.publish(current.with_roots(revision, roots)),
+            Ok(roots) if follows => self.publish(current.with_roots(revision, roots)),
             // Others have written meanwhile, or the store is gone: it is read again, whole.
             _ => self.catch_up().await?,
         }
@@ -123,21 +139,23 @@ impl RegistryWriter {
     /// Publishes what the store has and this replica does not yet know: another replica's write,
     /// or one of ours whose result was lost. Never goes back.
     async fn catch_up(&self) -> Result<(), ApplyError> {
-        let (head, seen) = (
-            self.store.head().await?,
-            self.publisher.current().revision(),
-        );
+        let current = self.publisher.current();
+        let (head, seen) = (self.store.head().await?, current.revision());
+        self.sightings.compare(head, seen);
         if head == seen {
             return Ok(());
         }
-        if head.number < seen.number {
+        if head.epoch == seen.epoch && head.number < seen.number {
             tracing::error!(alarm = "store-behind", %head, %seen, "the store has lost revisions");
             return Err(ApplyError::Behind { head, seen });
         }
-        let mesh = self.publisher.current().mesh().clone();
-        match RegistrySnapshot::read(&self.store, mesh).await {
+        let next = match head.epoch == seen.epoch {
+            true => current.read_on(&self.store).await,
+            false => RegistrySnapshot::read(&self.store, current.mesh().clone()).await,
+        };
+        match next {
             Ok(snapshot) => {
-                self.publisher.publish(snapshot);
+                self.publish(snapshot);
                 Ok(())
             }
             Err(RegistryError::Store(error)) => Err(error.into()),
@@ -146,6 +164,43 @@ impl RegistryWriter {
                 Err(ApplyError::Contended)
             }
         }
+    }
+
+    /// What the store holds, as was just read or written.
+    fn publish(&self, next: RegistrySnapshot) {
+        self.sightings.compare(next.revision(), next.revision());
+        self.publisher.publish(next);
+    }
+
+    /// Refuses while somebody has seen what the store does not hold.
+    fn require_whole(&self) -> Result<(), ApplyError> {
+        match self.sightings.behind() {
+            Some(Behind { head, seen, .. }) => Err(ApplyError::Behind { head, seen }),
+            None => Ok(()),
+        }
+    }
+
+    async fn look(&self) -> Result<(), ApplyError> {
+        match self.catch_up().await {
+            Ok(()) | Err(ApplyError::Behind { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn accept_loss(
+        &self,
+        head: Revision,
+        authorship: &Authorship,
+    ) -> Result<Revision, ApplyError> {
+        let accepted = self.store.accept_loss(head, authorship).await;
+        // It may have been done although its answer was lost.
+        self.look().await?;
+        let revision = accepted.map_err(|error| match error {
+            CommitError::Moved { head } => ApplyError::NotHead { head },
+            other => other.into(),
+        })?;
+        tracing::warn!(%revision, author = authorship.author, reason = authorship.reason, "a new epoch has begun");
+        Ok(revision)
     }
 
     async fn attempt(&self, proposal: &Proposal) -> Result<Applied, CommitAttempt> {
@@ -176,7 +231,7 @@ impl RegistryWriter {
             tracing::info!(%revision, author = authorship.author, "configuration changed");
             let places = self.new_places(&staged).await?;
             let next = current.after(&staged, places);
-            self.publisher.publish(next);
+            self.publish(next);
         }
         Ok(Applied {
             revision,

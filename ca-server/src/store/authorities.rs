@@ -122,16 +122,13 @@ impl Store {
         if !change_keys(&mut transaction, step).await? {
             return Err(AuthorityStepError::Moved);
         }
-        let head: u64 = transaction
-            .fetch_one(write::head())
-            .await?
-            .unsigned("number")?;
+        let head = write::head_of(&transaction.fetch_one(write::head()).await?)?;
         let content = last_content(&mut transaction).await?;
-        write::new_revision(&mut transaction, head + 1, authorship, content).await?;
+        write::new_revision(&mut transaction, head.number + 1, authorship, content).await?;
         transaction.commit().await?;
         Ok(Revision {
-            epoch: self.epoch(),
-            number: head + 1,
+            number: head.number + 1,
+            ..head
         })
     }
 
@@ -260,7 +257,7 @@ async fn change_keys(
 }
 
 /// The objects in force stay as they were.
-async fn last_content(transaction: &mut Transaction) -> Result<Sha256, StoreError> {
+pub(super) async fn last_content(transaction: &mut Transaction) -> Result<Sha256, StoreError> {
     let last = Statement::new("SELECT content_sha256 FROM revisions ORDER BY number DESC LIMIT 1");
     let row = transaction.fetch_optional(last).await?;
     row.map_or_else(|| Ok(Sha256::of(b"")), |row| row.digest("content_sha256"))

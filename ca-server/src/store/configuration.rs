@@ -43,15 +43,6 @@ pub enum CommitError {
 }
 
 impl Store {
-    /// The newest revision; number 0 when nothing was ever written.
-    ///
-    /// # Errors
-    /// The store is unavailable or damaged.
-    pub async fn head(&self) -> Result<Revision, StoreError> {
-        let row = self.database.fetch_one(write::head()).await?;
-        self.revision_in(&row, "number")
-    }
-
     /// Writes a judged change as one revision; without changes it makes none and answers with the
     /// base. Preconditions are checked in the same transaction.
     ///
@@ -63,7 +54,7 @@ impl Store {
         authorship: &Authorship,
     ) -> Result<Revision, CommitError> {
         let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
-        write::check(&mut transaction, self.epoch(), staged).await?;
+        write::check(&mut transaction, staged).await?;
         if !staged.changes_anything() {
             return Ok(staged.base());
         }
@@ -71,8 +62,8 @@ impl Store {
         write::write(&mut transaction, number, staged, authorship).await?;
         transaction.commit().await?;
         Ok(Revision {
-            epoch: self.epoch(),
             number,
+            ..staged.base()
         })
     }
 
@@ -82,7 +73,7 @@ impl Store {
     /// See [`CommitError`].
     pub async fn rehearse(&self, staged: &Staged) -> Result<(), CommitError> {
         let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
-        write::check(&mut transaction, self.epoch(), staged).await
+        write::check(&mut transaction, staged).await
     }
 
     /// At most `limit` revisions, the newest first, those below number `before` only.

@@ -84,11 +84,26 @@ impl Database {
 
     /// A transaction that writes.
     pub(super) async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.require_readable()?;
         match self {
             Self::Sqlite(sqlite) => Ok(Transaction::Sqlite(sqlite.begin().await?)),
             Self::Postgres(postgres) => within(STATEMENT, postgres.begin())
                 .await
                 .map(|transaction| Transaction::Postgres(transaction, STATEMENT)),
+        }
+    }
+
+    /// What the schema asks of who reads it, as of now: a newer build may have migrated it.
+    pub(super) fn note_min_reader(&self, min_reader: i64) {
+        if let Self::Postgres(postgres) = self {
+            postgres.note_min_reader(min_reader);
+        }
+    }
+
+    fn require_readable(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(_) => Ok(()),
+            Self::Postgres(postgres) => postgres.require_readable(),
         }
     }
 
@@ -115,6 +130,7 @@ impl Database {
 
     /// Answers how many rows the statement has changed; durable then.
     pub(super) async fn execute(&self, statement: Statement) -> Result<u64, StoreError> {
+        self.require_readable()?;
         on!(self,
             sqlite => async {
                 let done = statement.for_sqlite().execute(sqlite.writer()).await?;
@@ -227,7 +243,7 @@ impl Transaction {
 }
 
 /// A server that no longer answers must not hold its callers.
-async fn within<T>(
+pub(super) async fn within<T>(
     limit: Duration,
     call: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

@@ -115,6 +115,12 @@ pub enum StoreError {
     /// Disk full, input or output error, no connection in time: it may pass.
     #[error("the store is unavailable")]
     Unavailable(#[source] sqlx::Error),
+    /// A newer build has migrated it.
+    #[error(
+        "the store needs a build that reads schema {min_reader}; this one reads up to {reads}, and \
+         writes nothing any more"
+    )]
+    TooNew { min_reader: i64, reads: i64 },
     #[error("the store already has this {what}")]
     Duplicate { what: &'static str },
     /// The store's key-encryption key was changed after this key had been sealed.

@@ -109,8 +109,10 @@ impl InForce {
                 number: row.unsigned("revision")?,
                 ..self.revision
             };
-            let json: &str = row.plain("json")?;
-            self.put(revision, read(row, json)?, json);
+            match row.plain::<Option<&str>>("json")? {
+                Some(json) => self.put(revision, read(row, json)?, json),
+                None => self.delete(&write::key(row)?),
+            };
         }
         Ok(self)
     }
@@ -129,7 +131,7 @@ impl Store {
     pub async fn in_force(&self) -> Result<InForce, InForceError> {
         let mut transaction = self.database.snapshot().await?;
         let head = transaction.fetch_one(write::head()).await?;
-        let mut whole = InForce::nothing(self.revision_in(&head, "number")?);
+        let mut whole = InForce::nothing(self.head_in(&head)?);
         let mut rows = page(&mut transaction, None).await?;
         while let Some(last) = rows.last() {
             let last = write::key(last)?;
@@ -142,6 +144,51 @@ impl Store {
         }
         Ok(whole)
     }
+
+    /// As [`Self::in_force`], but of a store that has gone on from `base` it reads only what was written
+    /// since.
+    ///
+    /// # Errors
+    /// As [`Self::in_force`].
+    pub async fn in_force_since(&self, base: &InForce) -> Result<InForce, InForceError> {
+        let mut transaction = self.database.snapshot().await?;
+        let head = transaction.fetch_one(write::head()).await?;
+        let head = self.head_in(&head)?;
+        let known = base.revision();
+        if head.epoch != known.epoch || head.number < known.number {
+            drop(transaction);
+            return self.in_force().await;
+        }
+        let mut whole = base.at(head);
+        let mut last = None;
+        loop {
+            let rows = written(&mut transaction, known.number, last.as_ref()).await?;
+            whole = whole.with(&rows)?;
+            match rows.last() {
+                Some(row) => last = Some((row.unsigned("revision")?, write::key(row)?)),
+                None => return Ok(whole),
+            }
+        }
+    }
+}
+
+/// What was written above revision `from`, in the order of the revisions.
+async fn written(
+    transaction: &mut Transaction,
+    from: u64,
+    after: Option<&(u64, ObjectKey)>,
+) -> Result<Vec<Row>, StoreError> {
+    let Some((revision, key)) = after else {
+        let first = "SELECT * FROM object_history WHERE revision > $1
+                     ORDER BY revision, kind, namespace, name LIMIT $2";
+        let first = Statement::new(first).bind(write::column(from)).bind(PAGE);
+        return transaction.fetch_all(first).await;
+    };
+    let next = "SELECT * FROM object_history
+                WHERE revision >= $4 AND (revision, kind, namespace, name) > ($4, $1, $2, $3)
+                ORDER BY revision, kind, namespace, name LIMIT $5";
+    let next = write::of(Statement::new(next), key).bind(write::column(*revision));
+    transaction.fetch_all(next.bind(PAGE)).await
 }
 
 /// In the order of the columns' bytes, which is not that of the kinds.

@@ -1,19 +1,22 @@
 //! What mesh the store is of: written once, by whoever made it.
 
+use std::sync::atomic::AtomicU64;
+
 use crypto::digest::HashKey;
 use crypto::random::{Random, SystemRandom};
 use identity::{IdTemplate, TrustDomain};
 use time::OffsetDateTime;
 
 use super::database::{Database, Statement};
-use super::{OpenError, StoreConfig, StoreError};
+use super::{OpenError, StoreConfig, StoreError, epoch};
 
-/// Fixed when the store was made.
+/// Fixed when the store was made, but for the epoch.
 #[derive(Debug)]
 pub(super) struct Mesh {
     pub(super) trust_domain: TrustDomain,
     pub(super) id_template: IdTemplate,
-    pub(super) epoch: u64,
+    /// As it was read last.
+    pub(super) epoch: AtomicU64,
     pub(super) decision_key: HashKey,
 }
 
@@ -25,7 +28,6 @@ impl Mesh {
         now: OffsetDateTime,
     ) -> Result<Self, StoreError> {
         let mut random = SystemRandom;
-        let epoch = u32::from_be_bytes(random.bytes()).max(1);
         let decision_key: [u8; 32] = random.bytes();
         let insert = Statement::new(
             "INSERT INTO mesh (\"only\", trust_domain, id_template, epoch, decision_key, created_at)
@@ -33,7 +35,7 @@ impl Mesh {
         )
         .bind(config.trust_domain.to_string())
         .bind(config.id_template.to_string())
-        .bind(epoch)
+        .bind(epoch::random().cast_signed())
         .bind(decision_key.to_vec())
         .bind(now);
         database.execute(insert).await?;
@@ -46,7 +48,7 @@ impl Mesh {
         Ok(Self {
             trust_domain: row.parsed("trust_domain")?,
             id_template: row.parsed("id_template")?,
-            epoch: row.plain::<i64>("epoch")?.cast_unsigned(),
+            epoch: AtomicU64::new(row.plain::<i64>("epoch")?.cast_unsigned()),
             decision_key: HashKey::from_bytes(&decision_key),
         })
     }

@@ -10,26 +10,29 @@ use super::staged::Upsert;
 use super::{CommitError, Staged, StoreError, places};
 
 pub(super) fn head() -> Statement {
-    Statement::new("SELECT number FROM revision_counter")
+    Statement::new("SELECT number, epoch, min_reader FROM revision_counter, mesh, schema")
+}
+
+/// Of a row that [`head`] gave.
+pub(super) fn head_of(row: &Row) -> Result<Revision, StoreError> {
+    Ok(Revision {
+        epoch: row.plain::<i64>("epoch")?.cast_unsigned(),
+        number: row.unsigned("number")?,
+    })
 }
 
 /// Refuses what was judged on another base, and what its preconditions exclude.
 pub(super) async fn check(
     transaction: &mut Transaction,
-    epoch: u64,
     staged: &Staged,
 ) -> Result<(), CommitError> {
-    let row = transaction.fetch_one(head()).await?;
-    let head = Revision {
-        epoch,
-        number: row.unsigned("number")?,
-    };
+    let head = head_of(&transaction.fetch_one(head()).await?)?;
     if head != staged.base() {
         return Err(CommitError::Moved { head });
     }
     for precondition in staged.preconditions() {
         let key = &precondition.key;
-        let found = object_revision(transaction, epoch, key).await?;
+        let found = object_revision(transaction, staged.base().epoch, key).await?;
         if !precondition.expected.holds(found) {
             return Err(CommitError::PreconditionFailed {
                 key: key.clone(),

@@ -18,7 +18,7 @@ use crate::store::Store;
 /// Revisions that wait; older ones stay unmarked in the store when agents lag behind for so long.
 const KEPT: usize = 1_024;
 /// How often a replica says that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The background job.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Which agents are connected, what they have acknowledged, and what they report: a synchronous
 //! table behind a cheap handle. It is what this replica has heard, never a ground for a decision
-//! about an identity.
+//! about an identity. Of agents at other replicas it knows that they are there, and no more.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -85,6 +85,8 @@ pub struct Enforcement {
 #[derive(Clone)]
 pub struct Presence {
     table: Arc<Mutex<PresenceTable>>,
+    /// Whose stream another replica holds, and which.
+    elsewhere: watch::Sender<BTreeMap<SpiffeId, String>>,
     changed: watch::Sender<u64>,
     admitted: AdmittedAgents,
 }
@@ -102,6 +104,7 @@ impl Presence {
     pub(crate) fn new(admitted: AdmittedAgents) -> Self {
         Self {
             table: Arc::default(),
+            elsewhere: watch::Sender::default(),
             changed: watch::Sender::new(0),
             admitted,
         }
@@ -115,6 +118,16 @@ impl Presence {
     /// The agent, if it is connected.
     pub fn agent(&self, agent: &SpiffeId) -> Option<ConnectedAgent> {
         self.table().agents.get(agent).cloned()
+    }
+
+    /// The other replica that the agent is connected to.
+    pub fn held_by(&self, agent: &SpiffeId) -> Option<String> {
+        self.elsewhere.borrow().get(agent).cloned()
+    }
+
+    /// Replaces what is known of other replicas.
+    pub(super) fn connect_elsewhere(&self, agents: BTreeMap<SpiffeId, String>) {
+        self.elsewhere.send_replace(agents);
     }
 
     /// The connected agents that have not acknowledged `revision`.

@@ -104,11 +104,16 @@ impl WatchSession {
             product = hello.introduction.product,
             "agent connected"
         );
-        let result = self.tell(&session, &hello, incoming).await;
-        self.desk
-            .board
-            .closed(self.agent.spiffe_id(), session.stream())
+        let board = &self.desk.board;
+        board
+            .connected(self.agent.spiffe_id(), session.stream())
             .await;
+        let result = self.tell(&session, &hello, incoming).await;
+        board.closed(self.agent.spiffe_id(), session.stream()).await;
+        if self.require_admitted().is_err() {
+            let sightings = self.desk.directory.registry().sightings();
+            sightings.forget(self.agent.spiffe_id());
+        }
         result
     }
 
@@ -191,6 +196,7 @@ impl WatchSession {
         match said {
             Said::Hello(_) => Err(refused("hello-again", "`hello` comes first, and once").into()),
             Said::Acknowledge(revision) => {
+                self.seen(revision).await;
                 session.acknowledged(revision);
                 Ok(())
             }
@@ -265,7 +271,7 @@ impl WatchSession {
             }
             _ => {
                 if let Some(resume) = resume {
-                    self.alarm_behind(resume.revision, view.revision());
+                    self.seen(resume.revision).await;
                 }
                 let known = self.endpoints_of(&view, &mut endpoints, map);
                 Message::Snapshot(view.snapshot(known))
@@ -280,26 +286,45 @@ impl WatchSession {
         })
     }
 
-    fn alarm_behind(&self, seen: Revision, head: Revision) {
-        tracing::error!(
-            alarm = "store-behind",
-            agent = %self.agent.spiffe_id(),
-            seen = %seen,
-            head = %head,
-            "an agent has seen a later revision than the store holds: was it restored?"
-        );
+    /// The agent holds this revision. When the store does not, that is evidence.
+    async fn seen(&self, seen: Revision) {
+        let registry = self.desk.directory.registry();
+        let head = registry.snapshot().revision();
+        if seen.epoch != head.epoch || seen.number <= head.number {
+            return;
+        }
+        registry.reach(seen).await;
+        let head = registry.snapshot().revision();
+        if seen.number > head.number {
+            registry.sightings().note(self.agent.spiffe_id(), seen);
+            tracing::error!(
+                alarm = "store-behind",
+                agent = %self.agent.spiffe_id(),
+                %seen,
+                %head,
+                "an agent has seen a later revision than the store holds: was it restored?"
+            );
+        }
     }
 
     async fn update(&self, told: &mut Told, asked: Option<Subscriptions>) -> Result<(), End> {
         let view = self.view(asked.as_ref());
-        let delta = view.since(&told.view);
         let news = view.revision() != told.view.revision() || asked != told.asked;
+        let another_epoch = view.revision().epoch != told.view.revision().epoch;
         let wanted = view.callable();
         told.endpoints.retain(|service, _| wanted.contains(service));
+        let message = if another_epoch {
+            told.endpoints.clear();
+            let map = Arc::clone(&self.desk.board.subscribe().borrow());
+            let known = self.endpoints_of(&view, &mut told.endpoints, &map);
+            Message::Snapshot(view.snapshot(known))
+        } else {
+            Message::Delta(view.since(&told.view))
+        };
         told.view = view;
         told.asked = asked;
         if news {
-            self.send(Message::Delta(delta)).await?;
+            self.send(message).await?;
         }
         Ok(())
     }

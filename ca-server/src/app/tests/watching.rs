@@ -222,6 +222,36 @@ async fn an_announcement_is_confirmed_once_callers_are_told_of_it() {
 }
 
 #[tokio::test]
+async fn an_announcement_is_confirmed_once_callers_of_other_replicas_are_told_of_it() {
+    let Some(server) = crate::store::tests::fresh_database() else {
+        return;
+    };
+    let place = crate::store::StorePlace::Postgres(server);
+    let one = TestCa::start_with(|config| config.store = place.clone()).await;
+    let other = TestCa::start_with(|config| {
+        config.store = place;
+        config.replica = "ca-2".parse().unwrap();
+        config.keys = one.config.keys.clone();
+    });
+    let other = other.await;
+    let shop = one.apply(&shop()).await;
+    other.ca.registry.reach(one.revision(shop)).await;
+    let mut orders = one.watch(&one.agent("web-7").await, None).await;
+    orders.snapshot().await;
+    let agent = one.agent("web-8").await;
+    for port in [31_000, 31_001] {
+        orders.announce("shop/orders", "orders", port).await;
+        orders.confirmed(u64::from(port)).await;
+        let mut checkout = other.watch(&agent, None).await;
+        checkout.snapshot().await;
+        checkout.ask_for("orders.shop").await;
+        checkout.delta().await;
+        let told = checkout.endpoints().await.endpoints;
+        assert_eq!(told[0].ports["http"], port);
+    }
+}
+
+#[tokio::test]
 async fn a_newer_stream_of_an_agent_replaces_the_older() {
     let ca = TestCa::start().await;
     let agent = ca.agent("web-7").await;

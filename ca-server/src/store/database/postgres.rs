@@ -4,17 +4,22 @@
 //! password comes from a file, and a server on another host must prove its name; a standby, which
 //! cannot write, is refused.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use crypto::digest::Sha256;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row as _, Transaction};
 
 use super::schema;
 use crate::config::{PostgresServer, PostgresTls};
-use crate::store::{OpenError, StorePlace};
+use crate::store::{OpenError, StoreError, StorePlace};
 
 /// What our advisory locks are told apart by from those of others in the same database.
 pub(super) const LOCKS: i32 = 0x4353_4743;
+
+/// Of the names of replicas; a class of its own beside [`LOCKS`].
+const NAMES: i32 = LOCKS + 1;
 
 const CONNECTIONS: u32 = 10;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,8 +31,9 @@ const OLDEST_VERSION: i32 = 140_000;
 #[derive(Debug)]
 pub(in crate::store) struct PostgresDatabase {
     pool: PgPool,
-    /// Of the one connection that listens.
-    listening: PgPool,
+    /// For the one connection that listens.
+    options: Box<PgConnectOptions>,
+    min_reader: AtomicI64,
 }
 
 impl PostgresDatabase {
@@ -53,26 +59,67 @@ impl PostgresDatabase {
             .map_err(database)?;
         require_primary(&pool, &place).await?;
         schema::migrate_postgres(&pool, &place).await?;
-        let listening = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .connect_lazy_with(options);
-        Ok(Self { pool, listening })
+        Ok(Self {
+            pool,
+            options: Box::new(options),
+            min_reader: AtomicI64::new(0),
+        })
+    }
+
+    pub(super) fn note_min_reader(&self, min_reader: i64) {
+        let before = self.min_reader.swap(min_reader, Ordering::AcqRel);
+        if min_reader > schema::READS && before <= schema::READS {
+            tracing::error!(
+                alarm = "store-too-new",
+                min_reader,
+                reads = schema::READS,
+                "the store was migrated for newer builds only: this replica writes nothing any more"
+            );
+        }
+    }
+
+    /// Refuses to write what a newer build would misread.
+    pub(super) fn require_readable(&self) -> Result<(), StoreError> {
+        let min_reader = self.min_reader.load(Ordering::Acquire);
+        match min_reader > schema::READS {
+            true => Err(StoreError::TooNew {
+                min_reader,
+                reads: schema::READS,
+            }),
+            false => Ok(()),
+        }
     }
 
     pub(super) fn pool(&self) -> &PgPool {
         &self.pool
     }
 
-    /// A connection of its own, on which the server tells of what was committed.
+    /// A connection of its own, on which the server tells of what was committed, and which has
+    /// `name` for as long as it lives. `None`: another one has it.
     pub(in crate::store) async fn listen(
         &self,
         channels: &[&str],
-    ) -> Result<PgListener, sqlx::Error> {
-        let mut listener = PgListener::connect_with(&self.listening).await?;
+        name: &str,
+    ) -> Result<Option<PgListener>, sqlx::Error> {
+        // Never one that was listened on before: it may be broken half-way.
+        let alone = PgPoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with((*self.options).clone());
+        let mut listener = PgListener::connect_with(&alone).await?;
         listener.eager_reconnect(false);
+        let digest = Sha256::of(name.as_bytes());
+        let [a, b, c, d, ..] = *digest.as_bytes();
+        let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1, $2)")
+            .bind(NAMES)
+            .bind(i32::from_be_bytes([a, b, c, d]))
+            .fetch_one(&mut listener)
+            .await?;
+        if !taken {
+            return Ok(None);
+        }
         listener.listen_all(channels.iter().copied()).await?;
-        Ok(listener)
+        Ok(Some(listener))
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
@@ -93,7 +140,6 @@ impl PostgresDatabase {
     }
 
     pub(super) async fn close(&self) {
-        self.listening.close().await;
         self.pool.close().await;
     }
 }
@@ -114,6 +160,10 @@ fn options(server: &PostgresServer) -> Result<PgConnectOptions, OpenError> {
             ("statement_timeout", "9s"),
             ("lock_timeout", "5s"),
             ("idle_in_transaction_session_timeout", "30s"),
+            // A replica whose host is gone lets go of its name and its locks.
+            ("tcp_keepalives_idle", "5"),
+            ("tcp_keepalives_interval", "2"),
+            ("tcp_keepalives_count", "3"),
         ]);
     let options = match server.is_socket() {
         true => options.socket(&server.host),

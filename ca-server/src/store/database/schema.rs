@@ -13,7 +13,7 @@ use sqlx::{ConnectOptions, Connection, PgPool, Row as _, SqlSafeStr, SqlitePool}
 use crate::store::{OpenError, StorePlace};
 
 /// The newest schema that this build understands: the last of [`FILES`].
-const READS: i64 = FILES[FILES.len() - 1].version;
+pub(super) const READS: i64 = FILES[FILES.len() - 1].version;
 
 struct File {
     version: i64,
@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 7] = [
+const FILES: [File; 8] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -42,6 +42,7 @@ const FILES: [File; 7] = [
     file!(5, "issuers' tokens", "0005_issuers_tokens.sql"),
     file!(6, "replicas", "0006_replicas.sql"),
     file!(7, "log", "0007_log.sql"),
+    file!(8, "announcements", "0008_announcements.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

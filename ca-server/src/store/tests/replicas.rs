@@ -236,7 +236,7 @@ async fn a_replica_hears_of_what_another_commits_and_forgets() {
         return;
     };
     let other = test.second_replica().await;
-    let mut notices = other.notices().unwrap();
+    let mut notices = other.notices("ca-2").await.unwrap().unwrap();
     assert_eq!(notices.next().await, Notice::Anything);
     let agent: identity::SpiffeId = "spiffe://corp.example/countersign/agent/join-token/web-7"
         .parse()
@@ -328,4 +328,107 @@ async fn only_replicas_that_live_are_asked_when_what_they_sign_with_ends() {
         .map(|end| (end.replica.as_str(), end.not_after))
         .collect();
     assert_eq!(ends, [("ca-1", NOW + minutes(90))]);
+}
+
+#[tokio::test]
+async fn a_replica_reads_what_another_announces_above_what_it_knows() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let mut notices = other.notices("ca-2").await.unwrap().unwrap();
+    assert_eq!(notices.next().await, Notice::Anything);
+    let change = |list: Option<&str>| AnnouncedChange {
+        agent: "spiffe://corp.example/countersign/agent/join-token/web-7"
+            .parse()
+            .unwrap(),
+        connected: list.is_some(),
+        list: list.map(str::to_owned),
+    };
+    let changes = [change(Some("[]"))];
+    let first = test.store.announce("ca-1", &changes, NOW).await.unwrap();
+    let replica = "ca-1".to_owned();
+    let told = Notice::Announced {
+        replica: replica.clone(),
+        stamp: first,
+    };
+    assert_eq!(notices.next().await, told);
+    let known = [(replica.clone(), first - 1)].into();
+    let rows = other.announced_since(&known).await.unwrap();
+    assert_eq!((rows[0].stamp, rows[0].connected), (first, true));
+    let known = [(replica, first)].into();
+    assert_eq!(other.announced_since(&known).await.unwrap(), []);
+
+    let changes = [change(None)];
+    let second = test.store.announce("ca-1", &changes, NOW).await.unwrap();
+    let rows = other.announced_since(&known).await.unwrap();
+    assert_eq!((rows[0].stamp, rows[0].connected), (second, false));
+}
+
+#[tokio::test]
+async fn a_replica_that_was_heard_of_again_is_not_forgotten() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    let nothing = store.head().await.unwrap();
+    store.note_enforced("ca-1", nothing, NOW).await.unwrap();
+    let change = AnnouncedChange {
+        agent: "spiffe://corp.example/countersign/agent/join-token/web-7"
+            .parse()
+            .unwrap(),
+        connected: true,
+        list: None,
+    };
+    let stamp = store.announce("ca-1", &[change], NOW).await.unwrap();
+    let before = Some(NOW - minutes(1));
+    store.forget_replica("ca-1", before, stamp).await.unwrap();
+    assert_eq!(store.announced().await.unwrap().len(), 1);
+    store
+        .forget_replica("ca-1", Some(NOW), stamp)
+        .await
+        .unwrap();
+    assert_eq!(store.announced().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn two_replicas_of_one_name_are_refused_until_the_first_is_gone() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let other = test.second_replica().await;
+    let first = test.store.notices("ca-1").await.unwrap().unwrap();
+    let refused = other.notices("ca-1");
+    let waiting = tokio::time::timeout(Duration::from_secs(1), refused).await;
+    assert!(
+        waiting.is_err(),
+        "it waits for one that may be about to end"
+    );
+    assert!(other.notices("ca-2").await.unwrap().is_some());
+    drop(first);
+    test.store.close().await;
+    assert!(test.second_replica().await.notices("ca-1").await.is_ok());
+}
+
+#[tokio::test]
+async fn a_running_replica_stops_writing_when_the_schema_outgrows_it() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let change = staged(&test.store, "orders").await;
+    test.tamper("UPDATE schema SET version = 99, min_reader = 98")
+        .await
+        .unwrap();
+    test.store.head().await.unwrap();
+    let refused = test.store.commit(&change, &authorship()).await;
+    assert!(
+        matches!(
+            refused,
+            Err(CommitError::Store(StoreError::TooNew {
+                min_reader: 98,
+                ..
+            }))
+        ),
+        "{refused:?}"
+    );
 }
