@@ -105,6 +105,53 @@ async fn what_is_written_at_one_replica_is_in_force_at_the_other() {
     .await;
 }
 
+#[tokio::test]
+async fn a_second_replica_of_one_name_is_refused_while_the_first_lives() {
+    let Some((mesh, mut replicas)) = Replicas::start(1).await else {
+        return;
+    };
+    let said = mesh.refused(0).await;
+    assert!(said.contains("another replica named ca-1"), "{said}");
+    let _directory = replicas.remove(0).crash().await;
+    let agent = joined_through(&mesh.launch(0).await).await;
+    drop(agent);
+}
+
+#[tokio::test]
+async fn builds_of_two_versions_live_on_one_database_until_the_newer_needs_it_alone() {
+    let Some((mesh, mut replicas)) = Replicas::start(2).await else {
+        return;
+    };
+    let agent = joined_through(&replicas[0]).await;
+    let cluster = postgres_cluster::shared().expect("it was used");
+    // What a newer build would do that only adds something.
+    for sql in [
+        "ALTER TABLE agents ADD COLUMN added_later TEXT",
+        "CREATE TABLE added_later (name TEXT PRIMARY KEY)",
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         SELECT version + 1, 'added later', true, '', 0 FROM schema",
+        "UPDATE schema SET version = version + 1",
+    ] {
+        cluster.sql(mesh.database(), sql);
+    }
+    issued_soon(&replicas[0], &agent, ORDERS).await;
+    let _directory = replicas.remove(1).crash().await;
+    let restarted = mesh.launch(1).await;
+    issued_soon(&restarted, &agent, ORDERS).await;
+
+    cluster.sql(mesh.database(), "UPDATE schema SET min_reader = version");
+    let workload = "apiVersion: countersign.dev/v1\nkind: Workload\n\
+        metadata: {namespace: shop, name: later}\nspec: {selectors: {unix: {uid: 1}}}";
+    let refused = restarted.try_apply(workload).await;
+    assert_eq!(refused, None, "written by a build that is too old");
+    drop(restarted.crash().await);
+    let said = mesh.refused(1).await;
+    assert!(
+        said.contains("which needs a build that reads schema"),
+        "{said}"
+    );
+}
+
 async fn two() -> Option<(Replicas, [CaProcess; 2])> {
     let (mesh, replicas) = Replicas::start(2).await?;
     Some((mesh, replicas.try_into().expect("two were started")))

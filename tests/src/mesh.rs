@@ -11,7 +11,7 @@ use runtime::{Clock, ClockControl};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::workload::WorkloadBuilder;
+use crate::workload::{Home, WorkloadBuilder};
 
 /// How long a test waits for an orderly end.
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -86,7 +86,13 @@ impl Mesh {
     /// A workload in the making; its agent and proxy start with
     /// [`start`](WorkloadBuilder::start).
     pub fn workload(&self, name: &str) -> WorkloadBuilder<'_> {
-        WorkloadBuilder::new(self, name)
+        let home = Home {
+            admin: &self.admin,
+            time: self.time(),
+            directory: self.directory(),
+            replica: None,
+        };
+        WorkloadBuilder::new(home, name)
     }
 
     /// Writes the objects of a YAML text as one revision and waits until every connected agent

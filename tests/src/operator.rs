@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::processes::{Process, binary_path, free_address};
 use crate::waiting::eventually;
+use crate::workload::{Home, WorkloadBuilder};
 
 pub const TRUST_DOMAIN: &str = "mesh.test";
 
@@ -137,6 +138,17 @@ impl CaProcess {
             config,
             directory,
         }
+    }
+
+    /// A workload in the making, whose agent joins here.
+    pub fn workload(&self, name: &str) -> WorkloadBuilder<'_> {
+        let home = Home {
+            admin: &self.admin,
+            time: Clock::system(),
+            directory: self.directory(),
+            replica: Some(self.agents),
+        };
+        WorkloadBuilder::new(home, name)
     }
 
     /// A workload of this uid.

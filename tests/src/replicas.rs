@@ -26,6 +26,8 @@ struct Addresses {
 pub struct Replicas {
     shared: TempDir,
     database: Database,
+    /// The keys of `[store.postgres]`.
+    store: String,
     addresses: Vec<Addresses>,
     lifetimes: String,
 }
@@ -43,13 +45,43 @@ impl Replicas {
         count: usize,
         lifetimes: &str,
     ) -> (Self, Vec<CaProcess>) {
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        Self::start_at(shared, of_socket(&database), &database, count, lifetimes).await
+    }
+
+    /// As [`Self::start_on`]; the server is reached at this address, with this password.
+    pub async fn start_over(
+        database: &Database,
+        server: SocketAddr,
+        password: &str,
+        count: usize,
+    ) -> (Self, Vec<CaProcess>) {
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        let file = shared.path().join("password");
+        write_private(&file, password.as_bytes()).expect("the directory is ours");
+        let (ip, port) = (server.ip(), server.port());
+        let store = format!(
+            "host = \"{ip}\"\nport = {port}\npassword_file = \"{}\"",
+            file.display()
+        );
+        Self::start_at(shared, store, database, count, "").await
+    }
+
+    async fn start_at(
+        shared: TempDir,
+        store: String,
+        database: &Database,
+        count: usize,
+        lifetimes: &str,
+    ) -> (Self, Vec<CaProcess>) {
         let addresses = (0..count).map(|_| Addresses {
             web: free_address(),
             agents: free_address(),
         });
         let replicas = Self {
-            shared: tempfile::tempdir().expect("a temporary directory"),
-            database,
+            shared,
+            database: database.clone(),
+            store: in_database(&store, database),
             addresses: addresses.collect(),
             lifetimes: lifetimes.to_owned(),
         };
@@ -66,7 +98,28 @@ impl Replicas {
         CaProcess::restart_among(directory, &self.configuration(index), environment).await
     }
 
-    async fn launch(&self, index: usize) -> CaProcess {
+    /// Replicas that are started from now on use this database.
+    pub fn move_to(&mut self, database: &Database) {
+        self.store = in_database(&of_socket(database), database);
+        self.database = database.clone();
+    }
+
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// What the one with this index says when it does not start.
+    pub async fn refused(&self, index: usize) -> String {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = self.configuration(index);
+        let mut process = Process::start("countersign-ca", directory.path(), "ca", &config);
+        let status = process.ended().await;
+        assert!(!status.success(), "it has served");
+        process.said()
+    }
+
+    /// The one with this index, which has ended.
+    pub async fn launch(&self, index: usize) -> CaProcess {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let config = self.configuration(index);
         let process = Process::start("countersign-ca", directory.path(), "ca", &config);
@@ -94,21 +147,13 @@ impl Replicas {
         let all: Vec<_> = self.addresses.iter().map(|each| each.agents).collect();
         let all: Vec<_> = all.iter().map(|agents| format!("\"{agents}\"")).collect();
         let shared = self.shared.path().display();
-        let Database {
-            socket,
-            port,
-            name,
-            user,
-        } = &self.database;
+        let store = &self.store;
         format!(
             r#"trust_domain = "{TRUST_DOMAIN}"
 replica = "ca-{number}"
 
 [store.postgres]
-host = "{socket}"
-port = {port}
-database = "{name}"
-user = "{user}"
+{store}
 
 [keys]
 kek_file = "{shared}/keys/kek"
@@ -135,8 +180,15 @@ level = "warn"
 "#,
             number = index + 1,
             lifetimes = self.lifetimes,
-            socket = socket.display(),
             all = all.join(", "),
         )
     }
+}
+
+fn of_socket(Database { socket, port, .. }: &Database) -> String {
+    format!("host = \"{}\"\nport = {port}", socket.display())
+}
+
+fn in_database(store: &str, Database { name, user, .. }: &Database) -> String {
+    format!("{store}\ndatabase = \"{name}\"\nuser = \"{user}\"")
 }

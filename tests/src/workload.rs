@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use cli::admin::Client;
 use identity::{QualifiedName, SpiffeId};
 use nix::unistd::getuid;
 use proxy::config::{AccessLogFormat, Dns, External, Gateway, Limits, Outbound, Reach, Tracing};
 use proxy::{FeedSource, Proxy, ProxyStatus};
+use runtime::Clock;
 use serde_json::json;
 use time::OffsetDateTime;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -18,13 +20,23 @@ use workload_agent::config::{Feed, ProxyEntry};
 use workload_agent::{Agent, AgentStatus};
 
 use crate::caller::Caller;
-use crate::mesh::{DRAIN, Mesh, trust_domain};
+use crate::mesh::{DRAIN, trust_domain};
 use crate::waiting::DEADLINE;
+
+/// Where a workload joins: the CA's operator, and a directory for its agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Home<'a> {
+    pub(crate) admin: &'a Client,
+    pub(crate) time: Clock,
+    pub(crate) directory: &'a Path,
+    /// The replica that the agent tries first; `None`: as its token says.
+    pub(crate) replica: Option<SocketAddr>,
+}
 
 /// What a workload is to be before it runs.
 #[derive(Debug)]
 pub struct WorkloadBuilder<'a> {
-    mesh: &'a Mesh,
+    home: Home<'a>,
     name: QualifiedName,
     applications: BTreeMap<String, SocketAddr>,
     reach: Vec<Reach>,
@@ -58,9 +70,9 @@ pub struct Workload {
 }
 
 impl<'a> WorkloadBuilder<'a> {
-    pub(crate) fn new(mesh: &'a Mesh, name: &str) -> Self {
+    pub(crate) fn new(home: Home<'a>, name: &str) -> Self {
         Self {
-            mesh,
+            home,
             name: name.parse().expect("namespace/name"),
             applications: BTreeMap::new(),
             reach: Vec::new(),
@@ -165,7 +177,7 @@ impl<'a> WorkloadBuilder<'a> {
         let agent = self.start_agent(&agent_config).await;
         let proxy_config = self.proxy_config();
         let feed = FeedSource::in_process(agent.feed_connector(&self.name));
-        let proxy = start_proxy(&proxy_config, feed, self.mesh).await;
+        let proxy = start_proxy(&proxy_config, feed, self.home.time.clone()).await;
         let spiffe_id = spiffe_id(&self.name);
         Workload {
             name: self.name,
@@ -178,7 +190,7 @@ impl<'a> WorkloadBuilder<'a> {
     }
 
     async fn start_agent(&self, config: &workload_agent::Config) -> Agent {
-        Agent::start(config.clone(), self.mesh.time())
+        Agent::start(config.clone(), self.home.time.clone())
             .await
             .expect("the agent starts")
     }
@@ -193,16 +205,15 @@ impl<'a> WorkloadBuilder<'a> {
             "spec": {"selectors": {"unix": {"uid": getuid().as_raw()}}},
         });
         let known = self
-            .mesh
-            .admin()
+            .home
+            .admin
             .get(&format!("/v1/workloads/{}", self.name))
             .await
             .is_ok();
         if !known {
-            self.mesh
-                .try_apply(&workload.to_string())
-                .await
-                .expect("the workload is registered");
+            let changeset = json!({"reason": "test", "apply": [workload]});
+            let written = self.home.admin.post("/v1/changesets", &changeset).await;
+            written.expect("the workload is registered");
         }
     }
 
@@ -210,15 +221,15 @@ impl<'a> WorkloadBuilder<'a> {
     pub async fn join(&self) -> workload_agent::Config {
         self.register().await;
         let agent = self.agent_name();
-        let token = self
-            .mesh
-            .join_token(&agent, &[&self.name.to_string()])
-            .await;
-        let directory = self.mesh.directory().join(&agent);
+        let token = self.join_token(&agent).await;
+        let directory = self.home.directory.join(&agent);
         runtime::files::private_directory(&directory).expect("a directory for the agent");
         let token_file = directory.join("join-token");
         runtime::files::write_private(&token_file, token.as_bytes()).expect("writable");
         let mut config = workload_agent::Config::for_directory(&directory);
+        let replica = self.home.replica.into_iter();
+        let replica = replica.map(|address| address.to_string().parse().expect("an address"));
+        config.ca.addresses = replica.collect();
         config.workload_api.spawned_only = !self.any_process;
         config.applications = self.local_applications();
         if let Some(Sockets { directory, proxies }) = &self.sockets {
@@ -230,6 +241,13 @@ impl<'a> WorkloadBuilder<'a> {
             config.proxies.clone_from(proxies);
         }
         config
+    }
+
+    async fn join_token(&self, agent: &str) -> String {
+        let request = json!({"agent": agent, "workloads": [self.name.to_string()]});
+        let answer = self.home.admin.post("/v1/join-tokens", &request).await;
+        let token = &answer.expect("a token")["tokens"][0]["token"];
+        token.as_str().expect("text").to_owned()
     }
 
     fn agent_name(&self) -> String {
@@ -264,7 +282,7 @@ impl<'a> WorkloadBuilder<'a> {
         config.mesh.clone_from(&self.section);
         config.dns.clone_from(&self.names);
         config.listen.metrics = Some(loopback());
-        let admin = self.mesh.directory().join(self.agent_name());
+        let admin = self.home.directory.join(self.agent_name());
         config.listen.admin_socket = Some(admin.join("proxy.sock"));
         config.access_log.format = AccessLogFormat::Off;
         config
@@ -368,6 +386,15 @@ impl Workload {
         held.expect("it holds its identity").not_after
     }
 
+    /// A new proxy takes the place of the old one, which ends as by a crash.
+    pub async fn replace_proxy(&mut self) {
+        let feed = FeedSource::in_process(self.agent.feed_connector(&self.name));
+        // Its place is taken for as long as the old one lives.
+        self.proxy_config.listen.admin_socket = None;
+        let fresh = start_proxy(&self.proxy_config, feed, Clock::system()).await;
+        std::mem::replace(&mut self.proxy, fresh).kill().await;
+    }
+
     pub fn workload_api(&self) -> PathBuf {
         self.agent.workload_api_socket().to_owned()
     }
@@ -379,8 +406,8 @@ impl Workload {
     }
 }
 
-async fn start_proxy(config: &proxy::Config, feed: FeedSource, mesh: &Mesh) -> Proxy {
-    let started = Proxy::start(config.clone(), feed, mesh.time()).await;
+async fn start_proxy(config: &proxy::Config, feed: FeedSource, time: Clock) -> Proxy {
+    let started = Proxy::start(config.clone(), feed, time).await;
     let proxy = started.expect("the proxy starts");
     let ready = timeout(DEADLINE, proxy.ready()).await;
     ready.expect("the proxy becomes ready in time");
