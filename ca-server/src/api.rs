@@ -87,7 +87,6 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         store,
         registry,
         presence,
-        vitals,
         clock,
         addresses,
         replica,
