@@ -6,6 +6,7 @@ mod jobs;
 mod seal;
 mod sockets;
 mod start;
+mod upstream;
 mod web;
 
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub use credential::reset_admin;
 pub use seal::rotate_seal;
 pub use sockets::BindError;
 pub use start::StartError;
+pub use upstream::{install_upstream, request_upstream};
 pub use web::WebFileError;
 
 /// A running replica. Dropping it ends it at once; [`drain`](Self::drain) ends it in order.

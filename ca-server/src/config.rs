@@ -35,7 +35,7 @@ pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
 pub use spool::{SpoolConfig, SpoolConfigError};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
-pub use upstream::{UpstreamConfig, UpstreamDisk, UpstreamPkcs11};
+pub use upstream::{UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11};
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
 #[derive(Debug, Clone, Deserialize)]

@@ -24,7 +24,10 @@ mod status;
 pub mod store;
 mod watch;
 
-pub use app::{BindError, Ca, StartError, WebFileError, reset_admin, rotate_seal};
+pub use app::{
+    BindError, Ca, StartError, WebFileError, install_upstream, request_upstream, reset_admin,
+    rotate_seal,
+};
 pub use authority::{KekError, RootError, UpstreamError};
 pub use clock_check::ClockOff;
 pub use config::Config;

@@ -1,5 +1,6 @@
 //! `countersign-ca`: one replica of the certificate authority.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::process::ExitCode;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use ca_server::config::KekPlace;
-use ca_server::{Ca, Config, reset_admin, rotate_seal};
+use ca_server::{Ca, Config, install_upstream, request_upstream, reset_admin, rotate_seal};
 use clap::{Parser, Subcommand};
 use runtime::{Clock, exit, telemetry};
 
@@ -40,6 +41,9 @@ enum Command {
     /// The key-encryption key.
     #[command(subcommand)]
     Seal(SealCommand),
+    /// The offline root above the mesh, of `[upstream.csr]`.
+    #[command(subcommand)]
+    Upstream(UpstreamCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +61,20 @@ enum SealCommand {
         /// `[keys]` next.
         #[arg(long, value_name = "PLACE")]
         to: KekPlace,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum UpstreamCommand {
+    /// Prints a certificate request for the mesh's authority: a CA with pathLen 1, for the URI
+    /// `spiffe://TRUST-DOMAIN`. With SQLite the CA must not be running.
+    Csr,
+    /// Takes the certificate that the root made of the request. With SQLite the CA must not be
+    /// running.
+    Install {
+        /// PEM: the certificate, what stands between it and the root, the root last.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
     },
 }
 
@@ -92,6 +110,19 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         Some(Command::Seal(SealCommand::Rotate { ref to })) => {
             runtime.block_on(rotate_seal(&config, to, &Clock::system()))?;
+            Ok(())
+        }
+        Some(Command::Upstream(UpstreamCommand::Csr)) => {
+            let request = runtime.block_on(request_upstream(&config, &Clock::system()))?;
+            let mut output = std::io::stdout().lock();
+            output
+                .write_all(request.as_bytes())
+                .context("cannot print the request")
+        }
+        Some(Command::Upstream(UpstreamCommand::Install { ref file })) => {
+            let certificates =
+                std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+            runtime.block_on(install_upstream(&config, &certificates, &Clock::system()))?;
             Ok(())
         }
         None => runtime.block_on(serve(config)),

@@ -4,6 +4,7 @@
 
 mod issuer;
 mod key;
+mod requested;
 
 use crypto::digest::constant_time_eq;
 use crypto::random::SystemRandom;
@@ -18,7 +19,7 @@ use self::key::RootKey;
 use super::kek::{self, Kek, KekError, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
-use super::upstream::{Upstream, UpstreamError};
+use super::upstream::{OpenedUpstream, Upstream, UpstreamError};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenError, TokenKeyReference, destroy_keys, off_thread};
@@ -131,16 +132,26 @@ impl RootKeeper {
         lifetimes: Lifetimes,
         now: OffsetDateTime,
     ) -> Result<Self, RootError> {
-        let keeper = Self {
-            store: store.clone(),
-            replica: replica.to_owned(),
-            places,
-            lifetimes,
-        };
+        let keeper = Self::new(store, replica, places, lifetimes);
         if store.authority_state(KeyPurpose::X509Root).await?.is_none() {
             keeper.begin(now).await?;
         }
         Ok(keeper)
+    }
+
+    /// For who needs no root yet.
+    pub(crate) fn new(
+        store: &Store,
+        replica: &str,
+        places: KeyPlaces,
+        lifetimes: Lifetimes,
+    ) -> Self {
+        Self {
+            store: store.clone(),
+            replica: replica.to_owned(),
+            places,
+            lifetimes,
+        }
     }
 
     /// A store of before there were states has a sealed root already.
@@ -163,10 +174,11 @@ impl RootKeeper {
     }
 
     async fn keep_first(&self, now: OffsetDateTime) -> Result<SealedKeyRow, RootError> {
+        let rows = self.store.sealed_keys().await?;
         let keeper = self.clone();
         let made = off_thread(move || {
-            let kek = keeper.places.kek.open_or_make()?;
-            keeper.make_with(&kek, Generation::FIRST, now)
+            let kek = keeper.kek_for(&rows)?;
+            keeper.make_with(&kek, &rows, Generation::FIRST, now)
         });
         let made = made.await?;
         let kept = self.store.insert_sealed_key_if_absent(made.row.clone());
@@ -187,7 +199,7 @@ impl RootKeeper {
         let keeper = self.clone();
         off_thread(move || {
             let kek = opened_by(&keeper.places.kek, &rows)?;
-            let made = keeper.make_with(&kek, generation, now)?;
+            let made = keeper.make_with(&kek, &rows, generation, now)?;
             match rows.iter().any(|row| is_root(row, &made.row.certificate)) {
                 true => Err(RootError::SameRoot),
                 false => Ok(made),
@@ -201,10 +213,16 @@ impl RootKeeper {
         let Some(upstream) = self.places.upstream.clone() else {
             return Ok(false);
         };
-        let offered = off_thread(move || Ok::<_, RootError>(upstream.offered_root()?));
-        let offered = offered.await?;
         let rows = self.store.sealed_keys().await?;
-        Ok(!rows.iter().any(|row| is_root(row, &offered)))
+        off_thread(move || {
+            let offered = match upstream {
+                Upstream::Files(files) => Some(files.offered_root()?),
+                Upstream::Requested => requested::offered_root(&rows)?,
+            };
+            let is_known = |root: &Vec<u8>| rows.iter().any(|row| is_root(row, root));
+            Ok(offered.is_some_and(|root| !is_known(&root)))
+        })
+        .await
     }
 
     /// Destroys what a token holds of a root that is not kept.
@@ -241,13 +259,14 @@ impl RootKeeper {
     fn make_with(
         &self,
         kek: &Kek,
+        rows: &[SealedKeyRow],
         generation: Generation,
         now: OffsetDateTime,
     ) -> Result<MadeRoot, RootError> {
         match &self.places.upstream {
             None => self.make_own(kek, generation, now),
             Some(upstream) => {
-                let chain = upstream.open(self.store.trust_domain(), now)?.chain;
+                let chain = self.open_upstream(upstream, (rows, kek), None, now)?.chain;
                 let root = chain.root();
                 let unsealed = Unsealed {
                     purpose: KeyPurpose::X509Root,
@@ -262,6 +281,28 @@ impl RootKeeper {
                     reference: None,
                 })
             }
+        }
+    }
+
+    fn open_upstream(
+        &self,
+        upstream: &Upstream,
+        (rows, kek): (&[SealedKeyRow], &Kek),
+        root: Option<&[u8]>,
+        now: OffsetDateTime,
+    ) -> Result<OpenedUpstream, RootError> {
+        let trust_domain = self.store.trust_domain();
+        match upstream {
+            Upstream::Files(files) => Ok(files.open(trust_domain, now)?),
+            Upstream::Requested => requested::open(rows, root, (trust_domain, kek), now),
+        }
+    }
+
+    /// The one of these rows; a new one where there are none yet.
+    fn kek_for(&self, rows: &[SealedKeyRow]) -> Result<Kek, RootError> {
+        match rows.is_empty() {
+            true => Ok(self.places.kek.open_or_make()?),
+            false => opened_by(&self.places.kek, rows),
         }
     }
 
@@ -311,10 +352,10 @@ impl RootKeeper {
         now: OffsetDateTime,
     ) -> Result<Intermediate, RootError> {
         let (generation, _) = roots.active().ok_or(RootError::Absent)?;
-        let row = self.sealed(generation).await?;
+        let rows = self.store.sealed_keys().await?;
         let keeper = self.clone();
-        let issuer = row.key_id.clone();
-        let intermediate = off_thread(move || keeper.sign_with(&row, generation, now));
+        let issuer = root_row(&rows, generation)?.key_id.clone();
+        let intermediate = off_thread(move || keeper.sign_with(&rows, generation, now));
         let intermediate = intermediate.await?;
         let validity = intermediate.validity();
         let record = IntermediateRow {
@@ -333,21 +374,13 @@ impl RootKeeper {
         Ok(intermediate)
     }
 
-    async fn sealed(&self, generation: Generation) -> Result<SealedKeyRow, RootError> {
-        let rows = self.store.sealed_keys().await?;
-        let is_it = |row: &SealedKeyRow| {
-            row.purpose == KeyPurpose::X509Root && row.version == generation.number()
-        };
-        rows.into_iter().find(is_it).ok_or(RootError::Absent)
-    }
-
     fn sign_with(
         &self,
-        row: &SealedKeyRow,
+        rows: &[SealedKeyRow],
         generation: Generation,
         now: OffsetDateTime,
     ) -> Result<Intermediate, RootError> {
-        let issuer = self.issuer(row, now)?;
+        let issuer = self.issuer(root_row(rows, generation)?, rows, now)?;
         let validity = Validity::try_new(
             now - self.lifetimes.back_date,
             now + self.lifetimes.intermediate,
@@ -359,12 +392,18 @@ impl RootKeeper {
     }
 
     /// What signs in the name of this root now.
-    fn issuer(&self, row: &SealedKeyRow, now: OffsetDateTime) -> Result<RootIssuer, RootError> {
+    fn issuer(
+        &self,
+        row: &SealedKeyRow,
+        rows: &[SealedKeyRow],
+        now: OffsetDateTime,
+    ) -> Result<RootIssuer, RootError> {
         let kek = self.places.kek.open_expecting(&row.kek_check)?;
         let secret = sealed::open(row, self.store.trust_domain(), &kek)?;
         if secret.as_slice() == issuer::OF_UPSTREAM {
             let upstream = self.places.upstream.as_ref().ok_or(RootError::NoUpstream)?;
-            let opened = upstream.open(self.store.trust_domain(), now)?;
+            let root = Some(row.certificate.as_slice());
+            let opened = self.open_upstream(upstream, (rows, &kek), root, now)?;
             return match is_root(row, opened.chain.root().der()) {
                 true => RootIssuer::of_upstream(opened),
                 false => Err(RootError::OtherRoot),
@@ -375,6 +414,13 @@ impl RootKeeper {
         let key = RootKey::read(&secret, certificate.public_key(), token)?;
         RootIssuer::own(&certificate, key)
     }
+}
+
+fn root_row(rows: &[SealedKeyRow], generation: Generation) -> Result<&SealedKeyRow, RootError> {
+    let is_it = |row: &&SealedKeyRow| {
+        row.purpose == KeyPurpose::X509Root && row.version == generation.number()
+    };
+    rows.iter().find(is_it).ok_or(RootError::Absent)
 }
 
 fn is_root(row: &SealedKeyRow, certificate: &[u8]) -> bool {

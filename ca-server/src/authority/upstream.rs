@@ -19,9 +19,17 @@ use crate::pkcs11::{Token, TokenError, TokenSigningKey};
 /// One byte more than is read of a chain.
 const ENOUGH: u64 = 64 * 1024 + 1;
 
-/// Knows where the authority is. Cheap to clone.
+/// Where the authority is. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct Upstream {
+pub(crate) enum Upstream {
+    Files(UpstreamFiles),
+    /// In the store; see `root::requested`.
+    Requested,
+}
+
+/// Knows where its certificates are, and its key.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamFiles {
     chain_file: PathBuf,
     key: Place,
 }
@@ -64,23 +72,39 @@ pub enum UpstreamError {
     Kind(#[from] UnknownKind),
     #[error("the token that holds the upstream's key did not do its part")]
     Token(#[source] TokenError),
+    #[error(
+        "the offline root has signed no authority for this mesh that is of use now; make a request by \
+         `countersign-ca upstream csr`, and bring the certificate by `countersign-ca upstream install`"
+    )]
+    NotInstalled,
+    #[error("requests are made for [upstream.csr], which is not configured")]
+    NotRequested,
+    #[error("the mesh cannot live under this certificate")]
+    Certificate(#[source] IssuingChainError),
+    #[error("the certificate is for a key that no request was made with, or is installed already")]
+    OtherKey,
+    #[error("the certificate does not name the trust domain, as the request does")]
+    Unnamed,
 }
 
 impl Upstream {
     /// `token` is that of `[keys.pkcs11]`; `None` where one is needed and not configured.
     pub(super) fn of(config: &UpstreamConfig, token: Option<&Token>) -> Option<Self> {
         Some(match config {
-            UpstreamConfig::Disk(disk) => Self {
+            UpstreamConfig::Disk(disk) => Self::Files(UpstreamFiles {
                 chain_file: disk.chain_file.clone(),
                 key: Place::File(disk.key_file.clone()),
-            },
-            UpstreamConfig::Pkcs11(pkcs11) => Self {
+            }),
+            UpstreamConfig::Pkcs11(pkcs11) => Self::Files(UpstreamFiles {
                 chain_file: pkcs11.chain_file.clone(),
                 key: Place::Token(token?.clone(), pkcs11.key()),
-            },
+            }),
+            UpstreamConfig::Csr(_) => Self::Requested,
         })
     }
+}
 
+impl UpstreamFiles {
     /// Reads and checks it, which signs with its key. Blocks.
     pub(super) fn open(
         &self,

@@ -16,6 +16,8 @@ pub enum UpstreamConfig {
     Disk(UpstreamDisk),
     /// The certificates in a file, the key in the token of `[keys.pkcs11]`.
     Pkcs11(UpstreamPkcs11),
+    /// An offline root, which signs requests: the key is in the store, sealed.
+    Csr(UpstreamCsr),
 }
 
 /// An authority in files.
@@ -37,6 +39,11 @@ pub struct UpstreamPkcs11 {
     /// CKA_LABEL of the private key, which no other private key has.
     pub key_label: String,
 }
+
+/// Has nothing to say: `countersign-ca upstream` makes requests and takes certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamCsr {}
 
 impl UpstreamConfig {
     pub(super) fn check(&self, keys: &KeysConfig) -> Result<(), BrokenRule> {

@@ -16,6 +16,9 @@ pub enum KeyPurpose {
     /// The checkpoints of the transparency log. Its `certificate` is the public key as auditors
     /// pin it, text.
     Log,
+    /// An authority of the mesh below somebody else's root. Its certificate is empty until that
+    /// somebody has signed it; then it is the chain up to the root.
+    MeshAuthority,
 }
 
 impl KeyPurpose {
@@ -24,6 +27,7 @@ impl KeyPurpose {
         match self {
             Self::X509Root => "x509-root",
             Self::Log => "log",
+            Self::MeshAuthority => "mesh-authority",
         }
     }
 }
@@ -45,6 +49,7 @@ impl FromStr for KeyPurpose {
         match text {
             "x509-root" => Ok(Self::X509Root),
             "log" => Ok(Self::Log),
+            "mesh-authority" => Ok(Self::MeshAuthority),
             other => Err(UnknownKeyPurpose(other.to_owned())),
         }
     }
@@ -98,6 +103,26 @@ impl Store {
 }
 
 impl Store {
+    /// Gives a key that waits for it its certificate. `false`: no such key waits.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn install_certificate(
+        &self,
+        purpose: KeyPurpose,
+        key_id: &str,
+        certificate: Vec<u8>,
+    ) -> Result<bool, StoreError> {
+        let install = Statement::new(
+            "UPDATE sealed_keys SET certificate = $3
+             WHERE purpose = $1 AND key_id = $2 AND length(certificate) = 0",
+        )
+        .bind(purpose.as_str())
+        .bind(key_id)
+        .bind(certificate);
+        Ok(self.database.execute(install).await? == 1)
+    }
+
     /// Puts `rewrapped` in the place of the rows that the key-encryption key with the check value
     /// `from` wrapped: all that there are, or none. `false`: they are not these any more.
     ///

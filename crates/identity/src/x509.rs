@@ -18,7 +18,9 @@ mod path;
 mod root;
 mod svid;
 
-pub use authority::{Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
+pub use authority::{
+    Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec, authority_request,
+};
 pub use bundle::{Bundle, BundleError, BundleSet};
 pub use certificate::{CertificateError, serial_of, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};

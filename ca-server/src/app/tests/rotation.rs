@@ -125,7 +125,9 @@ async fn a_drained_root_is_trusted_nowhere_and_its_key_is_destroyed() {
     ca.until(&[Phase::Removed, Phase::Active]).await;
     assert_eq!(ca.ca.bundle().authorities().len(), 1);
     let keys = ca.ca.store.sealed_keys().await.unwrap();
-    let roots = keys.iter().filter(|key| key.purpose == KeyPurpose::X509Root);
+    let roots = keys
+        .iter()
+        .filter(|key| key.purpose == KeyPurpose::X509Root);
     assert_eq!(roots.map(|key| key.version).collect::<Vec<_>>(), [2]);
     assert!(!ca.verifies(&before));
 }

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use time::OffsetDateTime;
 
 use super::harness::TestCa;
-use crate::app::StartError;
+use crate::app::{Ca, StartError, install_upstream, request_upstream};
 use crate::authority::lifecycle::{Event, Phase};
 use crate::authority::{RootError, UpstreamError};
-use crate::config::{UpstreamConfig, UpstreamDisk, UpstreamPkcs11};
+use crate::config::{Config, UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11};
 use crate::pkcs11::tests::with_token;
 use crate::rotation::RotationError;
 
@@ -196,6 +196,98 @@ async fn a_mesh_moves_under_an_upstream_and_does_not_start_without_it_again() {
     assert!(matches!(
         refused.err(),
         Some(StartError::Root(RootError::NoUpstream))
+    ));
+}
+
+/// What whoever keeps an offline root does with a request.
+fn sign(organization: &Organization, request: &str, life: Duration) -> String {
+    let request = rcgen::CertificateSigningRequestParams::from_pem(request).unwrap();
+    let issuer = Issuer::from_params(&organization.root, &organization.root_key);
+    let mut params = request.params;
+    params.not_before = now() - HOUR;
+    params.not_after = now() + life;
+    let certificate = params.signed_by(&request.public_key, &issuer).unwrap();
+    [pem(certificate.der()), pem(&organization.root_certificate)].concat()
+}
+
+fn key_of(request: &str) -> Vec<u8> {
+    let request = rcgen::CertificateSigningRequestParams::from_pem(request).unwrap();
+    rcgen::PublicKeyData::der_bytes(&request.public_key).to_vec()
+}
+
+#[tokio::test]
+async fn an_offline_root_signs_a_request_and_the_mesh_lives_under_it() {
+    let (organization, directory) = (Organization::new("first"), tempfile::tempdir().unwrap());
+    let clock = runtime::Clock::system();
+    let mut config = Config::for_directory("td.test".parse().unwrap(), directory.path());
+    let missing = request_upstream(&config, &clock).await;
+    assert!(matches!(
+        missing,
+        Err(StartError::Root(RootError::Upstream(
+            UpstreamError::NotRequested
+        )))
+    ));
+    config.upstream = Some(UpstreamConfig::Csr(UpstreamCsr {}));
+    let early = Ca::start(config.clone(), clock.clone()).await;
+    assert!(matches!(
+        early.err(),
+        Some(StartError::Root(RootError::Upstream(
+            UpstreamError::NotInstalled
+        )))
+    ));
+
+    let request = request_upstream(&config, &clock).await.unwrap();
+    let again = request_upstream(&config, &clock).await.unwrap();
+    assert_eq!(key_of(&again), key_of(&request));
+    let certificate = sign(&organization, &request, 30 * DAY);
+    install_upstream(&config, certificate.as_bytes(), &clock)
+        .await
+        .unwrap();
+    let again = install_upstream(&config, certificate.as_bytes(), &clock).await;
+    assert!(matches!(
+        again,
+        Err(StartError::Root(RootError::Upstream(
+            UpstreamError::OtherKey
+        )))
+    ));
+    let ca = Ca::start(config, clock).await.unwrap();
+    assert_eq!(
+        ca.bundle().authorities()[0].der(),
+        &organization.root_certificate
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_key_or_of_no_use_is_not_installed() {
+    let (organization, directory) = (Organization::new("first"), tempfile::tempdir().unwrap());
+    let clock = runtime::Clock::system();
+    let mut config = Config::for_directory("td.test".parse().unwrap(), directory.path());
+    config.upstream = Some(UpstreamConfig::Csr(UpstreamCsr {}));
+    let request = request_upstream(&config, &clock).await.unwrap();
+    let foreign = Organization::with_authority("second", 30 * DAY);
+    let foreign = fs::read(foreign.chain_file()).unwrap();
+    let refused = install_upstream(&config, &foreign, &clock).await;
+    assert!(matches!(
+        refused,
+        Err(StartError::Root(RootError::Upstream(
+            UpstreamError::OtherKey
+        )))
+    ));
+    let other = Organization::new("first");
+    let certificate = sign(&organization, &request, 30 * DAY);
+    let (authority, _) = certificate
+        .split_once("-----END CERTIFICATE-----\n")
+        .unwrap();
+    let mixed = format!(
+        "{authority}-----END CERTIFICATE-----\n{}",
+        pem(&other.root_certificate)
+    );
+    let refused = install_upstream(&config, mixed.as_bytes(), &clock).await;
+    assert!(matches!(
+        refused,
+        Err(StartError::Root(RootError::Upstream(
+            UpstreamError::Certificate(_)
+        )))
     ));
 }
 

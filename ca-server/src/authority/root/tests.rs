@@ -68,7 +68,7 @@ async fn a_root_sealed_under_another_label_does_not_open() {
     let mut row = place.sealed().await;
     row.key_id.push('0');
     assert!(matches!(
-        keeper.issuer(&row, NOW).map(drop),
+        keeper.issuer(&row, &[], NOW).map(drop),
         Err(RootError::Sealed(OpenError::Refused))
     ));
 }
@@ -80,7 +80,7 @@ async fn a_root_in_the_place_of_another_generation_does_not_open() {
     let mut row = place.sealed().await;
     row.version = 2;
     assert!(matches!(
-        keeper.issuer(&row, NOW).map(drop),
+        keeper.issuer(&row, &[], NOW).map(drop),
         Err(RootError::Sealed(OpenError::Refused))
     ));
 }
@@ -92,7 +92,7 @@ async fn a_changed_bit_of_the_sealed_root_is_noticed() {
     let mut row = place.sealed().await;
     *row.sealed.last_mut().unwrap() ^= 1;
     assert!(matches!(
-        keeper.issuer(&row, NOW).map(drop),
+        keeper.issuer(&row, &[], NOW).map(drop),
         Err(RootError::Sealed(OpenError::Refused))
     ));
 }
@@ -213,7 +213,7 @@ async fn a_root_that_was_not_kept_leaves_no_key_and_harms_no_other_of_its_genera
     let lost = keeper.make(Generation::FIRST, NOW).await.unwrap();
     let row = lost.row.clone();
     keeper.unmake(lost).await.unwrap();
-    let signed = keeper.sign_with(&row, Generation::FIRST, NOW);
+    let signed = keeper.sign_with(&[row], Generation::FIRST, NOW);
     assert!(matches!(
         signed,
         Err(RootError::Token(TokenError::NoKey(_)))

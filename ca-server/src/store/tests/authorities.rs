@@ -47,6 +47,7 @@ async fn begin(test: &TestStore) {
 on_each_database![
     a_late_step_changes_nothing,
     a_key_under_the_kek_of_before_is_not_kept,
+    a_certificate_is_installed_once_and_for_a_key_that_waits_for_it,
     a_second_first_state_is_not_kept,
     a_step_makes_one_revision_and_changes_keys_with_it,
     an_agent_is_live_as_long_as_anything_that_it_holds,
@@ -89,6 +90,24 @@ async fn a_key_under_the_kek_of_before_is_not_kept(test: TestStore) {
     assert_eq!(store.sealed_keys().await.unwrap(), rewrapped);
     let state = store.authority_state(ROOT).await.unwrap().unwrap();
     assert_eq!(state.version, 1);
+}
+
+async fn a_certificate_is_installed_once_and_for_a_key_that_waits_for_it(test: TestStore) {
+    begin(&test).await;
+    let (store, purpose) = (&test.store, KeyPurpose::MeshAuthority);
+    let waiting = SealedKeyRow {
+        purpose,
+        certificate: vec![],
+        ..key(2)
+    };
+    let install = |key_id, certificate| store.install_certificate(purpose, key_id, certificate);
+    store.insert_sealed_key_if_absent(waiting).await.unwrap();
+    assert!(!install("key-1", vec![5]).await.unwrap());
+    assert!(install("key-2", vec![5]).await.unwrap());
+    assert!(!install("key-2", vec![6]).await.unwrap());
+    let kept = store.sealed_keys().await.unwrap();
+    let kept = kept.iter().find(|row| row.purpose == purpose).unwrap();
+    assert_eq!(kept.certificate, [5]);
 }
 
 async fn a_second_first_state_is_not_kept(test: TestStore) {

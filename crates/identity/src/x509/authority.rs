@@ -5,7 +5,7 @@
 //! subject, names, usages and lifetime come from the caller.
 
 use crypto::digest::Sha256;
-use crypto::signing::{CertificateKey, PublicKey};
+use crypto::signing::{CertificateKey, PublicKey, SigningKey};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyIdMethod, KeyUsagePurpose, SanType,
@@ -198,6 +198,28 @@ pub enum IssueError {
     Replica,
     #[error("could not make the certificate")]
     Encoding(#[from] rcgen::Error),
+}
+
+/// A certification request (PKCS#10, DER) for an authority that signs the mesh's own: what is asked
+/// for stands in it, for whoever signs to compare with what they mean to give.
+///
+/// # Errors
+/// It cannot be encoded.
+pub fn authority_request(
+    trust_domain: &TrustDomain,
+    key: &SigningKey,
+) -> Result<Vec<u8>, AuthorityError> {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    let name = format!("mesh authority of {trust_domain}");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Countersign");
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.subject_alt_names = vec![SanType::URI(trust_domain.id().try_into()?)];
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    Ok(params.serialize_request(key)?.der().to_vec())
 }
 
 /// Unique by its serial number: validators that build paths by name alone then never have to try

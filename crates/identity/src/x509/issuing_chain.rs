@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 
 use super::authority::{Authority, AuthorityError, IssueError, LeafSpec};
 use super::bundle::{Bundle, BundleError, BundleSet};
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::{Certificate, CertificateError, split_der};
 use super::chain::{ChainError, SvidError, UnverifiedChain};
 use super::root::{RootCertificate, SigningFacts};
 use crate::serial::SerialNumber;
@@ -55,11 +55,37 @@ impl UnverifiedIssuingChain {
         let certificates: Vec<_> = CertificateDer::pem_slice_iter(text)
             .collect::<Result<_, _>>()
             .map_err(|_| IssuingChainError::NotPem)?;
+        Self::from_certificates(certificates)
+    }
+
+    /// DER certificates one after the other.
+    ///
+    /// # Errors
+    /// As [`from_pem`](Self::from_pem).
+    pub fn from_concatenated_der(der: &[u8]) -> Result<Self, IssuingChainError> {
+        let certificates = split_der(der);
+        Self::from_certificates(certificates.map_err(|_| IssuingChainError::NotDer)?)
+    }
+
+    fn from_certificates(
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, IssuingChainError> {
         match certificates.len() {
             0 => Err(IssuingChainError::Empty),
             1..=MAX_CERTIFICATES => Ok(Self(certificates)),
             count => Err(IssuingChainError::TooMany { count }),
         }
+    }
+
+    /// What [`from_concatenated_der`](Self::from_concatenated_der) reads.
+    pub fn to_concatenated_der(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|der| der.to_vec()).collect()
+    }
+
+    /// Whether the certificate that signs names this trust domain, as one that was asked for does.
+    pub fn names(&self, trust_domain: &TrustDomain) -> bool {
+        let facts = SigningFacts::check(&self.0[0]);
+        facts.is_ok_and(|facts| facts.trust_domain.as_ref() == Some(trust_domain))
     }
 
     /// The SubjectPublicKeyInfo of the certificate that signs, unverified: to find its key by.
@@ -214,6 +240,8 @@ pub enum IssuingChainError {
     Empty,
     #[error("the text is not PEM")]
     NotPem,
+    #[error("it is not DER, certificate after certificate")]
+    NotDer,
     #[error("it has {bytes} bytes; 65536 are read at most")]
     TooLarge { bytes: usize },
     #[error("it has {count} certificates; with its root, 8 at most stand above a mesh")]

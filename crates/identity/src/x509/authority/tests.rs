@@ -2,8 +2,6 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
-use crypto::signing::SigningKey;
-
 use super::*;
 use crate::x509::fixture::{Mesh, serial, validity};
 

@@ -1,0 +1,156 @@
+//! The authority of a mesh whose root is offline: its key is made here and sealed in the store, and
+//! somebody carries a request to the root and a certificate back.
+//!
+//! Refuses a certificate for any other key, and one under which the mesh could not live.
+
+use crypto::digest::Sha256;
+use crypto::signing::SigningKey;
+use identity::TrustDomain;
+use identity::x509::{UnverifiedIssuingChain, authority_request};
+use time::OffsetDateTime;
+
+use super::{RootError, RootKeeper, opened_by};
+use crate::authority::kek::Kek;
+use crate::authority::sealed::{self, Unsealed};
+use crate::authority::upstream::{OpenedUpstream, Upstream, UpstreamError};
+use crate::pkcs11::off_thread;
+use crate::store::{KeyPurpose, SealedKeyRow};
+
+impl RootKeeper {
+    /// A PKCS#10 request, DER, with the key that waits for a certificate; made if none does.
+    pub(crate) async fn request(&self, now: OffsetDateTime) -> Result<Vec<u8>, RootError> {
+        self.require_requested()?;
+        let rows = self.store.sealed_keys().await?;
+        let keeper = self.clone();
+        let made = off_thread(move || keeper.waiting_key(&rows, now));
+        let (key, made) = made.await?;
+        if let Some(made) = made {
+            let key_id = made.key_id.clone();
+            let kept = self.store.insert_sealed_key_if_absent(made).await?;
+            if kept.key_id != key_id {
+                return Err(RootError::Moved);
+            }
+        }
+        Ok(authority_request(self.store.trust_domain(), &key)?)
+    }
+
+    /// Takes the certificate that the root made of a request: PEM, the root last.
+    pub(crate) async fn install(&self, pem: &[u8], now: OffsetDateTime) -> Result<(), RootError> {
+        self.require_requested()?;
+        let refused = UpstreamError::Certificate;
+        let chain = UnverifiedIssuingChain::from_pem(pem).map_err(refused)?;
+        let key_id = Sha256::of(&chain.public_key().map_err(refused)?).to_string();
+        let rows = self.store.sealed_keys().await?;
+        let waiting = |row: &&SealedKeyRow| is_authority(row) && row.certificate.is_empty();
+        let row = rows.iter().filter(waiting).find(|row| row.key_id == key_id);
+        let row = row.ok_or(UpstreamError::OtherKey)?.clone();
+        if !chain.names(self.store.trust_domain()) {
+            return Err(UpstreamError::Unnamed.into());
+        }
+        let (keeper, unchecked) = (self.clone(), chain.clone());
+        let checked = off_thread(move || {
+            let kek = opened_by(&keeper.places.kek, std::slice::from_ref(&row))?;
+            let trust_domain = keeper.store.trust_domain();
+            let key = open_key(&row, trust_domain, &kek)?;
+            let checked = unchecked.check(key.into(), trust_domain, now);
+            Ok::<_, RootError>(checked.map_err(refused)?)
+        });
+        checked.await?;
+        let certificates = chain.to_concatenated_der();
+        let purpose = KeyPurpose::MeshAuthority;
+        let installed = self
+            .store
+            .install_certificate(purpose, &key_id, certificates);
+        match installed.await? {
+            true => Ok(()),
+            false => Err(UpstreamError::OtherKey.into()),
+        }
+    }
+
+    fn require_requested(&self) -> Result<(), UpstreamError> {
+        match self.places.upstream {
+            Some(Upstream::Requested) => Ok(()),
+            _ => Err(UpstreamError::NotRequested),
+        }
+    }
+
+    fn waiting_key(
+        &self,
+        rows: &[SealedKeyRow],
+        now: OffsetDateTime,
+    ) -> Result<(SigningKey, Option<SealedKeyRow>), RootError> {
+        let kek = self.kek_for(rows)?;
+        let trust_domain = self.store.trust_domain();
+        let mut authorities = rows.iter().filter(|row| is_authority(row));
+        if let Some(waiting) = authorities.clone().find(|row| row.certificate.is_empty()) {
+            return Ok((open_key(waiting, trust_domain, &kek)?, None));
+        }
+        let last = authorities.by_ref().map(|row| row.version).max();
+        let key = SigningKey::generate();
+        let unsealed = Unsealed {
+            purpose: KeyPurpose::MeshAuthority,
+            version: last.unwrap_or(0) + 1,
+            secret: &key.to_pkcs8(),
+            public_key: key.public_key().spki(),
+            certificate: Vec::new(),
+        };
+        let row = unsealed.seal(trust_domain, &kek, now)?;
+        Ok((key, Some(row)))
+    }
+}
+
+/// The newest authority that was installed, under this root if one is meant. Signs; blocks.
+pub(super) fn open(
+    rows: &[SealedKeyRow],
+    root: Option<&[u8]>,
+    (trust_domain, kek): (&TrustDomain, &Kek),
+    now: OffsetDateTime,
+) -> Result<OpenedUpstream, RootError> {
+    for (row, chain) in installed(rows)? {
+        if root.is_none_or(|root| chain.root() == root) {
+            let key = open_key(row, trust_domain, kek)?;
+            let chain = chain.check(key.clone().into(), trust_domain, now);
+            return Ok(OpenedUpstream {
+                chain: chain.map_err(UpstreamError::Certificate)?,
+                key: key.into(),
+                in_token: None,
+            });
+        }
+    }
+    Err(UpstreamError::NotInstalled.into())
+}
+
+/// The root of the newest authority that was installed.
+pub(super) fn offered_root(rows: &[SealedKeyRow]) -> Result<Option<Vec<u8>>, RootError> {
+    let newest = installed(rows)?.into_iter().next();
+    Ok(newest.map(|(_, chain)| chain.root().to_vec()))
+}
+
+/// The newest first.
+fn installed(
+    rows: &[SealedKeyRow],
+) -> Result<Vec<(&SealedKeyRow, UnverifiedIssuingChain)>, RootError> {
+    let authorities = rows.iter().filter(|row| is_authority(row));
+    let mut installed: Vec<_> = authorities
+        .filter(|row| !row.certificate.is_empty())
+        .collect();
+    installed.sort_by_key(|row| std::cmp::Reverse(row.version));
+    let read = installed.into_iter().map(|row| {
+        let chain = UnverifiedIssuingChain::from_concatenated_der(&row.certificate);
+        Ok((row, chain.map_err(UpstreamError::Certificate)?))
+    });
+    read.collect()
+}
+
+fn open_key(
+    row: &SealedKeyRow,
+    trust_domain: &TrustDomain,
+    kek: &Kek,
+) -> Result<SigningKey, RootError> {
+    let secret = sealed::open(row, trust_domain, kek)?;
+    SigningKey::from_pkcs8(&secret).map_err(RootError::Key)
+}
+
+fn is_authority(row: &SealedKeyRow) -> bool {
+    row.purpose == KeyPurpose::MeshAuthority
+}
