@@ -8,6 +8,8 @@ mod authority;
 mod bundle;
 mod certificate;
 mod chain;
+mod crl;
+mod denied;
 #[cfg(test)]
 mod fixture;
 mod host;
@@ -24,6 +26,8 @@ pub use authority::{
 pub use bundle::{Bundle, BundleError, BundleSet};
 pub use certificate::{CertificateError, serial_of, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
+pub use crl::{CrlSpec, RevokedCertificate};
+pub use denied::{Denied, DenyList, DenyListError, MOST_DENIED};
 pub use host::{HostError, HostRoots, HostRootsError, KeyPurpose, VerifiedHost};
 pub use issuing_chain::{IssuingChain, IssuingChainError, UnverifiedIssuingChain};
 pub use jwks::{BundleDocument, JwksError};

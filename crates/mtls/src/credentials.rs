@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use identity::x509::{
-    Bundle, BundleSet, ChainError, RootCertificate, SvidError, UnverifiedChain, X509Svid,
+    Bundle, BundleSet, ChainError, DenyList, RootCertificate, SvidError, UnverifiedChain, X509Svid,
 };
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls_pki_types::CertificateDer;
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::cache::Cache;
 use crate::clock::WallClock;
 use crate::config::{self, Alpn, ClientTlsConfig, ServerTlsConfig};
+use crate::denial::Denials;
 use crate::expected::Expected;
 use crate::verifier::PeerVerifier;
 
@@ -35,13 +36,16 @@ pub fn channel(
     now: impl Fn() -> OffsetDateTime + Send + Sync + 'static,
 ) -> (Publisher, Credentials) {
     let (sender, receiver) = watch::channel(None);
+    let denied = watch::Sender::default();
     let shared = Arc::new(Shared {
         clock: WallClock::new(now),
         current: ArcSwapOption::empty(),
+        denials: Denials::of(denied.subscribe()),
     });
     let publisher = Publisher {
         shared: Arc::clone(&shared),
         generation: sender,
+        denied,
     };
     (
         publisher,
@@ -55,6 +59,7 @@ pub fn channel(
 struct Shared {
     clock: WallClock,
     current: ArcSwapOption<Current>,
+    denials: Denials,
 }
 
 /// Counts publications, from 1.
@@ -71,6 +76,7 @@ impl fmt::Display for Generation {
 pub struct Publisher {
     shared: Arc<Shared>,
     generation: watch::Sender<Option<Generation>>,
+    denied: watch::Sender<DenyList>,
 }
 
 impl Publisher {
@@ -85,12 +91,22 @@ impl Publisher {
             if let Some(Generation(last)) = generation {
                 published = Generation(*last + 1);
             }
-            let clock = self.shared.clock.clone();
-            let current = Current::new(svid, bundles, root, published, clock, now);
+            let shared = &self.shared;
+            let current = Current::new(svid, bundles, root, published, shared, now);
             self.shared.current.store(Some(Arc::new(current)));
             *generation = Some(published);
         });
         Ok(published)
+    }
+
+    /// From now on handshakes refuse whom this list names, and nobody whom only an earlier one
+    /// named. It needs no publication before it.
+    pub fn deny(&self, list: DenyList) {
+        self.denied.send_if_modified(|known| {
+            let changed = *known != list;
+            *known = list;
+            changed
+        });
     }
 }
 
@@ -150,6 +166,18 @@ impl Credentials {
             .await
             .map_err(|_| PublisherGone)?;
         self.current().ok_or(PublisherGone)
+    }
+
+    /// Whom handshakes refuse now although their certificates verify.
+    #[must_use]
+    pub fn denied(&self) -> DenyList {
+        self.shared.denials.current()
+    }
+
+    /// Every list from now on (some may be skipped).
+    #[must_use]
+    pub fn denials(&self) -> watch::Receiver<DenyList> {
+        self.shared.denials.changes()
     }
 
     /// For a listener of the mesh: a client certificate is required.
@@ -214,6 +242,7 @@ pub struct Current {
     generation: Generation,
     life: Duration,
     clock: WallClock,
+    denials: Denials,
     chain: Arc<CertifiedKey>,
     chain_and_root: Arc<CertifiedKey>,
     servers: Cache<(Audience, Alpn), ServerTlsConfig>,
@@ -226,7 +255,7 @@ impl Current {
         bundles: BundleSet,
         root: CertificateDer<'static>,
         generation: Generation,
-        clock: WallClock,
+        shared: &Shared,
         now: OffsetDateTime,
     ) -> Self {
         let key = svid.key().rustls_key();
@@ -239,7 +268,8 @@ impl Current {
             svid,
             bundles,
             generation,
-            clock,
+            clock: shared.clock.clone(),
+            denials: shared.denials.clone(),
             servers: Cache::new(SERVER_CONFIGS),
             clients: Cache::new(CLIENT_CONFIGS),
         }
@@ -272,13 +302,14 @@ impl Current {
 
     fn server(&self, audience: Audience, alpn: &Alpn) -> ServerTlsConfig {
         let (bundles, clock, alpn) = (self.bundles.clone(), self.clock.clone(), alpn.clone());
+        let denials = self.denials.clone();
         match audience {
             Audience::Mesh => {
-                let verifier = Arc::new(PeerVerifier::of_anyone(bundles));
+                let verifier = Arc::new(PeerVerifier::of_anyone(bundles, denials));
                 config::mesh_server(verifier, Arc::clone(&self.chain), alpn, clock)
             }
             Audience::Joining => {
-                let verifier = Arc::new(PeerVerifier::of_anyone_or_nobody(bundles));
+                let verifier = Arc::new(PeerVerifier::of_anyone_or_nobody(bundles, denials));
                 config::mesh_server(verifier, Arc::clone(&self.chain_and_root), alpn, clock)
             }
             Audience::Web => {
@@ -290,8 +321,12 @@ impl Current {
 
     fn client(&self, expected: &Expected, alpn: &Alpn) -> ClientTlsConfig {
         let own = self.svid.spiffe_id().trust_domain();
-        let verifier =
-            PeerVerifier::of_expected(self.bundles.clone(), expected.clone(), own.clone());
+        let verifier = PeerVerifier::of_expected(
+            self.bundles.clone(),
+            expected.clone(),
+            own.clone(),
+            self.denials.clone(),
+        );
         let key = Some(Arc::clone(&self.chain));
         config::client(Arc::new(verifier), key, alpn.clone(), self.clock.clone())
     }

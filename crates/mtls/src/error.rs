@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use identity::x509::{BundleError, ChainError, SvidError};
+use identity::x509::{BundleError, ChainError, Denied, SvidError};
 use identity::{SpiffeId, TrustDomain};
 use rustls::{AlertDescription, CertificateError, OtherError};
 use thiserror::Error;
@@ -75,6 +75,14 @@ pub enum Refusal {
         expected: Expected,
         /// Who answered.
         got: SpiffeId,
+    },
+    /// A valid certificate that the deny-list in force names.
+    #[error("{peer} is revoked, by {by}; `countersign revocation list` says why")]
+    Revoked {
+        /// Whose certificate it is.
+        peer: SpiffeId,
+        /// The entry that names it.
+        by: Denied,
     },
     /// The server sent no certificate that has a pinned digest.
     #[error("the server's chain has no root with a pinned sha-256 digest; is this the right CA?")]

@@ -14,6 +14,7 @@ mod cache;
 mod clock;
 mod config;
 mod credentials;
+mod denial;
 mod error;
 mod expected;
 mod peer;

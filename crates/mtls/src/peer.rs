@@ -5,7 +5,7 @@ use std::fmt;
 
 use crypto::digest::Sha256;
 use crypto::signing::PublicKey;
-use identity::x509::VerifiedSvid;
+use identity::x509::{Denied, DenyList, VerifiedSvid};
 use identity::{SerialNumber, SpiffeId};
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
@@ -41,6 +41,12 @@ impl PeerIdentity {
     /// Whether the same bundles would vouch for the same chain at `now`.
     pub(crate) fn holds_at(&self, now: OffsetDateTime) -> bool {
         self.0.holds_at(now)
+    }
+
+    /// The entry of the list that refuses this peer, if one does.
+    #[must_use]
+    pub fn denied_by(&self, list: &DenyList) -> Option<Denied> {
+        list.refuses(&self.0)
     }
 
     /// SHA-256 of the leaf's DER.

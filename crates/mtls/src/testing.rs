@@ -20,6 +20,7 @@ use time::macros::datetime;
 use tokio::io::{AsyncReadExt, DuplexStream};
 
 use crate::config;
+use crate::denial::Denials;
 use crate::verifier::PeerVerifier;
 use crate::{
     ClientTls, ClientTlsConfig, Credentials, Expected, HandshakeError, Publisher, ServerTls,
@@ -137,6 +138,7 @@ impl Mesh {
             self.bundles(),
             self.only("/server"),
             self.trust_domain.clone(),
+            Denials::none(),
         );
         config::client(
             Arc::new(verifier),
@@ -149,7 +151,10 @@ impl Mesh {
     /// A listener that shows whatever it is given.
     pub(crate) fn server_with(&self, key: Arc<CertifiedKey>) -> ServerTlsConfig {
         config::mesh_server(
-            Arc::new(PeerVerifier::of_anyone_or_nobody(self.bundles())),
+            Arc::new(PeerVerifier::of_anyone_or_nobody(
+                self.bundles(),
+                Denials::none(),
+            )),
             key,
             Vec::new(),
             crate::clock::WallClock::new(Clock::default().reader()),

@@ -5,7 +5,7 @@
 //! are verified once for as long as nothing that decides about them changes: a verifier belongs to
 //! one generation of bundles, and evidence is taken again only for the very same certificates while
 //! each of them, and the roots, are in the periods they were in. What is not kept is judged again,
-//! never skipped.
+//! never skipped. The deny-list is asked in every handshake, whatever is kept.
 
 use crypto::digest::Sha256;
 use identity::TrustDomain;
@@ -19,6 +19,7 @@ use time::OffsetDateTime;
 
 use crate::cache::Cache;
 use crate::clock::wall_time;
+use crate::denial::Denials;
 use crate::error::Refusal;
 use crate::expected::Expected;
 use crate::peer::PeerIdentity;
@@ -33,6 +34,7 @@ pub(crate) struct PeerVerifier {
     certificate_required: bool,
     algorithms: WebPkiSupportedAlgorithms,
     judged: Cache<Sha256, Evidence>,
+    denials: Denials,
 }
 
 #[derive(Debug)]
@@ -58,36 +60,41 @@ pub(crate) struct Evidence {
 }
 
 impl PeerVerifier {
-    pub(crate) fn of_anyone(bundles: BundleSet) -> Self {
-        Self::new(Trust::Anyone(bundles), true)
+    pub(crate) fn of_anyone(bundles: BundleSet, denials: Denials) -> Self {
+        Self::new(Trust::Anyone(bundles), true, denials)
     }
 
     /// Asks for a certificate and does without one. One that is sent is judged all the same.
-    pub(crate) fn of_anyone_or_nobody(bundles: BundleSet) -> Self {
-        Self::new(Trust::Anyone(bundles), false)
+    pub(crate) fn of_anyone_or_nobody(bundles: BundleSet, denials: Denials) -> Self {
+        Self::new(Trust::Anyone(bundles), false, denials)
     }
 
-    pub(crate) fn of_expected(bundles: BundleSet, expected: Expected, own: TrustDomain) -> Self {
-        Self::new(
-            Trust::Only {
-                bundles,
-                expected,
-                own,
-            },
-            true,
-        )
+    pub(crate) fn of_expected(
+        bundles: BundleSet,
+        expected: Expected,
+        own: TrustDomain,
+        denials: Denials,
+    ) -> Self {
+        let trust = Trust::Only {
+            bundles,
+            expected,
+            own,
+        };
+        Self::new(trust, true, denials)
     }
 
+    /// Of one who knows of no deny-list yet.
     pub(crate) fn of_pinned(roots: PinnedRoots) -> Self {
-        Self::new(Trust::Pinned(roots), true)
+        Self::new(Trust::Pinned(roots), true, Denials::none())
     }
 
-    fn new(trust: Trust, certificate_required: bool) -> Self {
+    fn new(trust: Trust, certificate_required: bool, denials: Denials) -> Self {
         Self {
             trust,
             certificate_required,
             algorithms: crypto::provider().signature_verification_algorithms,
             judged: Cache::new(PEERS),
+            denials,
         }
     }
 
@@ -105,10 +112,12 @@ impl PeerVerifier {
                 Ok(None)
             };
         };
-        if let Some(evidence) = self.judged.find(&digest(chain)) {
-            return Ok(Some(evidence));
-        }
-        self.judge(chain.to_vec(), now).map(Some)
+        let evidence = match self.judged.find(&digest(chain)) {
+            Some(evidence) => evidence,
+            None => self.judge(chain.to_vec(), now)?,
+        };
+        self.denials.check(&evidence.peer)?;
+        Ok(Some(evidence))
     }
 
     fn judge(
@@ -168,12 +177,15 @@ impl PeerVerifier {
             .collect();
         let digest = digest(&chain);
         let known = self.judged.find(&digest);
-        if known.is_some_and(|evidence| evidence.peer.holds_at(now)) {
-            return Ok(());
-        }
-        let evidence = self.judge(chain, now)?;
-        self.judged.keep(digest, evidence);
-        Ok(())
+        let evidence = match known.filter(|evidence| evidence.peer.holds_at(now)) {
+            Some(evidence) => evidence,
+            None => {
+                let evidence = self.judge(chain, now)?;
+                self.judged.keep(digest, evidence.clone());
+                evidence
+            }
+        };
+        Ok(self.denials.check(&evidence.peer)?)
     }
 
     fn check_signature(

@@ -11,7 +11,7 @@ use crate::path::PathAmbiguous;
 use crate::resource::{ObjectKey, RuleId};
 use crate::revision::Revision;
 
-/// An answer. Only [`crate::PolicySnapshot::judge`] makes one.
+/// An answer. Only [`crate::PolicySnapshot::judge`] and [`crate::PolicySnapshot::revoked`] make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decision {
@@ -63,6 +63,9 @@ pub enum DenyReason {
     /// The path has more than one reading.
     #[error("{0}")]
     PathAmbiguous(PathAmbiguous),
+    /// The deny-list in force names the caller, or its certificate; no rule is asked then.
+    #[error("the caller's identity or certificate is revoked")]
+    Revoked,
 }
 
 /// What is missing for an answer.
@@ -155,6 +158,7 @@ impl DenyReason {
             Self::NoRuleMatched => "no-rule-matched",
             Self::Indeterminate(_) => "indeterminate",
             Self::PathAmbiguous(_) => "path-ambiguous",
+            Self::Revoked => "revoked",
         }
     }
 }

@@ -9,10 +9,14 @@ use crate::resource::{Resource, Traffic};
 ///
 /// * 1: Workload, Policy, Baseline, and of a Service its workloads, ports and endpoints.
 /// * 2: Route, Gateway and External, and what a port of a Service says of traffic.
-pub const ENGINE_VERSION: u32 = 2;
+/// * 3: deny-lists.
+pub const ENGINE_VERSION: u32 = 3;
+
+/// What a deny-list needs that names somebody.
+pub const DENY_LIST_ENGINE: u32 = 3;
 
 /// Who decided, in explanations and decision ids.
-pub(crate) const EVALUATOR: &str = "countersign-policy engine 2";
+pub(crate) const EVALUATOR: &str = "countersign-policy engine 3";
 
 impl Resource {
     /// The lowest engine that obeys this object.

@@ -91,7 +91,15 @@ pub struct NearMiss {
 impl PolicySnapshot {
     /// Judges, and says why.
     pub fn explain(&self, question: &Question<'_>) -> Explanation {
-        let decision = self.judge(question);
+        self.explained(question, &self.judge(question))
+    }
+
+    /// Says what a caller meets that the deny-list names.
+    pub fn explain_revoked(&self, question: &Question<'_>) -> Explanation {
+        self.explained(question, &self.revoked(question))
+    }
+
+    fn explained(&self, question: &Question<'_>, decision: &Decision) -> Explanation {
         let target = question.target;
         let (reason, message) = match &decision.verdict {
             Verdict::Allow(rule) => (None, format!("allowed by {rule}")),
@@ -110,7 +118,7 @@ impl PolicySnapshot {
             decision_id: decision.id.to_string(),
             revision: decision.revision.to_string(),
             evaluator: EVALUATOR.to_owned(),
-            nearest_misses: self.nearest_misses(question, &decision),
+            nearest_misses: self.nearest_misses(question, decision),
         }
     }
 

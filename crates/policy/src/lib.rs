@@ -23,7 +23,7 @@ pub use about_the_way::is_about_the_way;
 pub use decision::{
     Decision, DecisionId, DenyReason, Indeterminate, InvalidDecisionId, Rule, Verdict,
 };
-pub use engine::ENGINE_VERSION;
+pub use engine::{DENY_LIST_ENGINE, ENGINE_VERSION};
 pub use explain::{
     Arrival, Departure, Entrance, EntranceExplanation, ExitExplanation, ExitMiss, Explanation,
     GatewayCall, MirrorExplanation, NearMiss, RouteExplanation, RouteMiss, RoutedTo, RuleRef,

@@ -91,6 +91,18 @@ impl PolicySnapshot {
         }
     }
 
+    /// The answer to whoever the deny-list in force names, whatever the rules say.
+    pub fn revoked(&self, question: &Question<'_>) -> Decision {
+        let verdict = Verdict::Deny(DenyReason::Revoked);
+        let path_shape = Arc::clone(&self.0.unmatched);
+        Decision {
+            id: self.name(question, &verdict, &path_shape),
+            verdict,
+            revision: self.0.revision,
+            path_shape,
+        }
+    }
+
     fn name(&self, question: &Question<'_>, verdict: &Verdict, path_shape: &str) -> DecisionId {
         let service = question.target.service;
         DecisionId::of(

@@ -151,6 +151,10 @@ impl Authority {
         &self.validity
     }
 
+    pub(super) fn issuer(&self) -> &Issuer<'static, CertificateKey> {
+        &self.issuer
+    }
+
     fn check_within(&self, validity: &Validity) -> Result<(), IssueError> {
         let begins_early = validity.not_before() < self.validity.not_before();
         if begins_early || validity.not_after() > self.validity.not_after() {

@@ -110,6 +110,12 @@ impl Bundle {
         Sha256::of_parts(&parts)
     }
 
+    /// The roots that are valid at `now`, in the order of [`Self::anchors_at`].
+    pub(super) fn roots_at(&self, now: OffsetDateTime) -> impl Iterator<Item = &RootCertificate> {
+        let roots = self.0.roots.iter();
+        roots.filter(move |root| root.validity().contains(now))
+    }
+
     /// The roots that are valid at `now`, as what path building ends at. RFC 5280 leaves the
     /// period of a trust anchor to the application; an expired root ends its trust here.
     pub(super) fn anchors_at(&self, now: OffsetDateTime) -> Cow<'_, [TrustAnchor<'static>]> {

@@ -82,8 +82,8 @@ impl UnverifiedChain {
                 not_after: leaf.validity.not_after(),
             });
         }
-        let holds = self.verify_path(&leaf, bundles, now)?;
-        Ok(VerifiedSvid(Arc::new(Evidence::new(leaf, holds, self.0))))
+        let path = self.verify_path(&leaf, bundles, now)?;
+        Ok(VerifiedSvid(Arc::new(Evidence::new(leaf, path, self.0))))
     }
 
     /// For `Reattest` alone: valid in all but time. The leaf may have ended, at most `within` ago;
@@ -101,18 +101,16 @@ impl UnverifiedChain {
         if now - not_after > within {
             return Err(SvidError::ExpiredTooLongAgo { not_after });
         }
-        let holds = self.verify_path(&leaf, bundles, now.min(not_after))?;
-        Ok(ExpiredSvid(Arc::new(Evidence::new(leaf, holds, self.0))))
+        let path = self.verify_path(&leaf, bundles, now.min(not_after))?;
+        Ok(ExpiredSvid(Arc::new(Evidence::new(leaf, path, self.0))))
     }
 
-    /// The time in which no certificate of the path begins or ends, nor a root that may have ended
-    /// it.
     fn verify_path(
         &self,
         leaf: &LeafFacts,
         bundles: &BundleSet,
         at: OffsetDateTime,
-    ) -> Result<RangeInclusive<OffsetDateTime>, SvidError> {
+    ) -> Result<TrustedPath, SvidError> {
         let trust_domain = leaf.spiffe_id.trust_domain();
         let Some(bundle) = bundles.get(trust_domain) else {
             let trust_domain = trust_domain.clone();
@@ -125,7 +123,7 @@ impl UnverifiedChain {
         }
         let seconds = u64::try_from(at.unix_timestamp()).map_err(|_| SvidError::Clock)?;
         let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
-        let intermediates = path::verify(&self.0, &anchors, time).map_err(|error| match error {
+        let found = path::verify(&self.0, &anchors, time).map_err(|error| match error {
             PathError::Intermediate(reason) => SvidError::Intermediate(reason),
             PathError::Path(reason) => SvidError::Path {
                 trust_domain: trust_domain.clone(),
@@ -133,12 +131,24 @@ impl UnverifiedChain {
             },
         })?;
         let roots = bundle.authorities().iter().map(RootCertificate::validity);
-        let periods = roots.filter(|root| root.contains(at)).chain(&intermediates);
+        let periods = roots.filter(|root| root.contains(at)).chain(&found.periods);
         let whole = leaf.validity.not_before()..=leaf.validity.not_after();
-        Ok(periods.fold(whole, |whole, period| {
+        let holds = periods.fold(whole, |whole, period| {
             *whole.start().max(&period.not_before())..=*whole.end().min(&period.not_after())
-        }))
+        });
+        let root = bundle.roots_at(at).nth(found.anchor);
+        let mut authorities = found.keys;
+        authorities.extend(root.map(RootCertificate::key_id));
+        Ok(TrustedPath { holds, authorities })
     }
+}
+
+#[derive(Debug)]
+struct TrustedPath {
+    /// The time in which no certificate of the path begins or ends, nor a root that may have ended
+    /// it.
+    holds: RangeInclusive<OffsetDateTime>,
+    authorities: Vec<Sha256>,
 }
 
 /// Evidence: an X.509-SVID that was valid when it was verified. Cloning is cheap.
@@ -153,21 +163,17 @@ pub struct ExpiredSvid(Arc<Evidence>);
 #[derive(Debug)]
 struct Evidence {
     leaf: LeafFacts,
-    holds: RangeInclusive<OffsetDateTime>,
+    path: TrustedPath,
     digest: Sha256,
     chain: Vec<CertificateDer<'static>>,
 }
 
 impl Evidence {
-    fn new(
-        leaf: LeafFacts,
-        holds: RangeInclusive<OffsetDateTime>,
-        chain: Vec<CertificateDer<'static>>,
-    ) -> Self {
+    fn new(leaf: LeafFacts, path: TrustedPath, chain: Vec<CertificateDer<'static>>) -> Self {
         let digest = Sha256::of(&chain[0]);
         Self {
             leaf,
-            holds,
+            path,
             digest,
             chain,
         }
@@ -178,7 +184,7 @@ impl VerifiedSvid {
     /// Whether the same chain, judged against the same bundles, is good at `now` too: leaf,
     /// intermediates and roots are in their periods as they were when it was verified.
     pub fn holds_at(&self, now: OffsetDateTime) -> bool {
-        self.0.holds.contains(&now)
+        self.0.path.holds.contains(&now)
     }
 }
 
@@ -204,6 +210,11 @@ macro_rules! evidence_accessors {
 
             pub fn public_key(&self) -> &PublicKey {
                 &self.0.leaf.public_key
+            }
+
+            /// SHA-256 of the SubjectPublicKeyInfo of each authority above it, up to the root.
+            pub fn authorities(&self) -> &[Sha256] {
+                &self.0.path.authorities
             }
 
             /// As it was received, leaf first.

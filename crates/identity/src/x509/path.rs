@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use crypto::digest::Sha256;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use webpki::{
     EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter,
@@ -23,21 +24,30 @@ pub(super) enum PathError {
     Intermediate(CertificateError),
 }
 
-/// The periods of the intermediates that the path uses.
+/// A path that verifies.
+#[derive(Debug, Default)]
+pub(super) struct Path {
+    /// The periods of its intermediates.
+    pub(super) periods: Vec<Validity>,
+    /// SHA-256 of the SubjectPublicKeyInfo of each intermediate.
+    pub(super) keys: Vec<Sha256>,
+    /// Which of the anchors it ends at.
+    pub(super) anchor: usize,
+}
+
 pub(super) fn verify(
     chain: &[CertificateDer<'static>],
     anchors: &[TrustAnchor<'static>],
     time: UnixTime,
-) -> Result<Vec<Validity>, PathError> {
+) -> Result<Path, PathError> {
     let Some((leaf, intermediates)) = chain.split_first() else {
         return Err(PathError::Path(webpki::Error::UnknownIssuer));
     };
-    let (refused, used) = (Cell::new(None), Cell::new(Vec::new()));
+    let (refused, used) = (Cell::new(None), Cell::new(Path::default()));
     let check_path = |path: &VerifiedPath<'_>| {
-        let intermediates = path.intermediate_certificates();
-        let facts = intermediates.map(|intermediate| SigningFacts::check(&intermediate.der()));
-        match facts.map(|facts| Ok(facts?.validity)).collect() {
-            Ok(periods) => used.set(periods),
+        let anchor = anchors.iter().position(|anchor| anchor == path.anchor());
+        match judge(path, anchor.unwrap_or_default()) {
+            Ok(judged) => used.set(judged),
             Err(reason) => {
                 refused.set(Some(reason));
                 return Err(webpki::Error::UnknownIssuer);
@@ -61,6 +71,19 @@ pub(super) fn verify(
         Some(reason) => PathError::Intermediate(reason),
         None => PathError::Path(error),
     })
+}
+
+fn judge(path: &VerifiedPath<'_>, anchor: usize) -> Result<Path, CertificateError> {
+    let mut judged = Path {
+        anchor,
+        ..Path::default()
+    };
+    for intermediate in path.intermediate_certificates() {
+        let facts = SigningFacts::check(&intermediate.der())?;
+        judged.periods.push(facts.validity);
+        judged.keys.push(Sha256::of(&facts.public_key));
+    }
+    Ok(judged)
 }
 
 /// X509-SVID §4.4: an SVID serves as server and client, so a certificate of the path that limits

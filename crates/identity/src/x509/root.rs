@@ -17,6 +17,7 @@ use crate::validity::Validity;
 pub struct RootCertificate {
     der: CertificateDer<'static>,
     digest: Sha256,
+    key_id: Sha256,
     facts: SigningFacts,
     anchor: TrustAnchor<'static>,
 }
@@ -29,6 +30,7 @@ impl RootCertificate {
             .to_owned();
         Ok(Self {
             digest: Sha256::of(&der),
+            key_id: Sha256::of(&facts.public_key),
             der,
             facts,
             anchor,
@@ -42,6 +44,11 @@ impl RootCertificate {
     /// SHA-256 of the DER.
     pub fn digest(&self) -> Sha256 {
         self.digest
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo.
+    pub fn key_id(&self) -> Sha256 {
+        self.key_id
     }
 
     pub fn validity(&self) -> &Validity {

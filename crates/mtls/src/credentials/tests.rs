@@ -1,7 +1,9 @@
-use identity::x509::BundleSet;
+use identity::x509::{BundleSet, Denied};
 
 use super::*;
+use crate::error::Refusal;
 use crate::testing::{Clock, HOUR, Mesh, NOW, handshake};
+use crate::{HandshakeError, PeerIdentity};
 
 #[test]
 fn before_the_first_publication_there_is_no_configuration() {
@@ -133,4 +135,65 @@ async fn a_renewal_changes_new_connections_and_no_old_one() {
 
     assert_ne!(old.peer().leaf_digest(), expected);
     assert_eq!(new.peer().leaf_digest(), expected);
+}
+
+type Handshake<T> = Result<T, HandshakeError>;
+
+/// What a handshake of `/client` with `/server` comes to when both ask the same list.
+async fn under(
+    denied: impl FnOnce(&PeerIdentity) -> Option<Denied>,
+) -> (Handshake<()>, Handshake<()>) {
+    let (mesh, clock) = (Mesh::new("mesh.test"), Clock::default());
+    let (server_publisher, server) = mesh.credentials("/server", &clock);
+    let (client_publisher, client) = mesh.credentials("/client", &clock);
+    let client = || client.client_config(mesh.only("/server"), &[]).unwrap();
+    let server = server.server_config(&[]).unwrap();
+    let before = handshake(server.clone(), client()).await.1.unwrap();
+    let list = DenyList::new(denied(before.peer())).unwrap();
+    server_publisher.deny(list.clone());
+    client_publisher.deny(list);
+    let (accepted, connected) = handshake(server, client()).await;
+    (accepted.map(drop), connected.map(drop))
+}
+
+#[tokio::test]
+async fn a_client_that_is_denied_is_refused_by_a_configuration_made_before() {
+    let denied = Denied::Identity("spiffe://mesh.test/client".parse().unwrap());
+    let (accepted, _) = under(|_| Some(denied.clone())).await;
+    let Err(HandshakeError::Refused(Refusal::Revoked { peer, by })) = accepted else {
+        panic!("{accepted:?}");
+    };
+    assert_eq!((peer.path(), by), ("/client", denied));
+}
+
+#[tokio::test]
+async fn a_server_whose_certificate_is_denied_is_refused_though_it_was_remembered() {
+    let mut serial = None;
+    let (_, connected) = under(|server| {
+        serial = Some(Denied::Serial(server.serial()));
+        serial.clone()
+    })
+    .await;
+    let Err(HandshakeError::Refused(Refusal::Revoked { by, .. })) = connected else {
+        panic!("{connected:?}");
+    };
+    assert_eq!(Some(by), serial);
+}
+
+#[tokio::test]
+async fn whom_a_list_no_longer_names_is_let_in_again() {
+    let (mesh, clock) = (Mesh::new("mesh.test"), Clock::default());
+    let (publisher, server) = mesh.credentials("/server", &clock);
+    let client = mesh.client(mesh.only("/server"));
+    let denied = Denied::Identity("spiffe://mesh.test/client".parse().unwrap());
+    publisher.deny(DenyList::new([denied]).unwrap());
+    let config = server.server_config(&[]).unwrap();
+    let (refused, _) = handshake(config.clone(), client.clone()).await;
+    assert!(refused.is_err());
+    publisher.deny(DenyList::default());
+    let (accepted, _) = handshake(config, client).await;
+    assert_eq!(
+        accepted.unwrap().peer().unwrap().spiffe_id().path(),
+        "/client"
+    );
 }

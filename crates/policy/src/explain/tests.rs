@@ -153,7 +153,7 @@ fn explanation_is_shown_in_camel_case() {
         "/orders/7",
         "/orders/{id}",
         "00000001-4",
-        "countersign-policy engine 2",
+        "countersign-policy engine 3",
     ];
     assert_eq!(shown, expected.map(serde_json::Value::from));
 }
