@@ -25,6 +25,7 @@ mod preconditions;
 mod problem;
 mod query;
 mod revisions;
+mod revocations;
 mod roots;
 mod schema;
 mod store;
@@ -109,12 +110,7 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
             clock: clock.clone(),
             addresses: addresses.clone(),
         }))
-        .merge(agents::operations(agents::Agents {
-            store: store.clone(),
-            registry: registry.clone(),
-            presence: presence.clone(),
-            clock: clock.clone(),
-        }))
+        .merge(agents_and_revocations(parts))
         .merge(signed(parts))
         .merge(store::operations(store::Stores {
             store: store.clone(),
@@ -158,4 +154,23 @@ fn public_operations(parts: &ApiParts) -> Documented {
             registry: parts.registry.clone(),
             refresh_hint: parts.refresh_hint,
         }))
+}
+
+/// A ban is a revocation.
+fn agents_and_revocations(parts: &ApiParts) -> Documented {
+    let revocations = revocations::Revocations {
+        store: parts.store.clone(),
+        registry: parts.registry.clone(),
+        presence: parts.presence.clone(),
+        clock: parts.clock.clone(),
+    };
+    Documented::new()
+        .merge(agents::operations(agents::Agents {
+            store: parts.store.clone(),
+            registry: parts.registry.clone(),
+            presence: parts.presence.clone(),
+            clock: parts.clock.clone(),
+            revocations: revocations.clone(),
+        }))
+        .merge(revocations::operations(revocations))
 }

@@ -17,6 +17,7 @@ mod metrics;
 mod peer;
 mod pkcs11;
 pub mod registry;
+mod revocation;
 mod rotation;
 mod sources;
 mod spool;

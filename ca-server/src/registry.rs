@@ -5,6 +5,7 @@
 //! commit whose result is unknown the writer reads the store again before it does anything else.
 
 mod addresses;
+mod denials;
 mod sightings;
 mod snapshot;
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
+use identity::x509::DenyListError;
 use policy::{MeshNames, ObjectKey, Outcome, Revision};
 use runtime::Clock;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -21,10 +23,11 @@ use tokio::time::timeout;
 
 use crate::authority::{PublishedRoots, RootError};
 use crate::store::{
-    AuthorityStep, AuthorityStepError, Authorship, Changes, CommitError, InForceError, StageError,
-    Store, StoreError,
+    AuthorityStep, AuthorityStepError, Authorship, Changes, CommitError, Expected, InForceError,
+    RevocationChange, RevocationChanged, RevocationError, StageError, Store, StoreError,
 };
 pub use addresses::ServiceAddresses;
+pub(crate) use denials::PublishedDenials;
 pub use sightings::Behind;
 use sightings::Sightings;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
@@ -42,6 +45,7 @@ pub struct Registry {
     shared: bool,
     snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
     roots: watch::Receiver<Arc<PublishedRoots>>,
+    denials: watch::Receiver<Arc<PublishedDenials>>,
     sightings: Sightings,
     writes: mpsc::Sender<Write>,
 }
@@ -100,6 +104,8 @@ pub enum RegistryError {
     Object { key: ObjectKey, why: String },
     #[error("cannot read the roots of the trust domain")]
     Roots(#[source] RootError),
+    #[error("cannot obey the revocations")]
+    Denials(#[source] DenyListError),
 }
 
 impl Registry {
@@ -115,16 +121,17 @@ impl Registry {
     ) -> Result<(Self, RegistryWriter), RegistryError> {
         let mesh = MeshNames::new(store.trust_domain().clone(), store.id_template().clone())
             .with_ca_dns_names(ca_dns_names);
-        let first = RegistrySnapshot::read(&store, mesh).await?;
+        let first = RegistrySnapshot::read(&store, mesh, clock.now()).await?;
         let sightings = Sightings::new(first.revision());
-        let (publisher, snapshots, roots) = Publisher::of(first);
+        let (publisher, readers) = Publisher::of(first);
         let (writes, waiting) = mpsc::channel(QUEUE);
         let shared = store.is_shared();
         let writer = RegistryWriter::new(store, clock, publisher, sightings.clone(), waiting);
         let registry = Self {
             shared,
-            snapshots,
-            roots,
+            snapshots: readers.snapshots,
+            roots: readers.roots,
+            denials: readers.denials,
             sightings,
             writes,
         };
@@ -135,6 +142,12 @@ impl Registry {
     #[must_use]
     pub(crate) fn roots(&self) -> watch::Receiver<Arc<PublishedRoots>> {
         self.roots.clone()
+    }
+
+    /// Who is refused although the certificate verifies; follows the snapshots.
+    #[must_use]
+    pub(crate) fn denials(&self) -> watch::Receiver<Arc<PublishedDenials>> {
+        self.denials.clone()
     }
 
     /// What is in force.
@@ -177,6 +190,28 @@ impl Registry {
         result
             .await
             .unwrap_or(Err(StepError::Apply(ApplyError::ShuttingDown)))
+    }
+
+    /// Changes what is revoked and puts it in force; all or nothing.
+    ///
+    /// # Errors
+    /// See [`RevokeError`].
+    pub(crate) async fn change_revocation(
+        &self,
+        change: RevocationChange,
+        expected: Vec<Expected>,
+        authorship: Authorship,
+    ) -> Result<RevocationChanged, RevokeError> {
+        let (answer, result) = oneshot::channel();
+        self.write(Write::Revocation {
+            change: Box::new(change),
+            expected,
+            authorship,
+            answer,
+        })?;
+        result
+            .await
+            .unwrap_or(Err(RevokeError::Apply(ApplyError::ShuttingDown)))
     }
 
     /// Begins a new epoch on top of `head`, and puts in force what the store holds.
@@ -265,6 +300,24 @@ impl From<AuthorityStepError> for StepError {
     }
 }
 
+/// Why what is revoked was not changed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevokeError {
+    #[error(transparent)]
+    Refused(RevocationError),
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl From<RevocationError> for RevokeError {
+    fn from(error: RevocationError) -> Self {
+        match error {
+            RevocationError::Store(error) => Self::Apply(error.into()),
+            refused => Self::Refused(refused),
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Write {
     Follow,
@@ -285,41 +338,55 @@ enum Write {
         authorship: Authorship,
         answer: oneshot::Sender<Result<Revision, StepError>>,
     },
+    Revocation {
+        change: Box<RevocationChange>,
+        expected: Vec<Expected>,
+        authorship: Authorship,
+        answer: oneshot::Sender<Result<RevocationChanged, RevokeError>>,
+    },
 }
 
-/// Puts snapshots in force, and with them the roots that they hold.
+/// Puts snapshots in force, and with them the roots and the deny-list that they hold.
 #[derive(Debug)]
 struct Publisher {
     snapshots: watch::Sender<Arc<RegistrySnapshot>>,
     roots: watch::Sender<Arc<PublishedRoots>>,
+    denials: watch::Sender<Arc<PublishedDenials>>,
 }
 
-type Subscription = (
-    Publisher,
-    watch::Receiver<Arc<RegistrySnapshot>>,
-    watch::Receiver<Arc<PublishedRoots>>,
-);
+/// What a publisher's values are read from.
+struct Readers {
+    snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
+    roots: watch::Receiver<Arc<PublishedRoots>>,
+    denials: watch::Receiver<Arc<PublishedDenials>>,
+}
 
 impl Publisher {
-    fn of(first: RegistrySnapshot) -> Subscription {
+    fn of(first: RegistrySnapshot) -> (Self, Readers) {
         let (roots, of_roots) = watch::channel(Arc::clone(first.roots()));
+        let (denials, of_denials) = watch::channel(Arc::clone(first.denials()));
         let (snapshots, of_snapshots) = watch::channel(Arc::new(first));
-        (Self { snapshots, roots }, of_snapshots, of_roots)
+        let readers = Readers {
+            snapshots: of_snapshots,
+            roots: of_roots,
+            denials: of_denials,
+        };
+        let publisher = Self {
+            snapshots,
+            roots,
+            denials,
+        };
+        (publisher, readers)
     }
 
     fn current(&self) -> Arc<RegistrySnapshot> {
         self.snapshots.borrow().clone()
     }
 
-    /// The roots first: who follows snapshots must find them.
+    /// The roots and the deny-list first: who follows snapshots must find them.
     fn publish(&self, next: RegistrySnapshot) {
-        self.roots.send_if_modified(|roots| {
-            let changed = !Arc::ptr_eq(roots, next.roots());
-            if changed {
-                *roots = Arc::clone(next.roots());
-            }
-            changed
-        });
+        publish_changed(&self.roots, next.roots());
+        publish_changed(&self.denials, next.denials());
         self.snapshots.send_replace(Arc::new(next));
     }
 }
@@ -331,6 +398,16 @@ impl From<InForceError> for RegistryError {
             InForceError::Object { key, why } => Self::Object { key, why },
         }
     }
+}
+
+fn publish_changed<T>(known: &watch::Sender<Arc<T>>, next: &Arc<T>) {
+    known.send_if_modified(|known| {
+        let changed = !Arc::ptr_eq(known, next);
+        if changed {
+            *known = Arc::clone(next);
+        }
+        changed
+    });
 }
 
 impl From<CommitError> for ApplyError {

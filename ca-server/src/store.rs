@@ -26,6 +26,7 @@ mod notices;
 mod places;
 mod replicas;
 mod retention;
+mod revocations;
 mod staged;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -64,6 +65,10 @@ pub use log::{
 pub use notices::{NameError, Notice, Notices};
 pub use places::Place;
 pub use replicas::{Duty, Lease};
+pub use revocations::{
+    NewRevocation, Revocation, RevocationChange, RevocationChanged, RevocationError,
+    RevocationSubject, SubjectError,
+};
 pub use staged::{Changes, Expected, Precondition, StageError, Staged};
 pub use unlogged::{SeenLeaf, UnloggedLeaf};
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admin::{AdminArguments, Client};
 use crate::output::{self, Format, OutputArguments, Table, cell};
+use crate::revocation;
 
 /// Show agents, ban them, evict them, and forget those that are long over
 #[derive(Debug, Args)]
@@ -52,8 +53,8 @@ struct Show {
 
 /// Keep an agent from attesting, renewing and being issued anything
 ///
-/// Its join tokens are deleted and its connections end. Certificates that it has already stay
-/// valid until they end; the answer says until when.
+/// Its join tokens are deleted, its connections end, and what was issued through it is refused
+/// everywhere; the answer says how much that is. The same as `revoke agent`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -65,6 +66,9 @@ struct Ban {
     /// Why, for whoever reads the list
     #[arg(long, value_name = "TEXT")]
     reason: String,
+    /// Also where live proxies or agents are too old to obey
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -170,20 +174,18 @@ impl Ban {
         let client = self.admin.client()?;
         let path = format!("{}/ban", path(&client, &self.agent)?);
         let banned = client
-            .post(&path, &json!({ "reason": self.reason }))
+            .post(
+                &path,
+                &json!({ "reason": self.reason, "force": self.force }),
+            )
             .await?;
         if self.output.format != Format::Table {
             return output::print(self.output.format, &banned, |_| String::new());
         }
-        output::remark(&format!("{} is banned", cell(&banned, "/agentId")));
-        if banned["liveSvids"] != 0 {
-            output::remark(&format!(
-                "{} of its certificates live until {}: {}",
-                cell(&banned, "/liveSvids"),
-                cell(&banned, "/liveUntil"),
-                cell(&banned, "/note")
-            ));
-        }
+        let said = format!("{} is banned", cell(&banned, "/agentId"));
+        output::remark(&format!("{said}; {}", revocation::hits(&banned)));
+        let enforcement = revocation::enforced(&client, &banned).await?;
+        output::remark(&revocation::told(&enforcement));
         Ok(())
     }
 }

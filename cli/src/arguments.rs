@@ -14,6 +14,7 @@ use crate::join_token::JoinToken;
 use crate::log::Log;
 use crate::program::ExecWhenRegistered;
 use crate::redirect::Redirect;
+use crate::revocation::{Revocation, Revoke};
 use crate::run::Run;
 use crate::status::Status;
 use crate::store::Store;
@@ -45,6 +46,8 @@ pub(crate) enum Command {
     JoinToken(JoinToken),
     Log(Log),
     Redirect(Redirect),
+    Revocation(Revocation),
+    Revoke(Revoke),
     Status(Status),
     Store(Store),
     Tap(Tap),

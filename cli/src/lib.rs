@@ -23,6 +23,7 @@ mod port_spec;
 mod program;
 mod proxies;
 mod redirect;
+mod revocation;
 mod run;
 mod screen;
 mod sidecar;
@@ -81,6 +82,8 @@ fn dispatch(command: Command) -> ExitCode {
         Command::JoinToken(command) => exit::report(block_on(command.run())),
         Command::Log(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),
+        Command::Revocation(command) => exit::report(block_on(command.run())),
+        Command::Revoke(command) => exit::report(block_on(command.run())),
         Command::Status(command) => exit::report(block_on(command.run())),
         Command::Store(command) => exit::report(block_on(command.run())),
         Command::Tap(command) => exit::report(block_on(command.run())),

@@ -47,6 +47,11 @@ pub mod mesh {
                 self.minor >= 2
             }
 
+            /// Whether whoever speaks this obeys deny-lists and takes `RevocationLists`.
+            pub fn obeys_deny_lists(self) -> bool {
+                self.minor >= 4
+            }
+
             /// Whether a CA that speaks this takes `Sightings`.
             pub fn takes_sightings(self) -> bool {
                 self.minor >= 4

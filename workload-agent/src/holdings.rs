@@ -1,6 +1,6 @@
 //! The credentials that this agent holds, as one value that is replaced whole.
 //!
-//! Invariant: an expired certificate is never handed out, even in the moment before it is
+//! Invariant: an expired or revoked certificate is never handed out, even in the moment before it is
 //! withdrawn.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::signing::SigningKey;
-use identity::x509::{BundleSet, UnverifiedChain, X509Svid};
+use identity::x509::{BundleSet, Denied, DenyList, UnverifiedChain, X509Svid};
 use identity::{SpiffeId, TrustDomain};
 use proto::mesh::v1 as mesh;
 use time::OffsetDateTime;
@@ -25,6 +25,8 @@ pub(crate) struct Holdings {
     pub(crate) workloads: BTreeMap<SpiffeId, Arc<Held>>,
     /// The trust domain's own bundle.
     pub(crate) bundle: Option<Arc<mesh::Bundle>>,
+    /// Whom everybody refuses; what it names of ours is not handed out.
+    pub(crate) denied: DenyList,
 }
 
 /// One certificate with its key.
@@ -79,6 +81,23 @@ impl Holdings {
         ends.min()
     }
 
+    /// Which of the certificates the deny-list names while their identity may go on: with others.
+    pub(crate) fn replaceable(&self) -> BTreeSet<SpiffeId> {
+        let denied = self.all().filter_map(|held| {
+            let svid = held.svid.svid();
+            match self.denied.refuses(svid)? {
+                Denied::Serial(_) | Denied::Authority(_) => Some(svid.spiffe_id().clone()),
+                Denied::Identity(_) => None,
+            }
+        });
+        denied.collect()
+    }
+
+    /// Whether nothing is issued to this identity any more.
+    pub(crate) fn is_revoked(&self, id: &SpiffeId) -> bool {
+        self.denied.contains(&Denied::Identity(id.clone()))
+    }
+
     /// Which of the certificates lead to a root that is about to be removed.
     pub(crate) fn tainted(
         &self,
@@ -125,12 +144,18 @@ impl Holdings {
     /// What may be handed out for `id` now.
     pub(crate) fn workload(&self, id: &SpiffeId, now: OffsetDateTime) -> Option<&Held> {
         let held = self.workloads.get(id)?;
-        held.is_live(now).then_some(&**held)
+        let refused = self.denied.refuses(held.svid.svid());
+        (held.is_live(now) && refused.is_none()).then_some(&**held)
     }
 
-    /// The agent's own certificate, unless it has expired.
+    /// The agent's own certificate, unless it has expired or is revoked. One of a revoked authority
+    /// will do: the CA knows those that it issued, and replaces them.
     pub(crate) fn own(&self, now: OffsetDateTime) -> Option<&Held> {
-        self.own.as_deref().filter(|held| held.is_live(now))
+        let usable = |held: &&Held| {
+            let refused = self.denied.refuses(held.svid.svid());
+            held.is_live(now) && matches!(refused, None | Some(Denied::Authority(_)))
+        };
+        self.own.as_deref().filter(usable)
     }
 
     /// Everything, the agent's own first.

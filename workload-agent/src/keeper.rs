@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crypto::random::{Random, SystemRandom};
 use crypto::signing::SigningKey;
-use identity::x509::{BundleSet, KeyMismatch, SvidError, UnverifiedChain, X509Svid};
+use identity::x509::{BundleSet, Denied, KeyMismatch, SvidError, UnverifiedChain, X509Svid};
 use identity::{AgentId, SpiffeId, TrustDomain, renewal_time};
 use mtls::Publisher;
 use proto::mesh::v1 as mesh;
@@ -71,6 +71,8 @@ pub(crate) enum NotTaken {
     NoBundle,
     #[error("the certificate leads to a root that is about to be removed")]
     Tainted,
+    #[error("the certificate is revoked, by {0}")]
+    Revoked(Denied),
     #[error("the bundle is refused")]
     Bundle(#[from] ViewError),
 }
@@ -80,6 +82,7 @@ impl Keeper {
         let mut requests = JoinSet::new();
         let mut contact = self.contact.subscribe();
         let mut reachable = false;
+        self.publisher.deny(self.current().denied.clone());
         self.publish_own(&self.current());
         self.reassign(&mut requests);
         loop {
@@ -149,8 +152,9 @@ impl Keeper {
         Ok(holdings)
     }
 
-    /// After a new view: other identities, or another bundle.
+    /// After a new view: other identities, another deny-list, or another bundle.
     async fn reconfigure(&mut self, requests: &mut JoinSet<Batch>) {
+        self.obey_denials(requests);
         let offered = self
             .view
             .borrow_and_update()
@@ -168,6 +172,27 @@ impl Keeper {
         }
         if self.reassign(requests) {
             self.save(&self.current()).await;
+        }
+    }
+
+    /// Nothing that is revoked is handed out any more; what may be replaced is, at once.
+    fn obey_denials(&mut self, requests: &mut JoinSet<Batch>) {
+        let offered = self.view.borrow().as_ref().map(|it| it.denied().clone());
+        let offered = offered.filter(|offered| *offered != self.current().denied);
+        let Some(denied) = offered else {
+            return;
+        };
+        self.publisher.deny(denied.clone());
+        let mut next = self.current();
+        Arc::make_mut(&mut next).denied = denied;
+        let replaceable = next.replaceable();
+        self.holdings.send_replace(next);
+        if !replaceable.is_empty() {
+            tracing::warn!(
+                certificates = replaceable.len(),
+                "certificates were revoked; others are asked for"
+            );
+            self.step(Event::Replace(replaceable), requests);
         }
     }
 
@@ -247,6 +272,9 @@ impl Keeper {
             let verified = chain.verify(&untainted.into(), self.clock.now());
             verified.map_err(|_| NotTaken::Tainted)?;
         }
+        if let Some(by) = holdings.denied.refuses(svid.svid()) {
+            return Err(NotTaken::Revoked(by));
+        }
         if svid.spiffe_id() != id {
             return Err(NotTaken::OtherIdentity {
                 wanted: id.clone(),
@@ -305,6 +333,8 @@ impl Keeper {
         if let Some(view) = &*self.view.borrow() {
             ids.extend(view.assignments().keys().cloned());
         }
+        let holdings = self.current();
+        ids.retain(|id| !holdings.is_revoked(id));
         let before = self.current().workloads.len();
         self.step(Event::Assigned(ids), requests);
         self.current().workloads.len() != before
@@ -336,7 +366,7 @@ impl Keeper {
         if !held {
             return;
         }
-        tracing::warn!(spiffe_id = %id, "identity withdrawn: expired, or no longer assigned");
+        tracing::warn!(spiffe_id = %id, "identity withdrawn: expired, revoked, or no longer assigned");
         self.holdings.send_modify(|holdings| {
             Arc::make_mut(holdings).workloads.remove(id);
         });

@@ -5,12 +5,14 @@
 //! that do not follow what is held, and assignments that no agent may hold.
 
 mod assignment;
+mod denied;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::digest::Sha256;
-use identity::x509::Bundle;
+use identity::x509::{Bundle, DenyList, DenyListError};
 use identity::{QualifiedName, SpiffeId, TrustDomain};
 use policy::Revision;
 use proto::agent::v1 as wire;
@@ -19,6 +21,8 @@ use proto::mesh::v1 as mesh;
 pub(crate) use assignment::{
     Assignment, AssignmentError, ContainerSelector, Selectors, UnixSelectors,
 };
+
+use denied::HeldDenials;
 
 type ObjectKey = (String, String, String);
 
@@ -34,6 +38,8 @@ pub(crate) struct View {
     unknown_services: Vec<String>,
     assignments: BTreeMap<SpiffeId, Assignment>,
     bundle: mesh::Bundle,
+    denials: Arc<HeldDenials>,
+    revocation_lists: Arc<Vec<Vec<u8>>>,
     endpoints: BTreeMap<String, mesh::ServiceEndpoints>,
 }
 
@@ -56,6 +62,13 @@ impl View {
             .bundle
             .ok_or(ViewError::Missing("snapshot.bundle"))?;
         judge_bundle(trust_domain, &bundle)?;
+        let denials = match (configuration.denied, held) {
+            (Some(list), _) => Arc::new(HeldDenials::of(list)?),
+            // An older CA does not know of the list, and takes nothing off it.
+            (None, Some(held)) => Arc::clone(&held.denials),
+            (None, None) => Arc::default(),
+        };
+        let revocation_lists = held.map(|held| Arc::clone(&held.revocation_lists));
         let mut endpoints = held.map(|held| held.endpoints.clone()).unwrap_or_default();
         for update in snapshot.endpoints {
             endpoints.insert(service_key(&update), update);
@@ -71,6 +84,8 @@ impl View {
             unknown_services: configuration.unknown_services,
             assignments: assignments(trust_domain, snapshot.identities)?,
             bundle,
+            denials,
+            revocation_lists: revocation_lists.unwrap_or_default(),
             endpoints,
         })
     }
@@ -108,6 +123,9 @@ impl View {
         if let Some(changed) = delta.unknown_services {
             next.unknown_services = changed.services;
         }
+        if let Some(change) = delta.denied {
+            next.denials = Arc::new(self.denials.changed(change)?);
+        }
         if let Some(bundle) = delta.bundle {
             judge_bundle(trust_domain, &bundle)?;
             next.bundle = bundle;
@@ -136,6 +154,19 @@ impl View {
         next
     }
 
+    /// The view with the lists for validators that know no deny-list.
+    pub(crate) fn with_revocation_lists(&self, crls: Vec<Vec<u8>>) -> Self {
+        Self {
+            revocation_lists: Arc::new(crls),
+            ..self.clone()
+        }
+    }
+
+    /// DER.
+    pub(crate) fn revocation_lists(&self) -> &[Vec<u8>] {
+        &self.revocation_lists
+    }
+
     pub(crate) fn revision(&self) -> Revision {
         self.revision
     }
@@ -159,6 +190,11 @@ impl View {
 
     pub(crate) fn bundle(&self) -> &mesh::Bundle {
         &self.bundle
+    }
+
+    /// Who is refused although the certificate verifies.
+    pub(crate) fn denied(&self) -> &DenyList {
+        self.denials.list()
     }
 
     pub(crate) fn endpoints(&self) -> &BTreeMap<String, mesh::ServiceEndpoints> {
@@ -199,6 +235,7 @@ impl View {
             custom_identities: self.custom_identities.clone(),
             decision_key: self.decision_key.clone(),
             unknown_services: self.unknown_services.clone(),
+            denied: Some(self.denials.wire()),
         }
     }
 
@@ -236,6 +273,8 @@ pub(crate) enum ViewError {
     NoSnapshotYet,
     #[error("the CA's bundle is for trust domain `{offered}`, and this agent is of `{own}`")]
     OtherTrustDomain { own: TrustDomain, offered: String },
+    #[error("the CA's deny-list cannot be read")]
+    DenyList(#[from] DenyListError),
     #[error("the CA's bundle cannot be used")]
     Bundle(#[source] identity::x509::BundleError),
     #[error("the CA assigned an identity that cannot be held")]

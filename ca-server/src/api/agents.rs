@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use super::documented::Documented;
 use super::problem::Problem;
 use super::query::Segments;
+use super::revocations::Revocations;
 use super::timestamp::Timestamp;
 use crate::registry::{Registry, RegistrySnapshot};
 use crate::store::{AgentBan, AgentRow, Store};
@@ -25,6 +26,7 @@ pub(super) struct Agents {
     pub(super) registry: Registry,
     pub(super) presence: Presence,
     pub(super) clock: Clock,
+    pub(super) revocations: Revocations,
 }
 
 pub(super) fn operations(agents: Agents) -> Documented {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
+use identity::x509::Denied;
 use identity::{QualifiedName, SpiffeId};
 use policy::{PortName, Protocol, Question, Request, RequestPath, Target};
 use serde::Serialize;
@@ -69,7 +70,18 @@ async fn explain(
         target,
         request,
     };
-    let explanation = snapshot.policy().explain(&question);
+    let denied = snapshot.denials().list();
+    let revoked = |id: &SpiffeId| denied.contains(&Denied::Identity(id.clone()));
+    let explanation = match revoked(&caller.id) {
+        true => snapshot.policy().explain_revoked(&question),
+        false => snapshot.policy().explain(&question),
+    };
+    let servers = snapshot.policy().expected_servers(&service);
+    let servers = servers.iter().filter(|id| revoked(id));
+    let revoked = servers.map(|id| {
+        format!("{id} may not serve {service}: it is revoked; callers refuse it as `revoked`")
+    });
+    let revoked: Vec<_> = revoked.collect();
     let route = snapshot.policy().explain_route(&question);
     let elsewhere = route
         .as_ref()
@@ -77,7 +89,12 @@ async fn explain(
     Ok(Json(Answer {
         explanation,
         route,
-        notes: caller.note.into_iter().chain(elsewhere).collect(),
+        notes: caller
+            .note
+            .into_iter()
+            .chain(elsewhere)
+            .chain(revoked)
+            .collect(),
     }))
 }
 

@@ -23,6 +23,8 @@ use crate::watch::Presence;
 
 mod engines;
 
+pub(super) use engines::require_deny_lists;
+
 /// Objects in one page.
 const PAGE: u32 = 1000;
 const LONGEST_REASON: usize = 500;

@@ -47,6 +47,15 @@ impl Conditions {
 
     /// For a write of the object `key`.
     pub(super) fn for_write(&self, key: &ObjectKey) -> Result<Vec<Precondition>, Problem> {
+        let precondition = |expected| Precondition {
+            key: key.clone(),
+            expected,
+        };
+        Ok(self.expected()?.into_iter().map(precondition).collect())
+    }
+
+    /// For a write of something.
+    pub(super) fn expected(&self) -> Result<Vec<Expected>, Problem> {
         let mut expected = Vec::new();
         match &self.if_match {
             None => {}
@@ -67,11 +76,7 @@ impl Conditions {
                     .suggest("use If-Match with the ETag of the object that you read"));
             }
         }
-        let precondition = |expected| Precondition {
-            key: key.clone(),
-            expected,
-        };
-        Ok(expected.into_iter().map(precondition).collect())
+        Ok(expected)
     }
 
     /// For a read: whether the caller has this revision of the object already.

@@ -116,6 +116,10 @@ impl Problem {
         self.0.status == StatusCode::PRECONDITION_FAILED.as_u16()
     }
 
+    pub(super) fn is_not_found(&self) -> bool {
+        self.0.status == StatusCode::NOT_FOUND.as_u16()
+    }
+
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {
         &self.0.code

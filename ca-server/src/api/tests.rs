@@ -8,6 +8,7 @@ mod engines;
 mod log;
 mod objects;
 mod others;
+mod revocations;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};

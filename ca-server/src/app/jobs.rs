@@ -47,6 +47,7 @@ async fn prune(replica: &str, store: &Store, now: OffsetDateTime) -> Result<(), 
     let lease = store.take(Duty::Pruning, replica, PRUNE * 2, now).await?;
     if lease.is_some() {
         store.prune(now - RECORDS_AFTER_END).await?;
+        store.prune_revocations(now).await?;
     }
     Ok(())
 }

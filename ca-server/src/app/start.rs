@@ -34,6 +34,7 @@ use crate::issue::{
 use crate::log::{Sequencer, Witness};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
+use crate::revocation::{RevocationKeeper, RevokedPeers};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::spool::{self, Spool, SpoolOpenError, StoreStanding};
 use crate::status::unix_millis;
@@ -113,7 +114,8 @@ pub(super) async fn start(
     let mut supervisor = Supervisor::new();
     let shutdown = supervisor.shutdown();
     let clocks = (clock.clone(), clock_check.clone());
-    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), clocks);
+    let denials = registry.denials();
+    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), denials, clocks);
     let times = (config.lifetimes, config.bundle.refresh_hint);
     let rotation = Rotation::new(
         registry.clone(),
@@ -314,7 +316,7 @@ impl Foundation {
         Parts {
             directory: Directory::new(self.registry.clone()),
             issuer: Issuer::new(
-                self.authority.clone(),
+                (self.authority.clone(), self.registry.denials()),
                 recorder,
                 self.config.lifetimes,
                 (self.clock.clone(), self.clock_check.clone()),
@@ -423,6 +425,7 @@ impl Foundation {
             authority: self.authority.clone(),
             issuer: parts.issuer.clone(),
             admitted: parts.admitted.clone(),
+            revoked: RevokedPeers::new(&self.registry, self.store.clone()),
             limits: AttestLimits::new(&self.config.limits),
             reattest_within: self.config.lifetimes.reattest_within,
             clock: self.clock.clone(),
@@ -475,6 +478,12 @@ impl Foundation {
         );
         supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
         self.spawn_vitals(parts, supervisor);
+        let revocation = RevocationKeeper::new(
+            self.registry.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+        );
+        supervisor.spawn("revocation", revocation.run(self.shutdown.clone()));
         let bundles = BundleKeeper::new(
             parts.presence.clone(),
             self.registry.clone(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use identity::jwt::JwtError;
-use identity::x509::{HostError, SvidError};
+use identity::x509::{Denied, HostError, SvidError};
 use tonic::{Code, Status};
 
 use super::host::HostNameRefused;
@@ -45,6 +45,8 @@ pub(crate) enum Refusal {
     Forgotten,
     #[error("this agent is banned; an administrator can say why, and lift the ban")]
     Banned,
+    #[error("this SVID is revoked, by {0}; join with a new token")]
+    Revoked(Denied),
     #[error("there is no record that this SVID was issued here; join with a new token")]
     NotRecorded,
     #[error(
@@ -97,6 +99,7 @@ impl Refusal {
             Self::NotAnAgent(_) => "not-an-agent",
             Self::Forgotten => "agent-forgotten",
             Self::Banned => "agent-banned",
+            Self::Revoked(_) => "svid-revoked",
             Self::NotRecorded => "svid-not-recorded",
             Self::NewerSerialSeen => "newer-serial-seen",
             Self::FreshProofNeeded(_) => "fresh-proof-needed",

@@ -22,6 +22,7 @@ use crate::authority::Authority;
 use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer, Standing};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
+use crate::revocation::RevokedPeers;
 use crate::status::unix_millis;
 use crate::store::{AgentRow, Store};
 
@@ -34,6 +35,7 @@ pub(crate) struct AttestDesk {
     pub(crate) authority: Authority,
     pub(crate) issuer: Issuer,
     pub(crate) admitted: AdmittedAgents,
+    pub(crate) revoked: RevokedPeers,
     pub(crate) limits: AttestLimits,
     pub(crate) reattest_within: Duration,
     pub(crate) clock: Clock,
@@ -78,6 +80,7 @@ impl AttestCalls {
             .verify(
                 &self.desk.store,
                 self.desk.authority.roots().bundles(),
+                &self.desk.revoked.list(),
                 self.desk.reattest_within,
                 self.here(),
             )

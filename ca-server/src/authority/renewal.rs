@@ -1,5 +1,5 @@
 //! Renews this replica's intermediate at half of its life, and at once when another root becomes
-//! active, while leaves go on being signed. What was issued before keeps its old chain; new leaves
+//! active or it is revoked itself, while leaves go on being signed. What was issued before keeps its old chain; new leaves
 //! chain to the successor.
 
 use std::convert::Infallible;
@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use crypto::random::{Random, SystemRandom};
 use identity::renewal_time;
+use identity::x509::Denied;
 use runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::watch;
 
 use super::{Authority, PublishedRoots, RootError, RootKeeper};
 use crate::clock_check::{ClockCheck, ClockOff};
+use crate::registry::PublishedDenials;
 
 const RETRY_FIRST: Duration = Duration::from_millis(250);
 const RETRY_MOST: Duration = Duration::from_secs(60);
@@ -23,6 +25,7 @@ pub(crate) struct IntermediateRenewal {
     keeper: RootKeeper,
     authority: Authority,
     roots: watch::Receiver<Arc<PublishedRoots>>,
+    denials: watch::Receiver<Arc<PublishedDenials>>,
     clock: Clock,
     clock_check: ClockCheck,
 }
@@ -40,6 +43,7 @@ impl IntermediateRenewal {
     pub(crate) fn new(
         keeper: RootKeeper,
         authority: Authority,
+        denials: watch::Receiver<Arc<PublishedDenials>>,
         (clock, clock_check): (Clock, ClockCheck),
     ) -> Self {
         let mut roots = authority.roots.clone();
@@ -49,6 +53,7 @@ impl IntermediateRenewal {
             keeper,
             authority,
             roots,
+            denials,
             clock,
             clock_check,
         }
@@ -66,22 +71,30 @@ impl IntermediateRenewal {
                 () = shutdown.draining() => return Ok(()),
                 () = self.clock.sleep_until(due) => true,
                 Ok(()) = self.roots.changed() => false,
+                Ok(()) = self.denials.changed() => false,
             };
+            let revoked = self.is_revoked();
             let roots = Arc::clone(&self.roots.borrow_and_update());
             let active = roots.active().map(|(generation, _)| generation);
             let other_root = active.is_some_and(|it| it != self.authority.intermediate().root());
-            if is_due || other_root {
+            if is_due || other_root || revoked {
                 if !self.renew_until_done(&shutdown).await {
                     return Ok(());
                 }
                 issued_at = self.clock.now();
             }
             let now = self.authority.roots().sequence();
-            if other_root || now != sequence {
+            if other_root || revoked || now != sequence {
                 sequence = now;
                 self.authority.announce_change();
             }
         }
+    }
+
+    /// Whether everybody refuses what this replica signs.
+    fn is_revoked(&mut self) -> bool {
+        let own = Denied::Authority(self.authority.intermediate().key());
+        self.denials.borrow_and_update().list().contains(&own)
     }
 
     /// `false`: the shutdown began first.

@@ -1,5 +1,6 @@
 //! This replica's intermediate: pathLen 0, at most 24 hours, its key never written anywhere.
 
+use crypto::digest::Sha256;
 use crypto::signing::SigningKey;
 use identity::Validity;
 use identity::x509::{self, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
@@ -11,6 +12,7 @@ use super::lifecycle::Generation;
 #[derive(Debug)]
 pub(crate) struct Intermediate {
     authority: x509::Authority,
+    key: Sha256,
     key_id: String,
     root: Generation,
     /// What stands between it and the root, if that is an upstream's.
@@ -24,11 +26,12 @@ impl Intermediate {
         root: Generation,
         above: Vec<CertificateDer<'static>>,
     ) -> Result<Self, AuthorityError> {
-        let key_id = key.public_key().fingerprint().to_string();
+        let fingerprint = key.public_key().fingerprint();
         let authority = x509::Authority::load(certificate, key)?;
         Ok(Self {
             authority,
-            key_id,
+            key: fingerprint,
+            key_id: fingerprint.to_string(),
             root,
             above,
         })
@@ -53,6 +56,11 @@ impl Intermediate {
     /// SHA-256 of its public key, by which records name it.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id
+    }
+
+    /// The same, by which deny-lists name it.
+    pub(crate) fn key(&self) -> Sha256 {
+        self.key
     }
 
     /// The root that signed it.

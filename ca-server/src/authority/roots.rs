@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crypto::digest::Sha256;
 use identity::TrustDomain;
 use identity::x509::{Bundle, BundleSet, RootCertificate};
 use proto::mesh::v1 as wire;
@@ -83,6 +84,13 @@ impl PublishedRoots {
     /// Of every root whose key the store holds.
     pub(crate) fn certificate(&self, generation: Generation) -> Option<&RootCertificate> {
         self.certificates.get(&generation)
+    }
+
+    /// Which root has this public key, by its SHA-256.
+    pub(crate) fn generation_of(&self, key: Sha256) -> Option<(Generation, &RootCertificate)> {
+        let mut known = self.certificates.iter();
+        let found = known.find(|(_, root)| root.key_id() == key);
+        found.map(|(generation, root)| (*generation, root))
     }
 
     /// What signs intermediates.

@@ -9,7 +9,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::TrustDomain;
-use identity::x509::UnverifiedChain;
+use identity::x509::{Denied, UnverifiedChain};
 use mtls::{Credentials, PeerIdentity, ServerTls};
 use runtime::{Clock, Shutdown};
 use tokio::net::TcpStream;
@@ -20,6 +20,7 @@ use super::routes::{Caller, Desks, Routes};
 use super::seen::SeenSerials;
 use super::silence::{Listening, SILENCE};
 use crate::attest::{ChannelBinding, EXPORTER_LABEL};
+use crate::issue::Standing;
 use crate::peer::AgentPeer;
 use crate::sources::Sources;
 
@@ -60,7 +61,9 @@ impl Connections {
         let caller = self.caller(&tls).await;
         let (streams, _stranger) = match &caller {
             Caller::Agent(_) => (STREAMS, None),
-            Caller::Anonymous | Caller::Other(_) => (STRANGERS_STREAMS, Some(stranger)),
+            Caller::Anonymous | Caller::Other(_) | Caller::Revoked(_) => {
+                (STRANGERS_STREAMS, Some(stranger))
+            }
         };
         let channel = ChannelBinding::new(tls.export_keying_material(EXPORTER_LABEL));
         let end = End::of(&caller);
@@ -69,7 +72,7 @@ impl Connections {
             tls.peer().cloned(),
             &self.clock
         ));
-        let dismissed = self.dismissed(&caller);
+        let mut dismissed = pin!(self.dismissed(&caller, tls.peer()));
         let routes = Routes::of(&self.desks, caller, channel, from.ip());
         let service = service_fn(move |request| {
             let routes = routes.clone();
@@ -87,7 +90,7 @@ impl Connections {
                 tracing::warn!(%from, "connection closed: the root of its peer is trusted no more");
                 return;
             }
-            () = dismissed => None,
+            () = dismissed.as_mut() => None,
             () = heard.silent() => {
                 tracing::debug!(%from, "connection closed: nothing was heard of its peer");
                 return;
@@ -136,11 +139,25 @@ impl Connections {
         }
     }
 
-    /// Resolves when the agent at the other end was forgotten or banned.
-    fn dismissed(&self, caller: &Caller) -> impl Future<Output = ()> + use<> {
+    /// Resolves when the agent at the other end was forgotten or banned, or its SVID revoked.
+    fn dismissed(
+        &self,
+        caller: &Caller,
+        peer: Option<&PeerIdentity>,
+    ) -> impl Future<Output = ()> + use<> {
+        let (agent, revoked) = (self.agent_dismissed(caller), self.revoked(caller, peer));
+        async move {
+            tokio::select! {
+                () = agent => {}
+                by = revoked => tracing::warn!(%by, "connection closed: its peer is revoked"),
+            }
+        }
+    }
+
+    fn agent_dismissed(&self, caller: &Caller) -> impl Future<Output = ()> + use<> {
         let agent = match caller {
             Caller::Agent(agent) => Some(agent.spiffe_id().clone()),
-            Caller::Anonymous | Caller::Other(_) => None,
+            Caller::Anonymous | Caller::Other(_) | Caller::Revoked(_) => None,
         };
         let admitted = self.desks.attest.admitted.clone();
         async move {
@@ -151,18 +168,48 @@ impl Connections {
         }
     }
 
+    /// Resolves when the deny-list names the peer; of one that is told so already, never.
+    fn revoked(
+        &self,
+        caller: &Caller,
+        peer: Option<&PeerIdentity>,
+    ) -> impl Future<Output = Denied> + use<> {
+        let told = match caller {
+            Caller::Agent(agent) => self.is_banned(agent),
+            Caller::Anonymous | Caller::Revoked(_) => true,
+            Caller::Other(_) => false,
+        };
+        let peer = peer.filter(|_| !told).cloned();
+        let revoked = self.desks.attest.revoked.clone();
+        async move {
+            match peer {
+                Some(peer) => revoked.refused(peer).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     async fn caller(&self, tls: &ServerTls<TcpStream>) -> Caller {
         let Some(peer) = tls.peer() else {
             return Caller::Anonymous;
         };
-        match AgentPeer::of(peer, &self.trust_domain) {
-            Ok(agent) => {
+        let refused = self.desks.attest.revoked.refuses(peer).await;
+        match (AgentPeer::of(peer, &self.trust_domain), refused) {
+            // Each call says that it is banned.
+            (Ok(agent), Some(_)) if self.is_banned(&agent) => Caller::Agent(agent),
+            (_, Some(by)) => Caller::Revoked(by),
+            (Ok(agent), None) => {
                 self.seen.note(&agent).await;
                 self.desks.attest.recall(agent.spiffe_id()).await;
                 Caller::Agent(agent)
             }
-            Err(error) => Caller::Other(error),
+            (Err(error), None) => Caller::Other(error),
         }
+    }
+
+    fn is_banned(&self, agent: &AgentPeer) -> bool {
+        let admitted = &self.desks.attest.admitted;
+        admitted.standing(agent.spiffe_id()) == Standing::Banned
     }
 }
 
@@ -210,7 +257,9 @@ impl End {
     fn of(caller: &Caller) -> Self {
         match caller {
             Caller::Agent(agent) => Self::At(agent.not_after()),
-            Caller::Anonymous | Caller::Other(_) => Self::After(Instant::now() + STRANGER),
+            Caller::Anonymous | Caller::Other(_) | Caller::Revoked(_) => {
+                Self::After(Instant::now() + STRANGER)
+            }
         }
     }
 

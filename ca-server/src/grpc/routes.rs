@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use identity::x509::Denied;
 use proto::agent::v1::attestation_server::{AttestationServer, SERVICE_NAME as ATTESTATION};
 use proto::agent::v1::configuration_watch_server::{
     ConfigurationWatchServer, SERVICE_NAME as WATCH,
@@ -40,6 +41,8 @@ pub(super) enum Caller {
     Anonymous,
     Agent(AgentPeer),
     Other(NotAnAgent),
+    /// Whoever it is, the deny-list names it.
+    Revoked(Denied),
 }
 
 /// The services that this caller has.
@@ -73,6 +76,11 @@ impl Routes {
                 status: Code::PermissionDenied,
                 code: "not-an-agent",
                 message: error.to_string(),
+            }),
+            Caller::Revoked(by) => Err(Closed {
+                status: Code::PermissionDenied,
+                code: "svid-revoked",
+                message: format!("this SVID is revoked, by {by}; attest again"),
             }),
             Caller::Anonymous => Err(Closed {
                 status: Code::Unauthenticated,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crypto::signing::{PublicKey, verify_csr};
+use identity::x509::Denied;
 use identity::{DnsName, SpiffeId};
 
 use super::assignments::{Assignments, Directory};
@@ -83,6 +84,10 @@ impl<'a> Authorizer<'a> {
     /// The identity is judged before the request's signature, which is what costs.
     pub(super) fn authorize(&self, id: &str, csr: &[u8]) -> Result<Authorized, NotAuthorized> {
         let spiffe_id: SpiffeId = id.parse()?;
+        let denied = self.assignments.snapshot().denials();
+        if denied.list().contains(&Denied::Identity(spiffe_id.clone())) {
+            return Err(NotAuthorized::Revoked);
+        }
         let own = self.agent.spiffe_id();
         let (life, dns_names) = if spiffe_id == *own {
             (Life::Agent, Vec::new())

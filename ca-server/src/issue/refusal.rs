@@ -26,6 +26,10 @@ pub(crate) enum NotAuthorized {
          agent to the entry's `agents`"
     )]
     NotThisAgents,
+    #[error(
+        "this identity is revoked; `countersign revocation list` says why, and an administrator can lift it"
+    )]
+    Revoked,
     #[error("the entry's dnsNames: {0}; an administrator must correct it")]
     DnsName(#[from] DnsNameError),
     #[error("csr: {0}")]
@@ -38,6 +42,7 @@ impl NotAuthorized {
         match self {
             Self::Id(_) => "invalid-spiffe-id",
             Self::NotThisAgents => "not-this-agents-identity",
+            Self::Revoked => "identity-revoked",
             Self::DnsName(_) => "invalid-dns-name",
             Self::Csr(_) => "csr-refused",
         }
@@ -80,6 +85,8 @@ pub(crate) enum IssueError {
     Clock(#[from] ClockOff),
     #[error("this replica's intermediate ends too soon; its renewal has failed: {0}")]
     Ending(#[from] ValidityError),
+    #[error("this replica's intermediate is revoked, and about to be replaced; retry later")]
+    AuthorityRevoked,
     #[error("the certificate could not be made")]
     Certificate(#[from] x509::IssueError),
 }
@@ -98,6 +105,7 @@ impl IssueError {
             Self::Unrecorded | Self::Unknown | Self::Store(_) => "store-unavailable",
             Self::Clock(_) => "clock-off",
             Self::Ending(_) => "intermediate-ending",
+            Self::AuthorityRevoked => "authority-revoked",
             Self::Certificate(_) => "internal",
         }
     }
@@ -117,7 +125,8 @@ impl IssueError {
             | Self::Unrecorded
             | Self::Unknown
             | Self::Store(_)
-            | Self::Ending(_) => status::unavailable(self.code(), &text, RETRY_AFTER),
+            | Self::Ending(_)
+            | Self::AuthorityRevoked => status::unavailable(self.code(), &text, RETRY_AFTER),
             Self::Clock(_) => status::unavailable(self.code(), &text, RETRY_ELSEWHERE),
             Self::Certificate(_) => status::refused(Code::Internal, self.code(), &text),
         }

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::random::SystemRandom;
-use identity::x509::LeafSpec;
+use identity::x509::{Denied, LeafSpec};
 use identity::{SerialNumber, SpiffeId, Validity};
 use proto::agent::v1 as wire;
 use runtime::Clock;
 use rustls_pki_types::CertificateDer;
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use super::authorize::Authorized;
 use super::record::Recorder;
@@ -18,6 +19,7 @@ use crate::authority::{Authority, Intermediate};
 use crate::clock_check::ClockCheck;
 use crate::config::Lifetimes;
 use crate::metrics::Metrics;
+use crate::registry::PublishedDenials;
 use crate::spool::LONGEST_LIFE;
 use crate::store::IssuedRow;
 
@@ -29,6 +31,7 @@ pub(super) const BETWEEN_YIELDS: usize = 4;
 #[derive(Debug, Clone)]
 pub(crate) struct Issuer {
     authority: Authority,
+    denials: watch::Receiver<Arc<PublishedDenials>>,
     recorder: Recorder,
     lifetimes: Lifetimes,
     clock: Clock,
@@ -52,7 +55,7 @@ struct Signed {
 
 impl Issuer {
     pub(crate) fn new(
-        authority: Authority,
+        (authority, denials): (Authority, watch::Receiver<Arc<PublishedDenials>>),
         recorder: Recorder,
         lifetimes: Lifetimes,
         (clock, clock_check): (Clock, ClockCheck),
@@ -60,6 +63,7 @@ impl Issuer {
     ) -> Self {
         Self {
             authority,
+            denials,
             recorder,
             lifetimes,
             clock,
@@ -98,6 +102,7 @@ impl Issuer {
         let room = self.recorder.reserve(authorized.len())?;
         let longest = if away { LONGEST_LIFE } else { Duration::MAX };
         let intermediate = self.authority.intermediate();
+        self.require_unrevoked(&intermediate)?;
         let now = self.clock.now();
         let mut signed = Vec::with_capacity(authorized.len());
         for (index, one) in authorized.into_iter().enumerate() {
@@ -116,6 +121,15 @@ impl Issuer {
                 intermediate: Arc::clone(&intermediate),
             })
             .collect())
+    }
+
+    /// Nobody would accept what it signs; its successor is a moment away.
+    fn require_unrevoked(&self, intermediate: &Intermediate) -> Result<(), IssueError> {
+        let own = Denied::Authority(intermediate.key());
+        match self.denials.borrow().list().contains(&own) {
+            true => Err(IssueError::AuthorityRevoked),
+            false => Ok(()),
+        }
     }
 
     fn sign(

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use crypto::digest::HashKey;
 use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
 use policy::{MeshNames, ObjectKey, ObjectSet, PolicySnapshot, Resource, Revision};
+use time::OffsetDateTime;
 
-use super::{RegistryError, ServiceAddresses};
+use super::{PublishedDenials, RegistryError, ServiceAddresses};
 use crate::authority::PublishedRoots;
 use crate::store::{InForce, Place, Staged, Store};
 
@@ -18,8 +19,15 @@ pub struct RegistrySnapshot {
     policy: PolicySnapshot,
     mesh: MeshNames,
     decision_key: HashKey,
+    others: Others,
+}
+
+/// What is of one revision without being an object.
+#[derive(Clone, Debug)]
+struct Others {
     places: Arc<Places>,
     roots: Arc<PublishedRoots>,
+    denials: Arc<PublishedDenials>,
 }
 
 /// Of every name that ever was a Service's.
@@ -37,47 +45,88 @@ pub struct RegistryObject<'a> {
 }
 
 impl RegistrySnapshot {
-    pub(super) async fn read(store: &Store, mesh: MeshNames) -> Result<Self, RegistryError> {
+    pub(super) async fn read(
+        store: &Store,
+        mesh: MeshNames,
+        now: OffsetDateTime,
+    ) -> Result<Self, RegistryError> {
         let in_force = store.in_force().await?;
         // Read after the objects: a name that has a place keeps it, so none of theirs is missing.
         let places = store.places().await.map_err(RegistryError::Store)?;
         // After the revision too: roots that are newer than it are told again with theirs.
         let roots = PublishedRoots::read(store).await;
         let roots = Arc::new(roots.map_err(RegistryError::Roots)?);
+        let denials = PublishedDenials::read(store, now).await?;
         let decision_key = store.decision_key().clone();
-        let others = (Arc::new(places), roots);
+        let others = Others {
+            places: Arc::new(places),
+            roots,
+            denials: Arc::new(denials),
+        };
         Ok(Self::compile(in_force, mesh, decision_key, others))
     }
 
     /// What follows this snapshot: reads what other replicas have written since.
-    pub(super) async fn read_on(&self, store: &Store) -> Result<Self, RegistryError> {
+    pub(super) async fn read_on(
+        &self,
+        store: &Store,
+        now: OffsetDateTime,
+    ) -> Result<Self, RegistryError> {
         let in_force = store.in_force_since(&self.in_force).await?;
         let known = {
             let mut services = in_force.objects().services();
-            services.all(|service| self.places.contains_key(&service.name))
+            services.all(|service| self.others.places.contains_key(&service.name))
         };
         let places = match known {
-            true => Arc::clone(&self.places),
+            true => Arc::clone(&self.others.places),
             false => Arc::new(store.places().await.map_err(RegistryError::Store)?),
         };
         let roots = PublishedRoots::read(store).await;
         let roots = Arc::new(roots.map_err(RegistryError::Roots)?);
-        Ok(self.followed_by(in_force, (places, roots)))
+        let denials = PublishedDenials::read(store, now).await?;
+        let others = Others {
+            places,
+            roots,
+            denials: Arc::new(denials),
+        };
+        Ok(self.followed_by(in_force, others))
     }
 
     /// What follows this snapshot when nothing but the roots has changed.
     pub(super) fn with_roots(&self, revision: Revision, roots: PublishedRoots) -> Self {
-        let others = (Arc::clone(&self.places), Arc::new(roots));
+        let others = Others {
+            roots: Arc::new(roots),
+            ..self.others.clone()
+        };
         self.followed_by(self.in_force.at(revision), others)
+    }
+
+    /// What follows this snapshot when nothing but the deny-list has changed.
+    pub(super) fn with_denials(&self, revision: Revision, denials: PublishedDenials) -> Self {
+        let others = Others {
+            denials: Arc::new(denials),
+            ..self.others.clone()
+        };
+        self.followed_by(self.in_force.at(revision), others)
+    }
+
+    /// Lets go of denials that have ended.
+    pub(super) fn leave_out_ended(&mut self, now: OffsetDateTime) {
+        if let Some(denials) = self.others.denials.without_ended(now) {
+            self.others.denials = Arc::new(denials);
+        }
     }
 
     /// What follows this snapshot once `staged` is committed; `places` if there are new ones.
     pub(super) fn after(&self, staged: &Staged, places: Option<Places>) -> Self {
-        let places = places.map_or_else(|| Arc::clone(&self.places), Arc::new);
-        self.followed_by(staged.next().clone(), (places, Arc::clone(&self.roots)))
+        let mut others = self.others.clone();
+        if let Some(places) = places {
+            others.places = Arc::new(places);
+        }
+        self.followed_by(staged.next().clone(), others)
     }
 
-    fn followed_by(&self, in_force: InForce, others: (Arc<Places>, Arc<PublishedRoots>)) -> Self {
+    fn followed_by(&self, in_force: InForce, others: Others) -> Self {
         let (mesh, decision_key) = (self.mesh.clone(), self.decision_key.clone());
         Self::compile(in_force, mesh, decision_key, others)
     }
@@ -104,15 +153,15 @@ impl RegistrySnapshot {
         });
         let places = Arc::new(places.collect());
         let roots = Arc::new(PublishedRoots::none(&mesh.trust_domain));
-        Self::compile(in_force, mesh, key, (places, roots))
+        let others = Others {
+            places,
+            roots,
+            denials: Arc::default(),
+        };
+        Self::compile(in_force, mesh, key, others)
     }
 
-    fn compile(
-        in_force: InForce,
-        mesh: MeshNames,
-        decision_key: HashKey,
-        (places, roots): (Arc<Places>, Arc<PublishedRoots>),
-    ) -> Self {
+    fn compile(in_force: InForce, mesh: MeshNames, decision_key: HashKey, others: Others) -> Self {
         let (revision, objects) = (in_force.revision(), in_force.objects());
         // Registered custom identities are in the set itself.
         let policy = PolicySnapshot::compile(revision, &decision_key.bytes(), &mesh, objects, &[]);
@@ -121,8 +170,7 @@ impl RegistrySnapshot {
             policy,
             mesh,
             decision_key,
-            places,
-            roots,
+            others,
         }
     }
 
@@ -138,7 +186,12 @@ impl RegistrySnapshot {
 
     /// What the trust domain trusts.
     pub(crate) fn roots(&self) -> &Arc<PublishedRoots> {
-        &self.roots
+        &self.others.roots
+    }
+
+    /// Who is refused although the certificate verifies.
+    pub(crate) fn denials(&self) -> &Arc<PublishedDenials> {
+        &self.others.denials
     }
 
     #[must_use]
@@ -216,7 +269,7 @@ impl RegistrySnapshot {
     }
 
     fn addresses_of(&self, key: &ObjectKey) -> Option<ServiceAddresses> {
-        let place = self.places.get(&service_of(key)?)?;
+        let place = self.others.places.get(&service_of(key)?)?;
         Some(ServiceAddresses::of(self.trust_domain(), *place))
     }
 }

@@ -9,10 +9,14 @@ use tokio::sync::mpsc;
 use super::sightings::{Behind, Sightings};
 use super::snapshot::Places;
 use super::{
-    Applied, ApplyError, Proposal, Publisher, RegistryError, RegistrySnapshot, StepError, Write,
+    Applied, ApplyError, Proposal, PublishedDenials, Publisher, RegistryError, RegistrySnapshot,
+    RevokeError, StepError, Write,
 };
 use crate::authority::PublishedRoots;
-use crate::store::{AuthorityStep, Authorship, CommitError, Staged, Store, StoreError};
+use crate::store::{
+    AuthorityStep, Authorship, CommitError, Expected, RevocationChange, RevocationChanged, Staged,
+    Store, StoreError,
+};
 
 /// How often a change is judged again because another replica wrote first.
 const ATTEMPTS: usize = 32;
@@ -81,6 +85,14 @@ impl RegistryWriter {
                 }) => {
                     let _ = answer.send(self.step(&step, &authorship).await);
                 }
+                Some(Write::Revocation {
+                    change,
+                    expected,
+                    authorship,
+                    answer,
+                }) => {
+                    let _ = answer.send(self.revoke(&change, &expected, &authorship).await);
+                }
                 None => break,
             }
         }
@@ -136,6 +148,38 @@ impl RegistryWriter {
         Ok(revision)
     }
 
+    async fn revoke(
+        &self,
+        change: &RevocationChange,
+        expected: &[Expected],
+        authorship: &Authorship,
+    ) -> Result<RevocationChanged, RevokeError> {
+        self.catch_up().await?;
+        self.require_whole()?;
+        let made = self.store.change_revocation(change, expected, authorship);
+        let made = match made.await.map_err(RevokeError::from) {
+            Ok(made) => made,
+            Err(error) => {
+                // It may have been done although its answer was lost.
+                self.catch_up().await?;
+                return Err(error);
+            }
+        };
+        if !made.changed {
+            return Ok(made);
+        }
+        let (revision, author) = (made.revision, &authorship.author);
+        tracing::info!(%revision, author, reason = authorship.reason, "revocations changed");
+        let current = self.publisher.current();
+        let follows = revision.number == current.revision().number + 1;
+        match PublishedDenials::read(&self.store, self.clock.now()).await {
+            Ok(denials) if follows => self.publish(current.with_denials(revision, denials)),
+            // Others have written meanwhile, or the store is gone: it is read again, whole.
+            _ => self.catch_up().await?,
+        }
+        Ok(made)
+    }
+
     /// Publishes what the store has and this replica does not yet know: another replica's write,
     /// or one of ours whose result was lost. Never goes back.
     async fn catch_up(&self) -> Result<(), ApplyError> {
@@ -149,9 +193,10 @@ impl RegistryWriter {
             tracing::error!(alarm = "store-behind", %head, %seen, "the store has lost revisions");
             return Err(ApplyError::Behind { head, seen });
         }
+        let now = self.clock.now();
         let next = match head.epoch == seen.epoch {
-            true => current.read_on(&self.store).await,
-            false => RegistrySnapshot::read(&self.store, current.mesh().clone()).await,
+            true => current.read_on(&self.store, now).await,
+            false => RegistrySnapshot::read(&self.store, current.mesh().clone(), now).await,
         };
         match next {
             Ok(snapshot) => {
@@ -159,7 +204,7 @@ impl RegistryWriter {
                 Ok(())
             }
             Err(RegistryError::Store(error)) => Err(error.into()),
-            Err(error @ (RegistryError::Object { .. } | RegistryError::Roots(_))) => {
+            Err(error) => {
                 tracing::error!(%error, "cannot follow the store");
                 Err(ApplyError::Contended)
             }
@@ -167,7 +212,8 @@ impl RegistryWriter {
     }
 
     /// What the store holds, as was just read or written.
-    fn publish(&self, next: RegistrySnapshot) {
+    fn publish(&self, mut next: RegistrySnapshot) {
+        next.leave_out_ended(self.clock.now());
         self.sightings.compare(next.revision(), next.revision());
         self.publisher.publish(next);
     }

@@ -1,4 +1,5 @@
-//! Agents that were banned, and agents that have been over for long.
+//! Agents that were banned, and agents that have been over for long. How bans come and go is in
+//! `revocations`.
 //!
 //! Invariant: while a ban stands, nothing renews the row of its agent, and whatever else is known of
 //! the agent, the ban outweighs it.
@@ -27,40 +28,6 @@ pub struct LiveSvids {
 }
 
 impl Store {
-    /// Keeps the ban, in place of an earlier one of the same agent, and deletes the agent's join
-    /// tokens. An agent that never attested may be banned too.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn ban_agent(&self, ban: AgentBan) -> Result<(), StoreError> {
-        let mut transaction = self.database.begin().await?;
-        let tokens = Statement::new("DELETE FROM join_tokens WHERE agent_id = $1");
-        transaction.execute(tokens.bind(&ban.spiffe_id)).await?;
-        let upsert = Statement::new(
-            "INSERT INTO agent_bans (spiffe_id, reason, author, banned_at)
-             VALUES ($1, $2, $3, $4)
-             ON CONFLICT (spiffe_id) DO UPDATE SET
-                 reason = excluded.reason,
-                 author = excluded.author,
-                 banned_at = excluded.banned_at",
-        )
-        .bind(&ban.spiffe_id)
-        .bind(ban.reason)
-        .bind(ban.author)
-        .bind(ban.banned_at);
-        transaction.execute(upsert).await?;
-        transaction.commit().await
-    }
-
-    /// Answers whether there was such a ban.
-    ///
-    /// # Errors
-    /// The store is unavailable.
-    pub async fn lift_ban(&self, id: &SpiffeId) -> Result<bool, StoreError> {
-        let lift = Statement::new("DELETE FROM agent_bans WHERE spiffe_id = $1");
-        Ok(self.database.execute(lift.bind(id)).await? == 1)
-    }
-
     /// # Errors
     /// The store is unavailable.
     pub async fn is_banned(&self, id: &SpiffeId) -> Result<bool, StoreError> {
@@ -98,26 +65,6 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(gone)
-    }
-
-    /// What was issued through `agent` and has not ended at `now`.
-    ///
-    /// # Errors
-    /// The store is unavailable or damaged.
-    pub async fn live_svids(
-        &self,
-        agent: &SpiffeId,
-        now: OffsetDateTime,
-    ) -> Result<LiveSvids, StoreError> {
-        let live = Statement::new(
-            "SELECT COUNT(*) AS live, MAX(not_after) AS until FROM issued
-             WHERE not_after > $2 AND agent_id = $1",
-        );
-        let row = self.database.fetch_one(live.bind(agent).bind(now)).await?;
-        Ok(LiveSvids {
-            count: row.unsigned("live")?,
-            until: row.instant_if_any("until")?,
-        })
     }
 }
 

@@ -99,6 +99,16 @@ impl Store {
         rows.iter().map(issued).collect()
     }
 
+    /// The record of this serial number.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn issued_with(&self, serial: SerialNumber) -> Result<Option<IssuedRow>, StoreError> {
+        let one = Statement::new("SELECT * FROM issued WHERE serial = $1");
+        let row = self.database.fetch_optional(one.bind(serial)).await?;
+        row.as_ref().map(issued).transpose()
+    }
+
     /// Whether this very certificate was issued here to this identity.
     ///
     /// # Errors

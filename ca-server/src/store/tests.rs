@@ -36,6 +36,7 @@ mod issuers_tokens;
 mod join_tokens;
 mod opening;
 mod replicas;
+mod revocations;
 mod server;
 
 use std::path::Path;

@@ -138,6 +138,7 @@ fn decode_hello(
             product: hello.product,
             engine_version: hello.engine_version,
             clock_offset: agent_time - now,
+            obeys_deny_lists: version.obeys_deny_lists(),
         },
         resume: hello
             .resume

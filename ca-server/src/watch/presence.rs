@@ -27,6 +27,8 @@ pub struct Introduction {
     pub engine_version: u32,
     /// The agent's clock − ours.
     pub clock_offset: time::Duration,
+    /// Whether its proxies hear of deny-lists.
+    pub obeys_deny_lists: bool,
 }
 
 /// What a proxy reports through its agent.

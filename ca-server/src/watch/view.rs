@@ -15,8 +15,7 @@ use super::decode::Resume;
 use crate::authority::PublishedRoots;
 use crate::config::Lifetimes;
 use crate::issue::{Assignments, CustomIdentities};
-use crate::registry::RegistryObject;
-use crate::registry::ServiceAddresses;
+use crate::registry::{PublishedDenials, RegistryObject, ServiceAddresses};
 
 mod concern;
 
@@ -35,6 +34,7 @@ pub(super) struct View {
     unknown: Vec<String>,
     callable: BTreeSet<QualifiedName>,
     roots: Arc<PublishedRoots>,
+    denials: Arc<PublishedDenials>,
 }
 
 #[derive(Debug, Clone)]
@@ -90,6 +90,7 @@ impl View {
             unknown,
             callable: concern.into_callable(),
             roots: Arc::clone(snapshot.roots()),
+            denials: Arc::clone(snapshot.denials()),
         }
     }
 
@@ -101,7 +102,11 @@ impl View {
     fn engine_version(&self) -> u32 {
         let needed = self.objects.values();
         let needed = needed.map(|content| content.resource.engine_version());
-        needed.max().unwrap_or(1)
+        let denials = match self.denials.list().is_empty() {
+            true => 1,
+            false => policy::DENY_LIST_ENGINE,
+        };
+        needed.max().unwrap_or(1).max(denials)
     }
 
     /// The Services whose endpoints the agent needs.
@@ -120,6 +125,7 @@ impl View {
                 custom_identities: self.wire_custom(),
                 decision_key: self.decision_key.clone(),
                 unknown_services: self.unknown.clone(),
+                denied: Some(self.denials.wire()),
             }),
             identities: self.identities.clone(),
             bundle: Some(self.roots.wire().clone()),
@@ -154,6 +160,7 @@ impl View {
             bundle: (self.roots.sequence() != before.roots.sequence())
                 .then(|| self.roots.wire().clone()),
             unknown_services: (self.unknown != before.unknown).then(|| self.unknown_services()),
+            denied: self.denials.since(&before.denials),
         }
     }
 
@@ -194,6 +201,7 @@ impl View {
             }),
             bundle: Some(self.roots.wire().clone()),
             unknown_services: Some(self.unknown_services()),
+            denied: Some(self.denials.whole()),
         }
     }
 

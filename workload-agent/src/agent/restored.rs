@@ -56,9 +56,15 @@ impl Restored {
         if known.is_empty() {
             known = addresses_of_token(config);
         }
+        let view = view(&trust_domain, &configuration);
+        let mut holdings = keeper::restore(&trust_domain, &credentials, now);
+        holdings.denied = view
+            .as_ref()
+            .map(|it| it.denied().clone())
+            .unwrap_or_default();
         Ok(Self {
-            holdings: keeper::restore(&trust_domain, &credentials, now),
-            view: view(&trust_domain, &configuration),
+            holdings,
+            view,
             wanted: configuration
                 .subscriptions
                 .into_iter()
@@ -136,6 +142,7 @@ fn view(trust_domain: &TrustDomain, stored: &StoredConfiguration) -> Option<View
             );
         })
         .ok()
+        .map(|view| view.with_revocation_lists(stored.revocation_lists.clone()))
 }
 
 fn time_of((service, seconds): (String, i64)) -> Option<(String, OffsetDateTime)> {

@@ -63,6 +63,9 @@ pub(crate) struct StoredConfiguration {
     /// Service (`name.namespace`) to the time it was last wanted, in seconds since the epoch.
     #[prost(btree_map = "string, int64", tag = "3")]
     pub(crate) subscriptions: std::collections::BTreeMap<String, i64>,
+    /// DER.
+    #[prost(bytes = "vec", repeated, tag = "4")]
+    pub(crate) revocation_lists: Vec<Vec<u8>>,
 }
 
 impl Sealed for StoredJoining {

@@ -58,7 +58,7 @@ impl WatchError {
             return false;
         };
         let reason = status.metadata().get("countersign-reason");
-        reason.is_some_and(|reason| reason == "agent-forgotten")
+        reason.is_some_and(|reason| reason == "agent-forgotten" || reason == "svid-revoked")
     }
 }
 
@@ -197,6 +197,11 @@ impl Session {
                 self.roster.published(Publication::UpTo(announced.sequence));
                 Ok(())
             }
+            Some(ca_message::Message::RevocationLists(lists)) => {
+                let view = self.held_view()?.with_revocation_lists(lists.crls);
+                self.publish(view).await;
+                Ok(())
+            }
             // A newer CA's message; nothing it holds may be guessed at.
             None => Ok(()),
         }
@@ -247,6 +252,7 @@ impl Session {
         let wanted = self.roster.attendance().wanted().clone();
         let stored = StoredConfiguration {
             snapshot: Some(view.to_snapshot()),
+            revocation_lists: view.revocation_lists().to_vec(),
             replicas: self.addresses.iter().map(ToString::to_string).collect(),
             subscriptions: wanted
                 .into_iter()

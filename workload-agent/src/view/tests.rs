@@ -16,7 +16,7 @@ fn bundle() -> mesh::Bundle {
     let validity = Validity::try_new(now, now + time::Duration::days(1)).unwrap();
     let serial = SerialNumber::random(&mut SeededRandom::new(1));
     let root =
-        Authority::new_root(&trust_domain(), &SigningKey::generate(), validity, serial).unwrap();
+        Authority::new_root(&trust_domain(), SigningKey::generate(), validity, serial).unwrap();
     mesh::Bundle {
         trust_domain: trust_domain().to_string(),
         sequence: 1,
@@ -66,6 +66,7 @@ fn snapshot(number: u64) -> wire::Snapshot {
         configuration: Some(mesh::Configuration {
             revision: wire_rev(1, number),
             engine_version: 1,
+            denied: Some(mesh::DenyList::default()),
             ..mesh::Configuration::default()
         }),
         identities: vec![identity("orders")],
@@ -117,6 +118,33 @@ fn delta_that_follows_another_revision_is_refused() {
     };
     let refused = view(5).with_delta(&trust_domain(), delta);
     assert!(matches!(refused, Err(ViewError::DoesNotFollow { .. })));
+}
+
+#[test]
+fn deny_list_that_an_older_ca_does_not_know_of_stays() {
+    let mut denying = snapshot(1);
+    let list = mesh::DenyList {
+        identities: vec!["spiffe://mesh.example/ns/shop/sa/orders".to_owned()],
+        ..mesh::DenyList::default()
+    };
+    denying.configuration.as_mut().unwrap().denied = Some(list.clone());
+    let held = View::from_snapshot(&trust_domain(), denying, None).unwrap();
+    let mut older = snapshot(2);
+    older.configuration.as_mut().unwrap().denied = None;
+    let next = View::from_snapshot(&trust_domain(), older, Some(&held)).unwrap();
+    assert_eq!(next.configuration().denied, Some(list));
+    assert_eq!(next.denied().len(), 1);
+}
+
+#[test]
+fn deny_list_that_cannot_be_read_is_refused() {
+    let mut odd = snapshot(1);
+    odd.configuration.as_mut().unwrap().denied = Some(mesh::DenyList {
+        serials: vec![Vec::new()],
+        ..mesh::DenyList::default()
+    });
+    let refused = View::from_snapshot(&trust_domain(), odd, None);
+    assert!(matches!(refused, Err(ViewError::DenyList(_))));
 }
 
 #[test]

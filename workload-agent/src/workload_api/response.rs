@@ -12,11 +12,13 @@ use tonic::Status;
 
 use crate::attestor::Entitled;
 use crate::holdings::Holdings;
+use crate::view::View;
 
 /// The caller's certificates, with their keys.
 pub(super) fn x509_svids(
     entitled: &Entitled,
     holdings: &Holdings,
+    view: &View,
     now: OffsetDateTime,
 ) -> Result<wire::X509svidResponse, Status> {
     let bundle = holdings.bundle.as_deref().ok_or_else(not_ready)?;
@@ -37,23 +39,37 @@ pub(super) fn x509_svids(
         });
     }
     if svids.is_empty() {
-        return Err(not_ready());
+        return Err(nothing(entitled, holdings));
     }
     Ok(wire::X509svidResponse {
         svids,
-        crl: Vec::new(),
+        crl: view.revocation_lists().to_vec(),
         federated_bundles: HashMap::new(),
     })
 }
 
 /// The bundle of the agent's own trust domain, under the domain's ID.
-pub(super) fn x509_bundles(bundle: Option<&Bundle>) -> Result<wire::X509BundlesResponse, Status> {
+pub(super) fn x509_bundles(
+    bundle: Option<&Bundle>,
+    view: &View,
+) -> Result<wire::X509BundlesResponse, Status> {
     let bundle = bundle.ok_or_else(not_ready)?;
     let id = format!("spiffe://{}", bundle.trust_domain);
     Ok(wire::X509BundlesResponse {
-        crl: Vec::new(),
+        crl: view.revocation_lists().to_vec(),
         bundles: HashMap::from([(id, bundle.x509_authorities.concat())]),
     })
+}
+
+/// Nobody waits for an identity that is revoked.
+fn nothing(entitled: &Entitled, holdings: &Holdings) -> Status {
+    let mut entries = entitled.assignments().iter().map(|entry| &entry.spiffe_id);
+    match entries.find(|id| !holdings.is_revoked(id)) {
+        Some(_) => not_ready(),
+        None => Status::permission_denied(
+            "this workload's identity is revoked; `countersign revocation list` says why",
+        ),
+    }
 }
 
 /// The client may retry with backoff (Workload Endpoint §6).

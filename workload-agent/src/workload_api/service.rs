@@ -43,8 +43,8 @@ impl SpiffeWorkloadApi for WorkloadDesk {
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
         let caller = self.caller(&request)?;
         let clock = self.clock.clone();
-        self.stream(caller, move |entitled, holdings| {
-            response::x509_svids(entitled, holdings, clock.now())
+        self.stream(caller, move |entitled, holdings, view| {
+            response::x509_svids(entitled, holdings, view, clock.now())
         })
         .await
     }
@@ -54,8 +54,8 @@ impl SpiffeWorkloadApi for WorkloadDesk {
         request: Request<wire::X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
         let caller = self.caller(&request)?;
-        self.stream(caller, |_, holdings| {
-            response::x509_bundles(holdings.bundle.as_deref())
+        self.stream(caller, |_, holdings, view| {
+            response::x509_bundles(holdings.bundle.as_deref(), view)
         })
         .await
     }
@@ -113,7 +113,7 @@ impl WorkloadDesk {
     ) -> Result<Response<BoxStream<'static, Result<M, Status>>>, Status>
     where
         M: Clone + PartialEq + Send + 'static,
-        F: Fn(&Entitled, &Holdings) -> Result<M, Status> + Send + Sync + 'static,
+        F: Fn(&Entitled, &Holdings, &View) -> Result<M, Status> + Send + Sync + 'static,
     {
         let mut answers = Answers {
             desk: self.clone(),
@@ -150,7 +150,7 @@ struct Answers<M, F> {
 impl<M, F> Answers<M, F>
 where
     M: Clone + PartialEq,
-    F: Fn(&Entitled, &Holdings) -> Result<M, Status>,
+    F: Fn(&Entitled, &Holdings, &View) -> Result<M, Status>,
 {
     /// The next message that differs from the last; absent once the stream has ended.
     async fn next(&mut self) -> Option<Result<M, Status>> {
@@ -197,13 +197,14 @@ where
         let attestor = self.desk.attestor.clone();
         let caller = Arc::clone(&self.caller);
         // It reads /proc and may hash an executable.
+        let seen = Arc::clone(&view);
         let entitled =
-            tokio::task::spawn_blocking(move || attestor.attest(&caller, view.assignments()))
+            tokio::task::spawn_blocking(move || attestor.attest(&caller, seen.assignments()))
                 .await
                 .map_err(|_| Status::internal("the attestor failed"))??;
         let holdings = self.desk.holdings.borrow_and_update().clone();
         self.bundle = holdings.bundle.as_deref().map_or(0, |it| it.sequence);
-        (self.answer)(&entitled, &holdings)
+        (self.answer)(&entitled, &holdings, &view)
     }
 }
 

@@ -1,50 +1,51 @@
 //! Ending agents: bans, eviction, and purging of those that have been over for long.
 //!
 //! Invariant: the store says it first and this replica's memory follows, so that an attempt which
-//! ended between the two can be repeated. An answer says what goes on all the same: certificates
-//! that were issued already are not called back.
+//! ended between the two can be repeated. A ban is a revocation of kind `agent`, and is made and
+//! lifted as one.
 
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use identity::AgentId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Agents;
 use crate::api::auth::Administrator;
 use crate::api::body::{Fields, JsonBody};
+use crate::api::preconditions::Conditions;
 use crate::api::problem::Problem;
 use crate::api::query::Segments;
+use crate::api::revocations::{Wish, reason};
 use crate::api::timestamp::Timestamp;
-use crate::store::{AgentBan, LiveSvids};
+use crate::store::{AgentBan, RevocationSubject};
 
-const LONGEST_REASON: usize = 500;
 const LONGEST_AGE: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
-const STILL_VALID: &str = "certificates issued already stay valid until they end: proxies do not \
-                           judge by bans yet";
-
 /// Why an agent is banned.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct BanRequest {
     /// For people; 1 to 500 bytes.
     reason: String,
+    /// As of a revocation.
+    #[serde(default)]
+    force: bool,
 }
 
-/// A ban, and what goes on in spite of it.
+/// A ban, and what it hits.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct BanAnswer {
     agent_id: String,
     ban: BanView,
-    /// X.509-SVIDs issued through the agent that have not ended.
+    /// X.509-SVIDs issued through the agent that have not ended; from this revision on proxies refuse
+    /// them.
     live_svids: u64,
     /// When the last of them ends.
     live_until: Option<Timestamp>,
-    /// What they can still be used for.
-    note: String,
+    /// That of the ban.
+    revision: String,
 }
 
 /// Who banned an agent, and why.
@@ -71,7 +72,7 @@ pub(super) struct Purged {
 }
 
 impl Fields for BanRequest {
-    const FIELDS: &'static [&'static str] = &["reason"];
+    const FIELDS: &'static [&'static str] = &["reason", "force"];
 }
 
 impl Fields for PurgeRequest {
@@ -88,30 +89,39 @@ impl From<&AgentBan> for BanView {
     }
 }
 
-/// Bans an agent: it neither attests nor renews nor is issued anything, its join tokens are deleted
-/// and its connections end. Certificates that it has already stay valid until they end.
+/// Bans an agent: it neither attests nor renews nor is issued anything, its join tokens are deleted,
+/// its connections end, and what was issued through it is refused everywhere. The same as a
+/// revocation of kind `agent`.
 #[utoipa::path(post, path = "/v1/agents/{attestor}/{name}/ban", tag = "agents",
     params(("attestor" = String, Path), ("name" = String, Path)), request_body = BanRequest,
     responses((status = 200, body = BanAnswer)))]
 pub(super) async fn ban_agent(
     State(agents): State<Agents>,
     author: Administrator,
+    conditions: Conditions,
     Segments((attestor, name)): Segments<(String, String)>,
     JsonBody(request): JsonBody<BanRequest>,
 ) -> Result<Json<BanAnswer>, Problem> {
     let agent = agents.id(&attestor, &name)?;
-    let ban = AgentBan {
-        spiffe_id: agent.spiffe_id().clone(),
+    let subject = RevocationSubject::Agent(agent.spiffe_id().clone());
+    let wish = Wish {
+        subject: subject.clone(),
         reason: reason(request.reason)?,
-        author: author.author(),
-        banned_at: agents.clock.now(),
+        force: request.force,
+        conditions,
     };
-    agents.store.ban_agent(ban.clone()).await?;
-    agents.presence.ban(agent.spiffe_id());
-    tracing::warn!(agent = %agent, author = ban.author, reason = ban.reason, "agent banned");
-    let now = agents.clock.now();
-    let live = agents.store.live_svids(agent.spiffe_id(), now).await?;
-    Ok(Json(answer(&agent, &ban, live)))
+    let banned = agents.revocations.revoke(wish, &author).await?;
+    let bans = agents.store.agent_bans().await?;
+    let ban = bans.iter().find(|ban| ban.spiffe_id == *agent.spiffe_id());
+    let ban = ban.ok_or_else(|| Problem::not_found(format!("ban of agent {agent}")))?;
+    let live = agents.revocations.hits(&subject).await?;
+    Ok(Json(BanAnswer {
+        agent_id: agent.to_string(),
+        ban: ban.into(),
+        live_svids: live.count,
+        live_until: live.until.map(Into::into),
+        revision: banned.revision.to_string(),
+    }))
 }
 
 /// Lifts an agent's ban. What the ban deleted does not come back.
@@ -119,15 +129,15 @@ pub(super) async fn ban_agent(
     params(("attestor" = String, Path), ("name" = String, Path)), responses((status = 204)))]
 pub(super) async fn lift_ban(
     State(agents): State<Agents>,
+    author: Administrator,
+    conditions: Conditions,
     Segments((attestor, name)): Segments<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let agent = agents.id(&attestor, &name)?;
-    let known = agents.store.lift_ban(agent.spiffe_id()).await?;
-    agents.presence.lift_ban(agent.spiffe_id());
-    match known {
-        true => Ok(StatusCode::NO_CONTENT),
-        false => Err(Problem::not_found(format!("ban of agent {agent}"))),
-    }
+    let subject = RevocationSubject::Agent(agent.spiffe_id().clone());
+    let lifted = agents.revocations.lift(subject, None, &conditions, &author);
+    lifted.await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Evicts an agent: its SVID is not renewed, its stream ends, and it must attest again by a fresh
@@ -166,25 +176,6 @@ pub(super) async fn purge_agents(
     Ok(Json(Purged {
         agents: gone.iter().map(ToString::to_string).collect(),
     }))
-}
-
-fn answer(agent: &AgentId, ban: &AgentBan, live: LiveSvids) -> BanAnswer {
-    BanAnswer {
-        agent_id: agent.to_string(),
-        ban: ban.into(),
-        live_svids: live.count,
-        live_until: live.until.map(Into::into),
-        note: STILL_VALID.to_owned(),
-    }
-}
-
-fn reason(text: String) -> Result<String, Problem> {
-    let empty = text.trim().is_empty();
-    if empty || text.len() > LONGEST_REASON || text.chars().any(char::is_control) {
-        let rule = format!("a reason has 1 to {LONGEST_REASON} bytes, and no control characters");
-        return Err(Problem::invalid("invalid-value", rule).at("/reason"));
-    }
-    Ok(text)
 }
 
 fn age(text: &str) -> Result<Duration, Problem> {

@@ -30,6 +30,28 @@ pub(super) fn require(needed: u32, connected: &[ConnectedAgent]) -> Result<(), P
         .suggest("upgrade these proxies first; GET /v1/agents lists the engine of each"))
 }
 
+/// The same for deny-lists, of which an older agent does not tell its proxies either.
+pub(in crate::api) fn require_deny_lists(connected: &[ConnectedAgent]) -> Result<(), Problem> {
+    require(policy::DENY_LIST_ENGINE, connected).map_err(forced)?;
+    let deaf = connected
+        .iter()
+        .filter(|agent| !agent.introduction.obeys_deny_lists);
+    let deaf: Vec<_> = deaf.map(|agent| agent.agent.to_string()).collect();
+    if deaf.is_empty() {
+        return Ok(());
+    }
+    let named = deaf[..deaf.len().min(MOST_NAMED)].join(", ");
+    let detail = format!(
+        "these agents are too old to tell their proxies of revocations, so that whoever is revoked \
+         could go on there: {named}"
+    );
+    Err(forced(Problem::conflict("agent-too-old", detail)))
+}
+
+fn forced(problem: Problem) -> Problem {
+    problem.suggest("upgrade these first, or say `force` if it cannot wait")
+}
+
 /// The proxies of an agent that have an older engine, in words.
 fn behind(agent: &ConnectedAgent, needed: u32) -> Vec<String> {
     let id = &agent.agent;

@@ -52,13 +52,13 @@ async fn a_ban_without_a_reason_is_refused() {
 }
 
 #[tokio::test]
-async fn a_ban_says_what_goes_on_all_the_same() {
+async fn a_ban_is_a_revision_and_says_what_it_hits() {
     let api = TestApi::start().await.with_agent().await;
     let answer = api.post(BAN, json!({"reason": "stolen"})).await;
     let answer = answer.is(StatusCode::OK).json();
     assert_eq!(answer["liveSvids"], 1);
     assert!(answer["liveUntil"].is_string());
-    assert!(answer["note"].as_str().unwrap().contains("stay valid"));
+    assert!(answer["revision"].as_str().unwrap().ends_with("-1"));
 }
 
 #[tokio::test]

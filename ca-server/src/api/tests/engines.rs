@@ -18,6 +18,7 @@ fn introduction(engine_version: u32) -> Introduction {
         product: "countersign-agent/0.1.0".to_owned(),
         engine_version,
         clock_offset: time::Duration::ZERO,
+        obeys_deny_lists: true,
     }
 }
 
@@ -85,4 +86,30 @@ async fn of_many_proxies_that_are_behind_some_are_named() {
     let refused = api.put(ROUTE, route()).await;
     let problem = refused.problem(StatusCode::CONFLICT, "engine-too-old");
     assert!(problem["detail"].as_str().unwrap().ends_with("and 5 more"));
+}
+
+#[tokio::test]
+async fn a_revocation_that_somebody_could_not_obey_is_refused_unless_it_is_forced() {
+    let api = TestApi::start().await;
+    let path = "/v1/revocations";
+    let orders = "spiffe://corp.example/ns/shop/sa/orders";
+    let mut wish = json!({"kind": "identity", "subject": orders, "reason": "stolen"});
+    let live = api
+        .parts
+        .presence
+        .connect(&agent(), introduction(ENGINE_VERSION));
+    live.attached(vec![proxy(2)]);
+    let refused = api.post(path, wish.clone()).await;
+    refused.problem(StatusCode::CONFLICT, "engine-too-old");
+    let deaf = Introduction {
+        obeys_deny_lists: false,
+        ..introduction(ENGINE_VERSION)
+    };
+    let live = api.parts.presence.connect(&agent(), deaf);
+    live.attached(vec![proxy(ENGINE_VERSION)]);
+    let refused = api.post(path, wish.clone()).await;
+    let problem = refused.problem(StatusCode::CONFLICT, "agent-too-old");
+    assert!(problem["detail"].as_str().unwrap().contains(AGENT));
+    wish["force"] = json!(true);
+    api.post(path, wish).await.is(StatusCode::CREATED);
 }

@@ -109,6 +109,7 @@ async fn a_revision_is_pending_until_every_connected_agent_has_it() {
         product: "countersign-agent/0.1.0".to_owned(),
         engine_version: ENGINE_VERSION,
         clock_offset: time::Duration::ZERO,
+        obeys_deny_lists: true,
     };
     let live = api.parts.presence.connect(&agent, introduction);
     let revision = api.parts.registry.snapshot().revision();

@@ -8,24 +8,34 @@ use tonic::Code;
 
 use super::agent::{Connection, refused};
 use super::harness::{TestCa, agent_id, trust_domain};
-use crate::store::AgentBan;
+use crate::store::{Authorship, NewRevocation, RevocationChange, RevocationSubject};
 
 impl TestCa {
     /// As `POST /v1/agents/…/ban` does.
     async fn ban(&self, agent: &str) {
-        let ban = AgentBan {
-            spiffe_id: agent_id(agent),
-            reason: "stolen".to_owned(),
-            author: "test".to_owned(),
-            banned_at: self.clock.now(),
-        };
-        self.ca.store.ban_agent(ban).await.unwrap();
+        let change = RevocationChange::Revoke(NewRevocation {
+            subject: RevocationSubject::Agent(agent_id(agent)),
+            expires_at: None,
+        });
+        self.change(change).await;
         self.ca.presence.ban(&agent_id(agent));
     }
 
     async fn lift_ban(&self, agent: &str) {
-        assert!(self.ca.store.lift_ban(&agent_id(agent)).await.unwrap());
+        let subject = RevocationSubject::Agent(agent_id(agent));
+        self.change(RevocationChange::Lift(subject)).await;
         self.ca.presence.lift_ban(&agent_id(agent));
+    }
+
+    async fn change(&self, change: RevocationChange) {
+        let authorship = Authorship {
+            author: "test".to_owned(),
+            reason: "stolen".to_owned(),
+            at: self.clock.now(),
+        };
+        let registry = &self.ca.registry;
+        let changed = registry.change_revocation(change, Vec::new(), authorship);
+        assert!(changed.await.unwrap().changed);
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use identity::AgentId;
-use identity::x509::BundleSet;
+use identity::x509::{BundleSet, Denied, DenyList};
 
 use super::{Attested, Circumstances, Proof};
 use crate::attest::JOIN_TOKEN;
@@ -18,6 +18,7 @@ impl UnverifiedReturn {
         self,
         store: &Store,
         bundles: &BundleSet,
+        denied: &DenyList,
         within: Duration,
         here: Circumstances<'_>,
     ) -> Result<Attested, Refusal> {
@@ -34,6 +35,12 @@ impl UnverifiedReturn {
             .public_key()
             .verify(&statement, &self.signature)
             .map_err(|_| Refusal::Possession)?;
+        // Of the leaves of a revoked authority those that are recorded are ours.
+        match denied.refuses_expired(&expired) {
+            None | Some(Denied::Authority(_)) => {}
+            Some(_) if store.is_banned(expired.spiffe_id()).await? => return Err(Refusal::Banned),
+            Some(by) => return Err(Refusal::Revoked(by)),
+        }
         let id = expired.spiffe_id();
         let agent = AgentId::try_from(id.clone())
             .ok()

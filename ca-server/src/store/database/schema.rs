@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 8] = [
+const FILES: [File; 9] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -43,6 +43,7 @@ const FILES: [File; 8] = [
     file!(6, "replicas", "0006_replicas.sql"),
     file!(7, "log", "0007_log.sql"),
     file!(8, "announcements", "0008_announcements.sql"),
+    file!(9, "revocations", "0009_revocations.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

@@ -19,6 +19,34 @@ fn ban(name: &str, reason: &str) -> AgentBan {
     }
 }
 
+impl TestStore {
+    async fn ban(&self, name: &str, reason: &str) -> RevocationChanged {
+        let change = RevocationChange::Revoke(NewRevocation {
+            subject: RevocationSubject::Agent(id(name)),
+            expires_at: None,
+        });
+        self.change(&change, reason).await.unwrap()
+    }
+
+    async fn change(
+        &self,
+        change: &RevocationChange,
+        reason: &str,
+    ) -> Result<RevocationChanged, RevocationError> {
+        let authorship = Authorship {
+            author: "admin/1".to_owned(),
+            reason: reason.to_owned(),
+            at: NOW,
+        };
+        self.store.change_revocation(change, &[], &authorship).await
+    }
+
+    async fn lift_ban(&self, name: &str) -> Result<RevocationChanged, RevocationError> {
+        let lift = RevocationChange::Lift(RevocationSubject::Agent(id(name)));
+        self.change(&lift, "").await
+    }
+}
+
 fn row(name: &str, not_after: OffsetDateTime) -> AgentRow {
     AgentRow {
         spiffe_id: id(name),
@@ -38,7 +66,7 @@ on_each_database![
 ];
 
 async fn a_banned_agent_is_not_recorded(test: TestStore) {
-    test.store.ban_agent(ban("web-7", "stolen")).await.unwrap();
+    test.ban("web-7", "stolen").await;
     let recorded = test.store.record_agent(row("web-7", NOW + minutes(60)));
     assert!(!recorded.await.unwrap());
     assert_eq!(test.store.agent(&id("web-7")).await.unwrap(), None);
@@ -47,7 +75,7 @@ async fn a_banned_agent_is_not_recorded(test: TestStore) {
 async fn a_banned_agent_is_not_renewed(test: TestStore) {
     let known = row("web-7", NOW + minutes(60));
     assert!(test.store.record_agent(known.clone()).await.unwrap());
-    test.store.ban_agent(ban("web-7", "stolen")).await.unwrap();
+    test.ban("web-7", "stolen").await;
     let (web, later) = (id("web-7"), NOW + minutes(90));
     let renewed = test.store.renew_agent(&web, known.serial, later);
     assert!(!renewed.await.unwrap());
@@ -55,16 +83,17 @@ async fn a_banned_agent_is_not_renewed(test: TestStore) {
 }
 
 async fn a_ban_that_was_lifted_stands_in_nobodys_way(test: TestStore) {
-    test.store.ban_agent(ban("web-7", "stolen")).await.unwrap();
-    assert!(test.store.lift_ban(&id("web-7")).await.unwrap());
-    assert!(!test.store.lift_ban(&id("web-7")).await.unwrap());
+    test.ban("web-7", "stolen").await;
+    assert!(test.lift_ban("web-7").await.unwrap().changed);
+    let again = test.lift_ban("web-7").await;
+    assert!(matches!(again, Err(RevocationError::NotFound)));
     let recorded = test.store.record_agent(row("web-7", NOW + minutes(60)));
     assert!(recorded.await.unwrap());
 }
 
 async fn the_last_reason_of_a_ban_is_the_one_that_is_listed(test: TestStore) {
     for reason in ["stolen", "stolen, and sold"] {
-        test.store.ban_agent(ban("web-7", reason)).await.unwrap();
+        test.ban("web-7", reason).await;
     }
     let listed = test.store.agent_bans().await.unwrap();
     assert_eq!(listed, [ban("web-7", "stolen, and sold")]);
@@ -74,7 +103,7 @@ async fn only_agents_that_are_over_for_long_enough_are_purged_and_bans_stay(test
     for (name, ended) in [("old", NOW - minutes(2)), ("new", NOW)] {
         test.store.record_agent(row(name, ended)).await.unwrap();
     }
-    test.store.ban_agent(ban("old", "stolen")).await.unwrap();
+    test.ban("old", "stolen").await;
     let purged = test.store.purge_agents(NOW - minutes(1)).await.unwrap();
     assert_eq!(purged, [id("old")]);
     assert_eq!(test.store.agents().await.unwrap(), [row("new", NOW)]);
@@ -98,7 +127,8 @@ async fn certificates_that_go_on_are_counted_until_the_last_one_ends(test: TestS
         issued(3, NOW + minutes(9)),
     ];
     test.store.record_issued(&rows).await.unwrap();
-    let live = test.store.live_svids(&id("web-7"), NOW).await.unwrap();
+    let subject = RevocationSubject::Agent(id("web-7"));
+    let live = test.store.live_svids_of(&subject, NOW).await.unwrap();
     let until = Some(NOW + minutes(9));
     assert_eq!(live, LiveSvids { count: 2, until });
 }

@@ -20,6 +20,7 @@ fn introduction() -> Introduction {
         product: "test".to_owned(),
         engine_version: 1,
         clock_offset: time::Duration::ZERO,
+        obeys_deny_lists: true,
     }
 }
 
