@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use identity::SpiffeId;
+use identity::x509::Denied as Revoked;
 use policy::{
     CanonicalPath, DecisionId, HeaderLookup, HeaderValues, LastDecision, PolicySnapshot, Question,
     RequestPath, Rule, Verdict,
@@ -19,10 +20,10 @@ use tokio::time::Instant;
 
 use crate::failure::Reason;
 use crate::head::{self, RequestHead, RequestTarget};
-use crate::live::{Judged, Shard, Stale, Ticket};
+use crate::live::{Bond, Judged, Shard, Stale, Ticket};
 use crate::service_port::ServicePort;
 use crate::state::{MeshState, States};
-use crate::trust::Vouched;
+use crate::trust::{Lost, Vouched};
 
 mod check;
 
@@ -172,7 +173,7 @@ impl Gate {
         let mut inputs = inputs;
         loop {
             let state = self.state();
-            self.vouched_peer(peer, &state)?;
+            self.vouched_peer(&inputs, &state)?;
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
             let (rule, decision) = allowed(policy, &inputs, &mut peer.last.borrow_mut())?;
             let judged = Judged {
@@ -193,18 +194,27 @@ impl Gate {
         }
     }
 
-    fn vouched_peer(&self, peer: &Peer, state: &MeshState) -> Result<(), Denied> {
-        if peer.vouched.holds(&state.trust, self.clock.now()) {
-            return Ok(());
-        }
-        Err(Denied {
-            reason: Reason::PeerExpired,
-            detail: format!(
-                "the root above the certificate of {} was removed",
-                peer.spiffe_id
-            ),
-            decision: None,
-        })
+    /// A connection's place among those that end with the trust in their peer.
+    pub(crate) fn bind(&self, peer: &Peer) -> Bond {
+        self.live.bind(peer.vouched.clone())
+    }
+
+    /// What somebody is told whom the deny-list names in a handshake already.
+    pub(crate) fn revoked(&self, source: &SpiffeId, target: &ServicePort, by: Revoked) -> Denied {
+        let question = Question {
+            source,
+            target: policy::Target {
+                service: &target.service,
+                port: &target.port,
+            },
+            request: policy::Request::Connection,
+        };
+        lost(&question, &Lost::Revoked(Some(by)), &self.state())
+    }
+
+    fn vouched_peer(&self, inputs: &Inputs, state: &MeshState) -> Result<(), Denied> {
+        let holds = inputs.peer.holds(&state.trust, self.clock.now());
+        holds.map_err(|why| asking(inputs, |question| lost(question, &why, state)))
     }
 
     fn live_peer(&self, peer: &Peer) -> Result<(), Denied> {
@@ -293,14 +303,36 @@ impl HeaderLookup for JudgedFields<'_> {
     }
 }
 
-/// Whether the policy permits what it was asked about before.
-pub(crate) fn still_permits(policy: Option<&PolicySnapshot>, inputs: &Inputs) -> bool {
-    policy.is_some_and(|policy| match inputs.request {
+/// Whether what was asked about before is permitted still.
+///
+/// # Errors
+/// Why it is not.
+pub(crate) fn still_permits(
+    state: &MeshState,
+    inputs: &Inputs,
+    now: OffsetDateTime,
+) -> Result<(), Reason> {
+    let vouched = inputs.peer.holds(&state.trust, now);
+    vouched.map_err(|lost| lost.reason())?;
+    let permitted = |policy: &PolicySnapshot| match inputs.request {
         JudgedRequest::Check => check::permits(policy, inputs),
         JudgedRequest::Connection | JudgedRequest::Http { .. } => {
             allowed(policy, inputs, &mut LastDecision::default()).is_ok()
         }
-    })
+    };
+    let permitted = state.policy.as_ref().is_some_and(permitted);
+    permitted.then_some(()).ok_or(Reason::PolicyDenied)
+}
+
+fn lost(question: &Question<'_>, why: &Lost, state: &MeshState) -> Denied {
+    let reason = why.reason();
+    let policy = state.policy.as_ref();
+    let policy = policy.filter(|_| reason == Reason::Revoked);
+    Denied {
+        reason,
+        detail: format!("{} is not let in: {why}", question.source),
+        decision: policy.map(|policy| policy.revoked(question).id),
+    }
 }
 
 fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
@@ -316,11 +348,8 @@ fn judged_path(target: &RequestTarget) -> Result<JudgedPath, Denied> {
     }
 }
 
-fn allowed(
-    policy: &PolicySnapshot,
-    inputs: &Inputs,
-    last: &mut LastDecision,
-) -> Result<(Arc<Rule>, DecisionId), Denied> {
+/// What inputs ask.
+fn asking<T>(inputs: &Inputs, tell: impl FnOnce(&Question<'_>) -> T) -> T {
     let fields;
     let request = match &inputs.request {
         // Of a check nobody asks this; on an HTTP port it is denied.
@@ -334,15 +363,22 @@ fn allowed(
             }
         }
     };
-    let question = Question {
+    tell(&Question {
         source: &inputs.source,
         target: policy::Target {
             service: &inputs.target.service,
             port: &inputs.target.port,
         },
         request,
-    };
-    let decision = policy.judge_again(&question, last);
+    })
+}
+
+fn allowed(
+    policy: &PolicySnapshot,
+    inputs: &Inputs,
+    last: &mut LastDecision,
+) -> Result<(Arc<Rule>, DecisionId), Denied> {
+    let decision = asking(inputs, |question| policy.judge_again(question, last));
     match decision.verdict {
         Verdict::Allow(rule) => Ok((rule, decision.id)),
         Verdict::Deny(why) => Err(Denied {

@@ -45,6 +45,8 @@ pub enum Reason {
     FaultInjected,
     /// Credentials or policy have not arrived yet.
     NotReady,
+    /// The deny-list in force names an identity, a certificate or an authority of one of the ends.
+    Revoked,
 }
 
 /// A word outside the vocabulary.
@@ -53,7 +55,7 @@ pub enum Reason {
 pub struct UnknownReason;
 
 impl Reason {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NoRoute,
         Self::NoEndpoints,
         Self::ConnectTimeout,
@@ -76,6 +78,7 @@ impl Reason {
         Self::BreakerOpen,
         Self::FaultInjected,
         Self::NotReady,
+        Self::Revoked,
     ];
 
     pub fn code(self) -> &'static str {
@@ -102,6 +105,7 @@ impl Reason {
             Self::BreakerOpen => "breaker-open",
             Self::FaultInjected => "fault-injected",
             Self::NotReady => "not-ready",
+            Self::Revoked => "revoked",
         }
     }
 
@@ -117,7 +121,9 @@ impl Reason {
             }
             Self::RateLimited => Status::TOO_MANY_REQUESTS,
             Self::ConnectTimeout | Self::Deadline => Status::GATEWAY_TIMEOUT,
-            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused => Status::FORBIDDEN,
+            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused | Self::Revoked => {
+                Status::FORBIDDEN
+            }
             Self::PathAmbiguous | Self::BadRequest => Status::BAD_REQUEST,
             Self::PeerExpired => Status::MISDIRECTED_REQUEST,
             Self::UpgradeRefused => Status::NOT_IMPLEMENTED,
@@ -127,7 +133,7 @@ impl Reason {
     /// The gRPC status that this reason is told with (grpc/statuscodes.md).
     pub fn grpc_status(self) -> u8 {
         match self {
-            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused => 7,
+            Self::PolicyDenied | Self::CallerNotLocal | Self::PlaintextRefused | Self::Revoked => 7,
             Self::PathAmbiguous | Self::BadRequest => 3,
             Self::UpgradeRefused => 12,
             Self::ConnectTimeout | Self::Deadline => 4,
@@ -193,6 +199,10 @@ impl Reason {
             }
             Self::FaultInjected => "a Route's `fault` asks for this failure: remove it when done",
             Self::NotReady => "credentials or policy have not arrived from the agent yet",
+            Self::Revoked => {
+                "`countersign revocation list` says who was revoked and why; an administrator can \
+                 lift it, and a certificate that was revoked alone is replaced by the next renewal"
+            }
         }
     }
 }

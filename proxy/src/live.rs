@@ -2,7 +2,10 @@
 //!
 //! Invariant: a stream that was judged is in the table before it is let through, under the
 //! version of the configuration that judged it. A newer version judges every entry again before
-//! it counts as applied, so no stream outlives the policy that permitted it.
+//! it counts as applied, so no stream outlives the policy that permitted it. Connections between
+//! proxies are known too (`bonds`), and what rests on one is ended with the trust in its peer.
+
+mod bonds;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,6 +19,10 @@ use tokio::time::Instant;
 use crate::admit::{Inputs, JudgedRequest};
 use crate::external::WayOut;
 use crate::failure::Reason;
+use crate::trust::Vouched;
+use bonds::Bonds;
+
+pub(crate) use bonds::Bond;
 
 /// The table of live streams, in one shard for each worker. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -27,6 +34,7 @@ pub(crate) struct Live {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shard {
     table: Arc<Mutex<Table>>,
+    bonds: Bonds,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +58,8 @@ pub(crate) struct Stream {
     judged: Option<Judged>,
     /// Of a stream that leaves the mesh: what leads it.
     way_out: Option<WayOut>,
+    /// The server of a call that has a connection of its own.
+    server: Mutex<Option<Vouched>>,
 }
 
 /// Limits of one stream alone, in place of everybody's.
@@ -103,11 +113,19 @@ impl Live {
         self.shards[worker % self.shards.len()].clone()
     }
 
-    /// Puts a version in force and ends what it does not permit. When this returns, nothing
-    /// lives by an older version. Returns how many streams it ended.
-    pub(crate) fn judge_again(&self, version: u64, permits: impl Fn(&Inputs) -> bool) -> usize {
+    /// Puts a version in force and ends what it does not permit, with the reason that it gives. When
+    /// this returns, nothing lives by an older version, and nothing goes on with a peer that `holds`
+    /// no more. Returns how many streams and connections it ended.
+    pub(crate) fn judge_again(
+        &self,
+        version: u64,
+        permits: impl Fn(&Inputs) -> Result<(), Reason>,
+        holds: impl Fn(&Vouched) -> Result<(), Reason>,
+    ) -> usize {
         let shards = self.shards.iter();
-        shards.map(|it| it.judge_again(version, &permits)).sum()
+        shards
+            .map(|it| it.judge_again(version, &permits, &holds) + it.bonds.judge_again(&holds))
+            .sum()
     }
 
     /// Ends what leaves the mesh by a way that is not open any more. Returns how many streams it
@@ -158,16 +176,26 @@ impl Shard {
         self.insert(&mut lock(&self.table), None, None, now)
     }
 
-    fn judge_again(&self, version: u64, permits: &impl Fn(&Inputs) -> bool) -> usize {
+    /// Enters a connection to or from another proxy.
+    pub(crate) fn bind(&self, peer: Vouched) -> Bond {
+        self.bonds.enter(peer)
+    }
+
+    fn judge_again(
+        &self,
+        version: u64,
+        permits: &impl Fn(&Inputs) -> Result<(), Reason>,
+        holds: &impl Fn(&Vouched) -> Result<(), Reason>,
+    ) -> usize {
         let mut table = lock(&self.table);
         table.version = version;
-        let denied = table.streams.iter().flatten().filter(|stream| {
-            let permitted = |it: &Judged| permits(&it.inputs);
-            !stream.judged.as_ref().is_none_or(permitted)
+        let denied = table.streams.iter().flatten().filter_map(|stream| {
+            let judged = stream.judged.as_ref();
+            let denied = judged.and_then(|it| permits(&it.inputs).err());
+            let lost = || stream.server.lock().ok()?.as_ref().map(holds)?.err();
+            Some((stream, denied.or_else(lost)?))
         });
-        denied
-            .map(|stream| stream.end(Reason::PolicyDenied))
-            .count()
+        denied.map(|(stream, reason)| stream.end(reason)).count()
     }
 
     fn close_ways_out(&self, is_open: &impl Fn(&WayOut) -> bool) -> usize {
@@ -209,6 +237,7 @@ impl Shard {
             own: OnceLock::new(),
             judged,
             way_out,
+            server: Mutex::new(None),
         });
         let entry = Some(Arc::clone(&stream));
         let key = match table.free.pop() {
@@ -256,6 +285,12 @@ impl Stream {
             JudgedRequest::Http { path, .. } => Some(path.as_str()),
             JudgedRequest::Connection | JudgedRequest::Check => None,
         }
+    }
+
+    /// From now on it ends with the trust in this server: the connection to it is its own.
+    pub(crate) fn rest_on(&self, server: Vouched) {
+        let mut known = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some(server);
     }
 
     /// From now on, the limits that are given hold for this stream instead of everybody's.
@@ -354,12 +389,31 @@ mod tests {
         Judged {
             inputs: Inputs {
                 source: source.parse().unwrap(),
-                peer: crate::trust::Vouched::without_chain(),
+                peer: Vouched::without_chain(),
                 target: Arc::new("shop/orders:http".parse().unwrap()),
                 request: JudgedRequest::Connection,
             },
             not_after: NOT_AFTER,
         }
+    }
+
+    fn only(inputs: &Inputs, path: &str) -> Result<(), Reason> {
+        let permitted = inputs.source.path() == path;
+        permitted.then_some(()).ok_or(Reason::PolicyDenied)
+    }
+
+    #[test]
+    fn what_rests_on_a_server_that_is_lost_is_ended_and_nothing_else() {
+        let live = Live::new(2);
+        let (resting, own) = (
+            live.shard(0).enter_unjudged(Instant::now()),
+            live.shard(0).enter_unjudged(Instant::now()),
+        );
+        resting.stream().rest_on(Vouched::without_chain());
+        let ended = live.judge_again(1, |_| Ok(()), |_| Err(Reason::Revoked));
+        assert_eq!(ended, 1);
+        assert_eq!(resting.stream().reason(), Some(Reason::Revoked));
+        assert_eq!(own.stream().reason(), None);
     }
 
     fn sweep() -> Sweep {
@@ -375,7 +429,7 @@ mod tests {
     #[test]
     fn a_stream_judged_by_an_older_version_is_not_let_in() {
         let live = Live::new(2);
-        live.judge_again(7, |_| true);
+        live.judge_again(7, |_| Ok(()), |_| Ok(()));
         assert!(
             live.shard(1)
                 .enter(6, judged("spiffe://td/a"), Instant::now())
@@ -397,7 +451,7 @@ mod tests {
             .unwrap();
         let own = live.shard(0).enter_unjudged(Instant::now());
 
-        let ended = live.judge_again(1, |it| it.source.path() == "/a");
+        let ended = live.judge_again(1, |it| only(it, "/a"), |_| Ok(()));
 
         assert_eq!(ended, 1);
         assert_eq!(cut.stream().reason(), Some(Reason::PolicyDenied));
@@ -469,7 +523,7 @@ mod tests {
                     1 => {
                         version += 1;
                         permitted = value;
-                        live.judge_again(version, |it| it.source.path() == format!("/w{permitted}"));
+                        live.judge_again(version, |it| only(it, &format!("/w{permitted}")), |_| Ok(()));
                     }
                     _ => drop(tickets.pop()),
                 }

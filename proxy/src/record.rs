@@ -134,7 +134,8 @@ impl Verdict {
                 Reason::PolicyDenied
                 | Reason::PathAmbiguous
                 | Reason::CallerNotLocal
-                | Reason::PlaintextRefused,
+                | Reason::PlaintextRefused
+                | Reason::Revoked,
             ) => Self::Denied,
             Some(_) => Self::Failed,
         }

@@ -33,6 +33,7 @@ mod protocols;
 mod refused_starts;
 mod renewal;
 mod replicas;
+mod revocation;
 mod rotation;
 mod routes;
 mod sandbox;

@@ -102,6 +102,14 @@ impl Echo {
         }
     }
 
+    /// Whether what is sent comes back.
+    pub async fn is_carried(&mut self) -> bool {
+        matches!(
+            timeout(Duration::from_secs(1), self.ping()).await,
+            Ok(Ok(()))
+        )
+    }
+
     /// Ends when the other side does.
     pub async fn read(&mut self) -> io::Result<usize> {
         self.socket.read(&mut [0; 4]).await

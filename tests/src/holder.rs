@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
 use crate::mesh::Mesh;
-use crate::raw::Client;
+use crate::raw::{Client, Verdict};
 use crate::stranger::{Line, join, key_and_csr, verified};
 
 /// Holds the SVID of a registered workload.
@@ -63,6 +63,16 @@ impl Holder {
         };
         let tls = client.connect_speaking(listener, alpn).await;
         tls.expect("the listener admits a live certificate")
+    }
+
+    /// What the listener says to this certificate.
+    pub async fn verdict(&self, listener: SocketAddr) -> Verdict {
+        let client = Client {
+            chain: self.chain.clone(),
+            key: Some(&self.key),
+            version: &TLS13,
+        };
+        client.try_on(listener).await
     }
 
     /// Carries what it gets on a plain port to a mesh listener, and back.

@@ -46,7 +46,7 @@ impl Gate {
         };
         loop {
             let state = self.state();
-            self.vouched_peer(peer, &state)?;
+            self.vouched_peer(&inputs, &state)?;
             let policy = state.policy.as_ref().ok_or_else(not_ready)?;
             // First, so that who may call nothing learns nothing of what the port declares.
             if !permits(policy, &inputs) {

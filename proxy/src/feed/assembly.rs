@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use identity::x509::BundleSet;
+use identity::x509::{BundleSet, DenyList, DenyListError};
 use identity::{IdTemplate, QualifiedName, SpiffeId};
 use policy::{External, Gateway, MeshNames, PolicySnapshot, Port, Revision, Route, Service};
 use proto::mesh::v1;
@@ -48,6 +48,8 @@ pub(crate) enum AssemblyError {
     NotWelcomed,
     #[error("a configuration without a revision")]
     NoRevision,
+    #[error("the deny-list cannot be read, and the one before it stays")]
+    DenyList(#[from] DenyListError),
 }
 
 impl Assembly {
@@ -83,7 +85,9 @@ impl Assembly {
 
     /// Takes a configuration; one that cannot be read denies. Returns why, if so.
     pub(crate) fn configuration(&mut self, message: &v1::Configuration) -> Option<AssemblyError> {
-        match self.compile(message) {
+        // Whatever becomes of the rest: who is on the list is refused.
+        let denied = self.deny(message.denied.as_ref());
+        match denied.and_then(|()| self.compile(message)) {
             Ok((policy, unknown, addresses)) => {
                 self.policy = Some(policy);
                 self.unknown = unknown;
@@ -95,6 +99,21 @@ impl Assembly {
                 Some(error)
             }
         }
+    }
+
+    /// Whom handshakes are to refuse.
+    pub(crate) fn denied(&self) -> &DenyList {
+        self.trust.denied()
+    }
+
+    /// An agent that is too old to know of deny-lists takes none back.
+    fn deny(&mut self, message: Option<&v1::DenyList>) -> Result<(), AssemblyError> {
+        let Some(list) = message else {
+            return Ok(());
+        };
+        let list = DenyList::parse(&list.identities, &list.serials, &list.authorities)?;
+        self.trust.deny(list);
+        Ok(())
     }
 
     /// Takes the bundles in force. Returns whether a root has gone, so that who is connected must be

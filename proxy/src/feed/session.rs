@@ -150,8 +150,16 @@ impl<'a> Session<'a> {
             }
             Some(Heard::Configuration(message)) => {
                 if let Some(error) = self.feed.assembly.configuration(&message) {
-                    tracing::error!(%error, "the configuration cannot be read: everything is denied");
+                    let error = runtime::exit::one_line(&error);
+                    tracing::error!(
+                        error,
+                        "the configuration cannot be read: everything is denied"
+                    );
                 }
+                // First for handshakes: whoever gets through one before is judged again.
+                self.feed
+                    .publisher
+                    .deny(self.feed.assembly.denied().clone());
                 self.swap();
                 self.applied().await?;
                 self.announce().await
@@ -217,10 +225,12 @@ impl<'a> Session<'a> {
     fn swap(&mut self) {
         let state = Arc::new(self.feed.assembly.state());
         self.feed.states.send_replace(Arc::clone(&state));
-        let (policy, now) = (state.policy.as_ref(), self.feed.clock.now());
-        let ended = self.feed.live.judge_again(state.version, |inputs| {
-            inputs.peer.holds(&state.trust, now) && still_permits(policy, inputs)
-        });
+        let now = self.feed.clock.now();
+        let ended = self.feed.live.judge_again(
+            state.version,
+            |inputs| still_permits(&state, inputs, now),
+            |peer| peer.holds(&state.trust, now).map_err(|lost| lost.reason()),
+        );
         let closed = self.feed.live.close_ways_out(|way| way.is_open(&state));
         let revision = state.revision.map(|it| it.to_string());
         tracing::debug!(?revision, ended, closed, "configuration in force");

@@ -231,6 +231,8 @@ impl Call {
 
     /// The other side broke its answer off.
     pub(crate) fn broken(&mut self, reason: Reason, detail: &str) {
+        let ended = self.lease.as_ref().and_then(Lease::ended_by);
+        let reason = ended.unwrap_or(reason);
         self.fail(reason, detail);
         if let Some(carried) = self.carried.take() {
             carried.broken(reason);

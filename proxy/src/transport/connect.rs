@@ -84,7 +84,8 @@ impl Outbound {
 
     async fn bytes(&self, target: &Arc<Target>, call: &mut Call) -> Result<Onward, Failure> {
         let upstream = self.dial(target, call).await?;
-        call.enter(self.live.enter_unjudged(Instant::now()));
+        let stream = call.enter(self.live.enter_unjudged(Instant::now()));
+        self.peers.rest_on(&stream, upstream.peer())?;
         let upstream = Tunnel::new(Io::Opened(Box::new(upstream)), BytesMut::new());
         Ok(Onward::to(upstream, None))
     }

@@ -89,6 +89,14 @@ impl Attempt {
         }
     }
 
+    /// The connection was ended from outside, for this reason if any.
+    pub(crate) fn because(mut self, ended: Option<Reason>) -> Self {
+        if let Some(reason) = ended {
+            self.failure = Failure::new(reason, "the connection to the server was ended");
+        }
+        self
+    }
+
     /// Whether the same request may be sent again without asking: the other side cannot have seen
     /// it, or did nothing for it.
     pub(crate) fn may_repeat(&self) -> bool {

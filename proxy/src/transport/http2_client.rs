@@ -17,7 +17,8 @@ use super::http2_driver::Driver;
 use super::io::Io;
 use super::pipe::{Broken, Pipe, Sink, Way};
 use super::{CONNECTION_WINDOW, STREAM_WINDOW};
-use crate::live::Stream;
+use crate::failure::Reason;
+use crate::live::{Bond, Stream};
 use crate::worker::tasks::Tasks;
 
 /// Another connection is opened when this many streams are open on each: half of what our own
@@ -37,6 +38,8 @@ pub(crate) struct Http2 {
 struct Streams {
     open: Cell<usize>,
     freed: OnceCell<Rc<Freed>>,
+    /// Of a connection to another proxy.
+    bond: Option<Bond>,
 }
 
 /// Where calls wait for a stream.
@@ -54,12 +57,11 @@ pub(crate) struct WaitsForStream<'a> {
 
 /// What a call holds of the connection to its upstream, until it ends.
 #[derive(Debug)]
-#[expect(dead_code, reason = "held, and counted until it is dropped")]
 pub(crate) enum Lease {
     /// A stream among others.
     Stream(StreamPlace),
     /// All of it.
-    Alone(Counted),
+    Alone(#[expect(dead_code, reason = "counted until it is dropped")] Counted),
 }
 
 /// Keeps a stream counted on its connection.
@@ -71,6 +73,27 @@ pub(crate) struct StreamPlace {
 impl Http2 {
     /// Begins a connection over `io`.
     pub(crate) fn open(io: Io, header_bytes: u32, tasks: &Tasks, counted: Option<Counted>) -> Self {
+        Self::begun(io, header_bytes, tasks, counted, None)
+    }
+
+    /// The same to another proxy: it ends with the bond.
+    pub(crate) fn bound(
+        io: Io,
+        header_bytes: u32,
+        tasks: &Tasks,
+        counted: Option<Counted>,
+        bond: Bond,
+    ) -> Self {
+        Self::begun(io, header_bytes, tasks, counted, Some(bond))
+    }
+
+    fn begun(
+        io: Io,
+        header_bytes: u32,
+        tasks: &Tasks,
+        counted: Option<Counted>,
+        bond: Option<Bond>,
+    ) -> Self {
         let (connection, requests) = Connection::client(Config {
             stream_window: STREAM_WINDOW,
             connection_window: CONNECTION_WINDOW,
@@ -79,10 +102,15 @@ impl Http2 {
         });
         let ended = Rc::new(Cell::new(false));
         let on_end = Ended(Rc::clone(&ended));
-        tasks.spawn(drive(Driver::new(io, connection), on_end, counted));
+        let streams = Rc::new(Streams {
+            bond,
+            ..Streams::default()
+        });
+        let driver = Driver::new(io, connection);
+        tasks.spawn(drive(driver, on_end, counted, Rc::clone(&streams)));
         Self {
             requests,
-            streams: Rc::default(),
+            streams,
             ended,
         }
     }
@@ -146,7 +174,7 @@ impl Http2 {
         };
         match poll_fn(|context| sending.poll(context, stream, interims)).await {
             Ok(response) => Ok(sending.reply(response, lease)),
-            Err(broken) => Err(sending.attempt(broken)),
+            Err(broken) => Err(sending.attempt(broken, lease.ended_by())),
         }
     }
 
@@ -195,13 +223,16 @@ impl Sending {
         }
     }
 
-    fn attempt(mut self, broken: Broken) -> Attempt {
+    fn attempt(mut self, broken: Broken, ended_by: Option<Reason>) -> Attempt {
         match broken {
             Broken::Source(fault) => {
                 self.upload.break_off(http2::Reason::CANCEL);
                 Attempt::by_caller(&fault, self.upload.into_source())
             }
-            Broken::Sink(fault) => Attempt::broken(fault, self.upload.into_source()),
+            Broken::Sink(fault) => {
+                let attempt = Attempt::broken(fault, self.upload.into_source());
+                attempt.because(ended_by)
+            }
         }
     }
 }
@@ -209,11 +240,32 @@ impl Sending {
 /// Says that the connection has ended, however it does.
 struct Ended(Rc<Cell<bool>>);
 
-async fn drive(mut driver: Driver, ended: Ended, _counted: Option<Counted>) {
-    // A server that pushes is refused before it comes to this.
-    poll_fn(|context| driver.poll(context, drop)).await;
+async fn drive(mut driver: Driver, ended: Ended, _counted: Option<Counted>, streams: Rc<Streams>) {
+    let lost = poll_fn(|context| {
+        let bond = streams.bond.as_ref();
+        if bond.is_some_and(|it| it.poll_ended(context).is_ready()) {
+            return Poll::Ready(true);
+        }
+        // A server that pushes is refused before it comes to this.
+        driver.poll(context, drop).map(|()| false)
+    });
+    let lost = lost.await;
     drop(ended);
-    driver.finish().await;
+    // Nothing more is said to a peer that is trusted no more.
+    match lost {
+        true => driver.connection().close(),
+        false => driver.finish().await,
+    }
+}
+
+impl Lease {
+    /// Why the connection was ended from outside, if it was.
+    pub(crate) fn ended_by(&self) -> Option<Reason> {
+        match self {
+            Self::Stream(place) => place.streams.bond.as_ref()?.reason(),
+            Self::Alone(_) => None,
+        }
+    }
 }
 
 impl Drop for Ended {

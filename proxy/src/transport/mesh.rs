@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use mtls::{Credentials, ServerTls};
+use mtls::{Credentials, HandshakeError, Refusal, ServerTls};
 use runtime::Clock;
 use time::OffsetDateTime;
 use tokio::net::{TcpListener, TcpStream};
@@ -86,7 +86,7 @@ impl Inbound {
         let alpn: &[&[u8]] = if is_http { &ALPN_HTTP } else { &[] };
         // On the heap, or a connection's task would have room for it as long as it lives.
         let leave = self.connections.enter(None, Some(closed.clone()));
-        let shaken = unless_silent(&leave, self.handshake(stream, alpn));
+        let shaken = unless_silent(&leave, self.handshake(stream, alpn, &target));
         let Some(Some((tls, peer, _place))) = Box::pin(shaken).await else {
             return;
         };
@@ -100,6 +100,8 @@ impl Inbound {
         };
         let retire_at = self.retire_at(&peer);
         let leave = self.connections.enter(Some(retire_at), Some(closed));
+        // A request on it asks once more whether the peer is vouched for.
+        let leave = leave.with(self.gate.bind(&peer));
         let handler = Rc::new(MeshHttp::new(Rc::clone(&self), peer, target, wire));
         self.http(tls, wire, handler, leave).await;
     }
@@ -114,6 +116,7 @@ impl Inbound {
         &self,
         stream: TcpStream,
         alpn: &[&[u8]],
+        target: &ServicePort,
     ) -> Option<(Box<ServerTls<TcpStream>>, Peer, SourcePlace)> {
         let began = Instant::now();
         let ended = |reason| {
@@ -128,9 +131,7 @@ impl Inbound {
         let tls = match timeout(limit, mtls::accept(stream, config)).await {
             Ok(Ok(tls)) => Box::new(tls),
             Ok(Err(error)) => {
-                let error = runtime::exit::one_line(&error);
-                tracing::debug!(error, "mesh handshake failed");
-                ended(Some(Reason::TlsHandshake));
+                ended(Some(self.refused(error, target)));
                 return None;
             }
             Err(_) => {
@@ -146,6 +147,20 @@ impl Inbound {
             .enter(Source::Identity(peer.spiffe_id().clone()));
         ended(place.is_none().then_some(Reason::BulkheadFull));
         Some((tls, peer, place?))
+    }
+
+    /// Who is revoked has a name, and is told of like any caller that is denied.
+    fn refused(&self, error: HandshakeError, target: &ServicePort) -> Reason {
+        let HandshakeError::Refused(Refusal::Revoked { peer, by }) = error else {
+            let error = runtime::exit::one_line(&error);
+            tracing::debug!(error, "mesh handshake failed");
+            return Reason::TlsHandshake;
+        };
+        let ends = (peer.shared_text(), target.to_string().into());
+        let (now, tcp) = (self.clock.now(), NetworkProtocol::Tcp);
+        let mut call = Call::begin(&self.journal, Direction::Inbound, now, tcp, ends);
+        call.denied(&self.gate.revoked(&peer, target, by));
+        Reason::Revoked
     }
 
     async fn http(

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use http::uri::Authority;
 use identity::SpiffeId;
-use mtls::{ClientTls, Credentials, Current, Expected, Generation, HandshakeError, Refusal};
+use identity::x509::Denied;
+use mtls::{
+    ClientTls, Credentials, Current, Expected, Generation, HandshakeError, PeerIdentity, Refusal,
+};
 use policy::Protocol;
 use runtime::Clock;
 use time::OffsetDateTime;
@@ -37,12 +40,13 @@ use crate::balance::Endpoint;
 use crate::config::Limits;
 use crate::failure::Reason;
 use crate::head::RequestHead;
-use crate::live::Stream;
+use crate::live::{Shard, Stream};
 use crate::record::Direction;
 use crate::sightings::Sightings;
 use crate::state::Target;
 use crate::telemetry::Journal;
 use crate::traffic::connections::OpenPlace;
+use crate::trust::Vouched;
 use crate::worker::tasks::Tasks;
 
 const ALPN_HTTP2: [&[u8]; 1] = [b"h2"];
@@ -53,6 +57,7 @@ const ALPN_HTTP1: [&[u8]; 1] = [b"http/1.1"];
 pub(crate) struct Peers {
     groups: Rc<RefCell<HashMap<Endpoint, Keyed>>>,
     credentials: Credentials,
+    live: Shard,
     clock: Clock,
     journal: Journal,
     sightings: Sightings,
@@ -75,6 +80,7 @@ struct Key {
 impl Peers {
     pub(crate) fn new(
         credentials: Credentials,
+        live: Shard,
         clock: Clock,
         journal: Journal,
         sightings: Sightings,
@@ -84,6 +90,7 @@ impl Peers {
         Self {
             groups: Rc::default(),
             credentials,
+            live,
             clock,
             journal,
             sightings,
@@ -147,10 +154,10 @@ impl Peers {
     ) -> Result<Reply, Attempt> {
         let target = admission.target();
         let opened = match target.protocol {
-            Protocol::Http => {
-                self.alone(&target.servers, endpoint, admission, &ALPN_HTTP1)
-                    .await
-            }
+            Protocol::Http => self
+                .alone(&target.servers, endpoint, admission, &ALPN_HTTP1)
+                .await
+                .and_then(|opened| self.rest_on(stream, opened.0.peer()).map(|()| opened)),
             _ => Err(Failure::new(Reason::UpgradeRefused, ONE_PROTOCOL)),
         };
         let line = opened.and_then(|(tls, counted)| Ok((tls, counted, line(head)?)));
@@ -185,6 +192,23 @@ impl Peers {
         let servers = &admission.target().servers;
         let opened = self.alone(servers, endpoint, admission, &[]).await;
         opened.map(|(tls, counted)| (tls, Lease::Alone(counted)))
+    }
+
+    /// The stream has a connection of its own to this server, and ends with the trust in it.
+    ///
+    /// # Errors
+    /// If it is revoked already.
+    pub(crate) fn rest_on(&self, stream: &Stream, server: &PeerIdentity) -> Result<(), Failure> {
+        stream.rest_on(Vouched::of(server));
+        self.require_trust(server)
+    }
+
+    /// Once more after the connection is known to whoever ends it.
+    fn require_trust(&self, server: &PeerIdentity) -> Result<(), Failure> {
+        match server.denied_by(&self.credentials.denied()) {
+            None => Ok(()),
+            Some(by) => Err(revoked(server.spiffe_id(), &by)),
+        }
     }
 
     /// Lets go of connections that no new call may use, which while draining is each one; what is
@@ -279,11 +303,13 @@ impl Peers {
             let detail = format!("{endpoint} does not speak HTTP/2 between proxies");
             return Err(Failure::new(Reason::TlsHandshake, detail));
         }
+        let bond = self.live.bind(Vouched::of(tls.peer()));
+        self.require_trust(tls.peer())?;
         let retire_at = retire_at(current, tls.peer().not_after(), self.clock.now());
         let open = self.journal.connection(Direction::Outbound);
         let counted = Some(Counted::new(open, place));
         let io = Io::Opened(Box::new(tls));
-        let opened = Http2::open(io, self.limits.header_bytes, &self.tasks, counted);
+        let opened = Http2::bound(io, self.limits.header_bytes, &self.tasks, counted, bond);
         Ok((opened, Some(retire_at)))
     }
 
@@ -293,6 +319,7 @@ impl Peers {
         endpoint: &Endpoint,
         alpn: &[&[u8]],
     ) -> Result<ClientTls<TcpStream>, Failure> {
+        self.require_own_trust()?;
         let address = endpoint.to_string();
         let expected = Expected::AnyOf(Arc::clone(servers));
         let config = self
@@ -317,6 +344,18 @@ impl Peers {
         self.journal
             .handshake(Direction::Outbound, reason, began.elapsed());
         outcome
+    }
+}
+
+impl Peers {
+    /// Whoever is called would only say that it refuses our certificate.
+    fn require_own_trust(&self) -> Result<(), Failure> {
+        let current = self.credentials.current().ok_or_else(not_ready)?;
+        let own = current.svid().svid();
+        match self.credentials.denied().refuses(own) {
+            None => Ok(()),
+            Some(by) => Err(revoked(own.spiffe_id(), &by)),
+        }
     }
 }
 
@@ -356,10 +395,15 @@ fn retire_at(
 fn handshake_failure(address: &str, error: &HandshakeError) -> Failure {
     let reason = match error {
         HandshakeError::Refused(Refusal::IdentityMismatch { .. }) => Reason::TlsIdentityMismatch,
+        HandshakeError::Refused(Refusal::Revoked { .. }) => Reason::Revoked,
         _ => Reason::TlsHandshake,
     };
     let error = runtime::exit::one_line(error);
     Failure::new(reason, format!("handshake with {address}: {error}"))
+}
+
+fn revoked(id: &SpiffeId, by: &Denied) -> Failure {
+    Failure::new(Reason::Revoked, format!("{id} is revoked, by {by}"))
 }
 
 fn not_ready() -> Failure {

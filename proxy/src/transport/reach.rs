@@ -55,6 +55,9 @@ impl Outbound {
         match self.dial(&target, &mut call).await {
             Ok(upstream) => {
                 let stream = call.enter(self.live.enter_unjudged(call.started()));
+                if let Err(failure) = self.peers.rest_on(&stream, upstream.peer()) {
+                    return call.failed(&failure);
+                }
                 relay(local, upstream, &stream, &mut call).await;
             }
             Err(failure) => call.failed(&failure),

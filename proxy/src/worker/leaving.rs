@@ -1,5 +1,6 @@
 //! Connections that are to end once nothing is in flight on them: when the proxy drains, their
-//! listener closes, or a certificate that they rest on is about to end.
+//! listener closes, a certificate that they rest on is about to end, or their peer is trusted no
+//! more.
 //!
 //! Asking costs a call nothing: a connection looks at a flag, and is woken when it is set.
 
@@ -9,6 +10,8 @@ use std::task::{Context, Poll, Waker};
 
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
+
+use crate::live::Bond;
 
 /// All connections of a worker that may be asked to leave. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +25,7 @@ pub(crate) struct Leave {
     table: Rc<Table>,
     key: usize,
     entry: Rc<Entry>,
+    bond: Option<Bond>,
 }
 
 #[derive(Debug, Default)]
@@ -64,6 +68,7 @@ impl Connections {
             table: Rc::clone(&self.table),
             key,
             entry,
+            bond: None,
         }
     }
 
@@ -99,8 +104,15 @@ impl Entry {
 }
 
 impl Leave {
+    /// The connection is to leave, too, when the trust in its peer is lost.
+    pub(crate) fn with(mut self, bond: Bond) -> Self {
+        self.bond = Some(bond);
+        self
+    }
+
     pub(crate) fn is_asked(&self) -> bool {
-        self.entry.asked.get()
+        let lost = || self.bond.as_ref().is_some_and(|it| it.reason().is_some());
+        self.entry.asked.get() || lost()
     }
 
     /// Whether a connection that is to leave may stay as long as its peer likes, within its limits.
@@ -110,7 +122,8 @@ impl Leave {
 
     /// Ready once the connection is to leave. The task that polled last is woken.
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<()> {
-        if self.is_asked() {
+        let lost = self.bond.as_ref();
+        if self.entry.asked.get() || lost.is_some_and(|it| it.poll_ended(context).is_ready()) {
             return Poll::Ready(());
         }
         let mut waker = self.entry.waker.borrow_mut();

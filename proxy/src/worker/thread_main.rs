@@ -126,6 +126,7 @@ impl Worker {
         };
         let peers = Peers::new(
             seed.credentials.clone(),
+            seed.live.clone(),
             seed.clock.clone(),
             seed.journal.clone(),
             seed.sightings,

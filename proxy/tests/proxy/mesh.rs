@@ -111,7 +111,7 @@ impl Mesh {
         let validity = Validity::try_new(now - LIFE, now + LIFE * 1000).unwrap();
         let authority = Authority::new_root(
             &trust_domain,
-            &SigningKey::generate(),
+            SigningKey::generate(),
             validity,
             SerialNumber::random(&mut SystemRandom),
         );
