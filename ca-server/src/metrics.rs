@@ -104,21 +104,7 @@ impl Metrics {
             inner.connected.clone(),
         );
         inner.register_vitals(registry);
-        registry.register(
-            "log_leaves",
-            "Leaves of the transparency log when this replica last added some",
-            inner.log_leaves.clone(),
-        );
-        registry.register(
-            "unlogged_leaves",
-            "Certificates that proxies saw and that were never recorded: an alarm",
-            inner.unlogged.clone(),
-        );
-        registry.register(
-            "log_merge_delay_seconds",
-            "From the oldest record of a step to its leaf in the transparency log",
-            inner.log_delay.clone(),
-        );
+        inner.register_log(registry);
         Self(Arc::new(inner))
     }
 
@@ -193,6 +179,24 @@ impl Metrics {
 }
 
 impl Inner {
+    fn register_log(&self, registry: &mut Registry) {
+        registry.register(
+            "log_leaves",
+            "Leaves of the transparency log when this replica last added some",
+            self.log_leaves.clone(),
+        );
+        registry.register(
+            "unlogged_leaves",
+            "Certificates that proxies saw and that were never recorded: an alarm",
+            self.unlogged.clone(),
+        );
+        registry.register(
+            "log_merge_delay_seconds",
+            "From the oldest record of a step to its leaf in the transparency log",
+            self.log_delay.clone(),
+        );
+    }
+
     fn register_vitals(&self, registry: &mut Registry) {
         registry.register(
             "earliest_end_timestamp_seconds",

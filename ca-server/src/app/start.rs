@@ -31,7 +31,7 @@ use crate::horizon::{HorizonKeeper, Horizons, Vitals};
 use crate::issue::{
     AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingError, ServingRenewal,
 };
-use crate::log::{Sequencer, Witness};
+use crate::log::{Sequencer, Sightings, Witness};
 use crate::metrics::Metrics;
 use crate::registry::{Registry, RegistryError};
 use crate::revocation::{RevocationKeeper, RevokedPeers};
@@ -439,11 +439,7 @@ impl Foundation {
             &self.config.limits,
             self.clock.clone(),
         );
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        let spool = self.config.spool.as_ref();
-        let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
-        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
-        supervisor.spawn("witness", witness.run(self.shutdown.clone()));
+        let sightings = self.sightings(parts, supervisor);
         let watch = WatchDesk {
             directory: parts.directory.clone(),
             presence: parts.presence.clone(),
@@ -465,6 +461,16 @@ impl Foundation {
             watch: Arc::new(watch),
             metrics: parts.metrics.clone(),
         }
+    }
+
+    /// What proxies see is held against what was recorded.
+    fn sightings(&self, parts: &Parts, supervisor: &mut Supervisor) -> Sightings {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let spool = self.config.spool.as_ref();
+        let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
+        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
+        supervisor.spawn("witness", witness.run(self.shutdown.clone()));
+        sightings
     }
 
     fn spawn_jobs(&self, parts: &Parts, desks: &Desks, supervisor: &mut Supervisor) {

@@ -56,11 +56,11 @@ pub(super) async fn list_unlogged(
         .unlogged_leaves(limit(query.limit, PAGE)?)
         .await?;
     Ok(Json(UnloggedList {
-        items: leaves.into_iter().map(view).collect(),
+        items: leaves.iter().map(view).collect(),
     }))
 }
 
-fn view(leaf: UnloggedLeaf) -> UnloggedView {
+fn view(leaf: &UnloggedLeaf) -> UnloggedView {
     UnloggedView {
         spiffe_id: leaf.seen.spiffe_id.to_string(),
         serial: leaf.seen.serial.to_string(),
