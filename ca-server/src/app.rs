@@ -2,6 +2,7 @@
 
 mod credential;
 mod following;
+mod foundation;
 mod jobs;
 mod seal;
 mod sockets;

@@ -69,7 +69,7 @@ impl Thief {
         let authority = Authority::load(intermediate.clone(), above).expect("its own key");
         let leaf = authority.issue(&LeafSpec {
             spiffe_id: id.clone(),
-            public_key: key.public_key().clone(),
+            public_key: *key.public_key(),
             validity,
             serial: serial(),
             dns_names: Vec::new(),

@@ -1,0 +1,463 @@
+//! What is built on an open store and an open root: the parts of a replica, wired and started.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use identity::SpiffeId;
+use mtls::Credentials;
+use prometheus_client::registry::Registry as MetricsRegistry;
+use runtime::{AdminSource, Clock, LogLevelHandle, Shutdown, Supervisor, serve_metrics};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tlog::NoteSigner;
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+
+use super::following::{Following, Known};
+use super::sockets::{Advertised, Sockets};
+use super::web::{WebCredentials, WebListener, WebTls};
+use super::{Ca, credential, jobs};
+use crate::api::{self, ApiParts};
+use crate::attest::{AttestDesk, AttestLimits, Attestors};
+use crate::authority::Authority;
+use crate::clock_check::{ClockCheck, ClockKeeper};
+use crate::config::Config;
+use crate::grpc::{AgentListener, Desks, SeenSerials};
+use crate::horizon::{HorizonKeeper, Horizons, Vitals};
+use crate::issue::{AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingRenewal};
+use crate::log::{Sequencer, Sightings, Witness};
+use crate::metrics::Metrics;
+use crate::registry::Registry;
+use crate::revocation::{RevocationKeeper, RevokedPeers};
+use crate::rotation::Rotation;
+use crate::spool::{self, Spool, StoreStanding};
+use crate::status::unix_millis;
+use crate::store::{AgentBan, AgentRow, Notices, Store};
+use crate::watch::{
+    BundleKeeper, EndpointBoard, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk,
+};
+
+use super::start::StartError;
+
+/// What all parts of a replica stand on.
+pub(super) struct Foundation {
+    pub(super) id: SpiffeId,
+    pub(super) store: Store,
+    pub(super) authority: Authority,
+    pub(super) rotation: Rotation,
+    pub(super) registry: Registry,
+    pub(super) log_signer: NoteSigner,
+    pub(super) clock: Clock,
+    pub(super) clock_check: ClockCheck,
+    pub(super) shutdown: Shutdown,
+    pub(super) config: Config,
+    pub(super) attestors: Attestors,
+}
+
+/// Parts that issue and watch share.
+struct Parts {
+    directory: Directory,
+    issuer: Issuer,
+    admitted: AdmittedAgents,
+    presence: Presence,
+    metrics: Metrics,
+    standing: StoreStanding,
+}
+
+impl Foundation {
+    pub(super) async fn serve(
+        self,
+        (mut sockets, notices): (Sockets, Option<Notices>),
+        mut supervisor: Supervisor,
+        web_tls: WebTls,
+        log_level: Option<LogLevelHandle>,
+    ) -> Result<Ca, StartError> {
+        let mut metrics = MetricsRegistry::default();
+        let known = self.store.agents().await?;
+        let banned = self.store.agent_bans().await?;
+        let recorder = self.recorder(Metrics::new(&mut metrics), &mut supervisor);
+        let parts = self.parts(&known, &banned, recorder.await?);
+        let credentials = self.credentials(&parts, &mut supervisor).await?;
+        let advertised = Advertised::of(&self.config.advertise, &sockets);
+        let board = self
+            .board(&parts, self.live(known), &mut supervisor)
+            .await?;
+        let desks = self.desks(&parts, &advertised, board.clone(), &mut supervisor);
+        self.spawn_jobs(&parts, &desks, &mut supervisor);
+        if let Some(notices) = notices {
+            let known = Known {
+                store: self.store.clone(),
+                registry: self.registry.clone(),
+                presence: parts.presence.clone(),
+                admitted: parts.admitted.clone(),
+            };
+            let replica = self.config.replica.to_string();
+            let following = Following::new(notices, known, replica, board, self.clock.clone());
+            following.spawn(&mut supervisor);
+        }
+        let roots = self.authority.roots().bundle().clone();
+        let url = advertised.web.clone();
+        credential::write_first(&self.config, &self.store, url, roots, self.clock.now()).await?;
+
+        if let Some(listener) = sockets.metrics.take() {
+            let serving = serve_metrics(listener, Arc::new(metrics), self.shutdown.clone());
+            supervisor.spawn("metrics", serving);
+        }
+        if let Some(socket) = sockets.admin.take() {
+            let source = self.admin_source(&parts, log_level, &supervisor);
+            supervisor.spawn("admin-socket", socket.serve(source, self.shutdown.clone()));
+        }
+        let addresses = (sockets.web_address, sockets.agents_address);
+        let metrics_address = sockets.metrics_address;
+        let tls = web_tls.with(credentials.clone());
+        let web = self.web_listener(sockets.web, tls, &parts, &advertised);
+        let seen = SeenSerials::new(self.store.clone(), parts.standing.clone());
+        supervisor.spawn("seen-serials", seen.clone().run(self.shutdown.clone()));
+        let agents = AgentListener::new(
+            sockets.agents,
+            credentials,
+            desks,
+            seen,
+            self.config.trust_domain.clone(),
+            &self.config.limits,
+            (self.clock.clone(), self.shutdown.clone()),
+        );
+        supervisor.spawn("web", web.run());
+        supervisor.spawn("agents", agents.run());
+        Ok(self.started(addresses, metrics_address, parts.presence, supervisor))
+    }
+
+    fn started(
+        self,
+        (web, agents): (SocketAddr, SocketAddr),
+        metrics: Option<SocketAddr>,
+        presence: Presence,
+        supervisor: Supervisor,
+    ) -> Ca {
+        tracing::info!(
+            trust_domain = %self.config.trust_domain,
+            replica = %self.config.replica,
+            %web,
+            %agents,
+            revision = %self.registry.snapshot().revision(),
+            "CA started"
+        );
+        Ca {
+            web,
+            agents,
+            metrics,
+            admin_file: self.config.admin.credential_file,
+            trust_domain: self.config.trust_domain,
+            presence,
+            store: self.store,
+            registry: self.registry,
+            #[cfg(test)]
+            rotation: self.rotation,
+            supervisor,
+        }
+    }
+
+    /// With what an earlier process has left in the spool shipped.
+    async fn recorder(
+        &self,
+        metrics: Metrics,
+        supervisor: &mut Supervisor,
+    ) -> Result<(Recorder, StoreStanding, Metrics), StartError> {
+        let standing = StoreStanding::default();
+        let spool = match &self.config.spool {
+            Some(config) => {
+                let file = spool::open(config, &self.store).await?;
+                let (standing, metrics) = (standing.clone(), metrics.clone());
+                let clock = self.clock.clone();
+                Some(Spool::new(file, config.max_age, standing, metrics, clock))
+            }
+            None => None,
+        };
+        let room = self.config.limits.record_queue;
+        let spooling = (spool, standing.clone());
+        let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone(), spooling);
+        supervisor.spawn("records", writer.run(self.shutdown.clone()));
+        Ok((recorder, standing, metrics))
+    }
+
+    fn parts(
+        &self,
+        known: &[AgentRow],
+        banned: &[AgentBan],
+        (recorder, standing, metrics): (Recorder, StoreStanding, Metrics),
+    ) -> Parts {
+        let admitted = AdmittedAgents::new(
+            known.iter().map(|row| row.spiffe_id.clone()),
+            banned.iter().map(|ban| ban.spiffe_id.clone()),
+            standing.clone(),
+        );
+        Parts {
+            directory: Directory::new(self.registry.clone()),
+            issuer: Issuer::new(
+                (self.authority.clone(), self.registry.denials()),
+                recorder,
+                self.config.lifetimes,
+                (self.clock.clone(), self.clock_check.clone()),
+                metrics.clone(),
+            ),
+            presence: Presence::new(admitted.clone()),
+            admitted,
+            metrics,
+            standing,
+        }
+    }
+
+    /// Agents that may have announced something to the replica before.
+    fn live(&self, known: Vec<AgentRow>) -> BTreeSet<SpiffeId> {
+        let now = self.clock.now();
+        let live = known.into_iter().filter(|row| row.not_after > now);
+        live.map(|row| row.spiffe_id).collect()
+    }
+
+    async fn credentials(
+        &self,
+        parts: &Parts,
+        supervisor: &mut Supervisor,
+    ) -> Result<Credentials, StartError> {
+        let clock = self.clock.clone();
+        let (publisher, credentials) = mtls::channel(move || clock.now());
+        let serving = ServingRenewal::new(
+            self.id.clone(),
+            parts.issuer.clone(),
+            self.authority.clone(),
+            publisher,
+            self.clock.clone(),
+        );
+        let validity = serving.renew().await?;
+        supervisor.spawn("serving", serving.run(validity, self.shutdown.clone()));
+        Ok(credentials)
+    }
+
+    fn web_listener(
+        &self,
+        listener: TcpListener,
+        tls: WebCredentials,
+        parts: &Parts,
+        advertised: &Advertised,
+    ) -> WebListener {
+        let router = api::router(&ApiParts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            presence: parts.presence.clone(),
+            clock: self.clock.clone(),
+            rotation: self.rotation.clone(),
+            vitals: Vitals {
+                horizons: self.horizons(parts),
+                clock_check: self.clock_check.clone(),
+                standing: parts.standing.clone(),
+            },
+            log_key: self.log_signer.verifier().clone(),
+            refresh_hint: self.config.bundle.refresh_hint,
+            addresses: advertised.agents.clone(),
+            replica: self.config.replica.to_string(),
+        });
+        WebListener {
+            listener,
+            tls,
+            router,
+            limits: self.config.limits,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+
+    /// What is announced, here and at the other replicas.
+    async fn board(
+        &self,
+        parts: &Parts,
+        live: BTreeSet<SpiffeId>,
+        supervisor: &mut Supervisor,
+    ) -> Result<EndpointBoard, StartError> {
+        let shared = match self.store.is_shared() {
+            true => Some((self.config.replica.as_str(), self.store.announced().await?)),
+            false => None,
+        };
+        let first_generation = unix_millis(self.clock.now()).unsigned_abs();
+        let (directory, presence) = (parts.directory.clone(), parts.presence.clone());
+        let (board, endpoints) =
+            EndpointKeeper::new(directory, presence, first_generation, live, shared);
+        supervisor.spawn("endpoints", endpoints.run(self.shutdown.clone()));
+        Ok(board)
+    }
+
+    fn desks(
+        &self,
+        parts: &Parts,
+        advertised: &Advertised,
+        board: EndpointBoard,
+        supervisor: &mut Supervisor,
+    ) -> Desks {
+        let streams = TaskTracker::new();
+        supervisor.spawn(
+            "watch-streams",
+            jobs::wait_for_streams(streams.clone(), self.shutdown.clone()),
+        );
+        let attest = AttestDesk {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            attestors: self.attestors.clone(),
+            authority: self.authority.clone(),
+            issuer: parts.issuer.clone(),
+            admitted: parts.admitted.clone(),
+            revoked: RevokedPeers::new(&self.registry, self.store.clone()),
+            limits: AttestLimits::new(&self.config.limits),
+            reattest_within: self.config.lifetimes.reattest_within,
+            clock: self.clock.clone(),
+            metrics: parts.metrics.clone(),
+        };
+        let issue = IssueDesk::new(
+            parts.directory.clone(),
+            parts.issuer.clone(),
+            parts.admitted.clone(),
+            self.store.clone(),
+            &self.config.limits,
+            self.clock.clone(),
+        );
+        let sightings = self.sightings(parts, supervisor);
+        let watch = WatchDesk {
+            directory: parts.directory.clone(),
+            presence: parts.presence.clone(),
+            board,
+            admitted: parts.admitted.clone(),
+            replica: self.config.replica.to_string(),
+            replicas: advertised.agents.iter().map(ToString::to_string).collect(),
+            lifetimes: self.config.lifetimes,
+            limits: self.config.limits,
+            metrics: parts.metrics.clone(),
+            sightings,
+            clock: self.clock.clone(),
+            shutdown: self.shutdown.clone(),
+            streams,
+        };
+        Desks {
+            attest: Arc::new(attest),
+            issue: Arc::new(issue),
+            watch: Arc::new(watch),
+            metrics: parts.metrics.clone(),
+        }
+    }
+
+    /// What proxies see is held against what was recorded.
+    fn sightings(&self, parts: &Parts, supervisor: &mut Supervisor) -> Sightings {
+        let (store, clock) = (self.store.clone(), self.clock.clone());
+        let spool = self.config.spool.as_ref();
+        let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
+        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
+        supervisor.spawn("witness", witness.run(self.shutdown.clone()));
+        sightings
+    }
+
+    fn spawn_jobs(&self, parts: &Parts, desks: &Desks, supervisor: &mut Supervisor) {
+        let enforcement = EnforcementKeeper::new(
+            self.config.replica.to_string(),
+            parts.presence.clone(),
+            self.registry.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+            parts.metrics.clone(),
+        );
+        supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
+        self.spawn_vitals(parts, supervisor);
+        let (registry, store) = (self.registry.clone(), self.store.clone());
+        let revocation = RevocationKeeper::new(registry, store, self.clock.clone());
+        supervisor.spawn("revocation", revocation.run(self.shutdown.clone()));
+        let bundles = BundleKeeper::new(
+            parts.presence.clone(),
+            self.registry.clone(),
+            self.store.clone(),
+            self.rotation.clone(),
+        );
+        supervisor.spawn(
+            "bundle-acknowledgements",
+            bundles.run(self.shutdown.clone()),
+        );
+        let sequencer = Sequencer::new(
+            self.store.clone(),
+            self.config.replica.to_string(),
+            self.log_signer.clone(),
+            self.clock.clone(),
+            parts.metrics.clone(),
+        );
+        supervisor.spawn("log", sequencer.run(self.shutdown.clone()));
+        supervisor.spawn(
+            "limits",
+            jobs::forget_quiet(desks.clone(), self.shutdown.clone()),
+        );
+        supervisor.spawn(
+            "records-pruning",
+            jobs::prune_records(
+                self.config.replica.to_string(),
+                self.store.clone(),
+                self.clock.clone(),
+                self.shutdown.clone(),
+            ),
+        );
+    }
+
+    fn horizons(&self, parts: &Parts) -> Horizons {
+        Horizons {
+            store: self.store.clone(),
+            directory: parts.directory.clone(),
+            authority: self.authority.clone(),
+            admitted: parts.admitted.clone(),
+            presence: parts.presence.clone(),
+            lifetimes: self.config.lifetimes,
+            clock: self.clock.clone(),
+            replica: self.config.replica.to_string(),
+        }
+    }
+
+    fn spawn_vitals(&self, parts: &Parts, supervisor: &mut Supervisor) {
+        let horizon = HorizonKeeper {
+            horizons: self.horizons(parts),
+            metrics: parts.metrics.clone(),
+        };
+        supervisor.spawn("horizon", horizon.run(self.shutdown.clone()));
+        if self.store.is_shared() {
+            let clocks = ClockKeeper {
+                check: self.clock_check.clone(),
+                store: self.store.clone(),
+                clock: self.clock.clone(),
+                replica: self.config.replica.to_string(),
+                metrics: parts.metrics.clone(),
+            };
+            supervisor.spawn("clock-check", clocks.run(self.shutdown.clone()));
+        }
+    }
+
+    fn admin_source(
+        &self,
+        parts: &Parts,
+        log_level: Option<LogLevelHandle>,
+        supervisor: &Supervisor,
+    ) -> AdminSource {
+        let (authority, registry) = (self.authority.clone(), self.registry.clone());
+        let (presence, id) = (parts.presence.clone(), self.id.clone());
+        AdminSource {
+            status: Arc::new(move || {
+                serde_json::json!({
+                    "id": id.to_string(),
+                    "revision": registry.snapshot().revision().to_string(),
+                    "connectedAgents": presence.connected().len(),
+                    "intermediateEnds": rfc3339(authority.intermediate().validity().not_after()),
+                    "rootSha256": authority
+                        .roots()
+                        .active()
+                        .map(|(_, root)| root.digest().to_string()),
+                })
+            }),
+            log_level,
+            trigger: supervisor.trigger(),
+        }
+    }
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
