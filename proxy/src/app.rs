@@ -36,9 +36,9 @@ use control::Control;
 use listen::Listening;
 use wire::Parts;
 
-/// How long a drain waits for the agent to take the endpoint away, and then for callers to
-/// notice, before nothing is accepted any more.
-const WITHDRAW: Duration = Duration::from_millis(1_500);
+/// How long a drain waits until callers are told that the endpoint is gone (a CA that cannot tell
+/// all of them says so after 5 s), and then for them to notice, before nothing is accepted any more.
+const WITHDRAW: Duration = Duration::from_secs(6);
 const NOTICE: Duration = Duration::from_millis(300);
 
 /// A running proxy. Dropping it ends it without a drain.
@@ -259,11 +259,11 @@ impl Proxy {
         });
         self.announcements.publish(BTreeMap::new());
         let connected = self.board.current().feed_connected && !self.handed_over.is_set();
-        if connected
-            && timeout(WITHDRAW, self.announcements.withdrawn())
-                .await
-                .is_ok()
-        {
+        if connected {
+            let told = timeout(WITHDRAW.min(deadline), self.announcements.withdrawn()).await;
+            if told.is_err() {
+                tracing::warn!("whether all callers know that this proxy leaves is not known");
+            }
             tokio::time::sleep(NOTICE.min(deadline)).await;
         }
         self.sockets.close_all();
