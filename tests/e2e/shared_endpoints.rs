@@ -39,6 +39,35 @@ async fn a_caller_at_one_replica_reaches_what_another_was_told_of_and_goes_on_wh
 }
 
 #[tokio::test]
+async fn hosts_that_come_and_go_at_another_replica_lose_no_call() {
+    let Some((_mesh, replicas)) = Replicas::start(2).await else {
+        return;
+    };
+    let mut applications = vec![Application::http().await];
+    let mut host = serve(&replicas[1], "old", &applications[0]).await;
+    let checkout = replicas[0].workload("shop/checkout").start().await;
+    calls_reach(&checkout, &applications[0]).await;
+    let (mut calls, end) = calling(&checkout).await;
+    for number in 0..2 {
+        let application = Application::http().await;
+        let next = replicas[1].workload("shop/orders");
+        let next = next.on(&format!("new-{number}"));
+        let next = next.serving("http", application.address()).start().await;
+        eventually("the new host is called", || async {
+            (application.requests() > 20).then_some(())
+        })
+        .await;
+        host.drain().await;
+        applications.push(application);
+        host = next;
+    }
+    end.cancel();
+    while let Some(caller) = calls.join_next().await {
+        caller.expect("no call failed");
+    }
+}
+
+#[tokio::test]
 async fn without_postgresql_callers_of_a_replica_are_told_what_its_own_agents_announce() {
     let Some(mut cluster) = Cluster::start(5432, &[], &[]) else {
         return;
