@@ -60,7 +60,10 @@ impl Connections {
         };
         let caller = self.caller(&tls).await;
         let (streams, _stranger) = match &caller {
-            Caller::Agent(_) => (STREAMS, None),
+            Caller::Agent(_) => {
+                drop(stranger);
+                (STREAMS, None)
+            }
             Caller::Anonymous | Caller::Other(_) | Caller::Revoked(_) => {
                 (STRANGERS_STREAMS, Some(stranger))
             }

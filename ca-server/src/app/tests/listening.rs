@@ -55,6 +55,23 @@ async fn more_strangers_than_one_source_may_hold_are_closed_at_once() {
 }
 
 #[tokio::test]
+async fn agents_of_one_source_are_no_strangers_to_one_another() {
+    let ca = TestCa::start_with(|config| {
+        config.limits.agent_connections = NonZeroU32::new(32).unwrap();
+    })
+    .await;
+    let agent = ca.agent("web-7").await;
+    let mut open = Vec::new();
+    for _ in 0..8 {
+        let connection = timeout(DEADLINE, ca.of(&agent)).await;
+        let connection = connection.expect("the CA answers");
+        let served = connection.issue(Vec::new()).await;
+        assert!(served.is_ok(), "after {} others: {served:?}", open.len());
+        open.push(connection);
+    }
+}
+
+#[tokio::test]
 async fn more_web_connections_than_one_source_may_hold_are_closed_at_once() {
     let ca = TestCa::start_with(|config| {
         config.limits.web_connections = NonZeroU32::new(8).unwrap();
