@@ -59,15 +59,9 @@ impl Connections {
             return;
         };
         let caller = self.caller(&tls).await;
-        let (streams, _stranger) = match &caller {
-            Caller::Agent(_) => {
-                drop(stranger);
-                (STREAMS, None)
-            }
-            Caller::Anonymous | Caller::Other(_) | Caller::Revoked(_) => {
-                (STRANGERS_STREAMS, Some(stranger))
-            }
-        };
+        let is_agent = matches!(caller, Caller::Agent(_));
+        let streams = if is_agent { STREAMS } else { STRANGERS_STREAMS };
+        let _place = (!is_agent).then_some(stranger);
         let channel = ChannelBinding::new(tls.export_keying_material(EXPORTER_LABEL));
         let end = End::of(&caller);
         let mut distrusted = pin!(distrusted(
