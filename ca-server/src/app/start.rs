@@ -61,6 +61,7 @@ pub(super) async fn start(
     log_level: Option<LogLevelHandle>,
 ) -> Result<Ca, StartError> {
     config.check()?;
+    let (clock, steps) = clock.watched();
     let id = ca_id(&config.trust_domain, config.replica.as_str())?;
     let web_tls = WebTls::read(&config.web)?;
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
@@ -88,6 +89,7 @@ pub(super) async fn start(
 
     let mut supervisor = Supervisor::new();
     let shutdown = supervisor.shutdown();
+    supervisor.spawn("clock", steps.run(shutdown.clone()));
     supervisor.spawn("registry", registry_writer.run(shutdown.clone()));
     let clocks = (clock.clone(), clock_check.clone());
     let denials = registry.denials();

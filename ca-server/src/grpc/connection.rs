@@ -11,14 +11,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::TrustDomain;
 use identity::x509::{Denied, UnverifiedChain};
 use mtls::{Credentials, PeerIdentity, ServerTls};
-use runtime::{Clock, Shutdown};
+use runtime::{Clock, Listening, Shutdown};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::routes::{Caller, Desks, Routes};
 use super::seen::SeenSerials;
-use super::silence::{Listening, SILENCE};
+use super::silence::Lines;
 use crate::attest::{ChannelBinding, EXPORTER_LABEL};
 use crate::issue::Standing;
 use crate::peer::AgentPeer;
@@ -40,6 +40,7 @@ pub(super) struct Connections {
     pub(super) credentials: Credentials,
     pub(super) desks: Desks,
     pub(super) seen: SeenSerials,
+    pub(super) lines: Lines,
     /// Connections that have shown no agent's SVID yet, or never will.
     pub(super) strangers: Sources,
     pub(super) handshakes_by_source: Sources,
@@ -76,7 +77,9 @@ impl Connections {
             async move { Ok::<_, std::convert::Infallible>(routes.serve(request).await) }
         });
         let http = http(streams);
-        let (tls, heard) = Listening::to(tls, SILENCE);
+        let line = self.lines.open();
+        let heard = Arc::clone(&line);
+        let tls = Listening::new(tls, move || heard.heard());
         let mut connection = pin!(http.serve_connection(TokioIo::new(tls), service));
 
         let ended = tokio::select! {
@@ -88,7 +91,7 @@ impl Connections {
                 return;
             }
             () = dismissed.as_mut() => None,
-            () = heard.silent() => {
+            () = line.silent() => {
                 tracing::debug!(%from, "connection closed: nothing was heard of its peer");
                 return;
             }

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::connection::Connections;
 use super::routes::Desks;
 use super::seen::SeenSerials;
+use super::silence::Lines;
 use crate::accept::accept_until_drained;
 use crate::config::Limits;
 use crate::sources::Sources;
@@ -48,6 +49,7 @@ impl AgentListener {
                 credentials,
                 desks,
                 seen,
+                lines: Lines::default(),
                 strangers: Sources::sharing(limits.agent_connections, STRANGERS_SHARE),
                 handshakes_by_source: Sources::sharing(limits.handshakes, HANDSHAKES_SHARE),
                 handshakes: Semaphore::new(limits.handshakes.get() as usize),
@@ -60,13 +62,16 @@ impl AgentListener {
     }
 
     pub(crate) async fn run(self) -> io::Result<()> {
-        let connections = self.connections;
-        accept_until_drained(
+        let connections = Arc::clone(&self.connections);
+        let accepting = accept_until_drained(
             self.listener,
             self.room,
             self.shutdown,
             move |stream, from| Arc::clone(&connections).serve(stream, from),
-        )
-        .await
+        );
+        tokio::select! {
+            ended = accepting => ended,
+            never = self.connections.lines.watch() => match never {},
+        }
     }
 }

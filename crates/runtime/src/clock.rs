@@ -4,26 +4,42 @@
 //! [`Clock`] for it. Tests hold the [`ClockControl`] of an adjustable clock and move it; sleepers
 //! then wake early. It refuses nothing: a clock that is off is detected by its users.
 
+mod steps;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-/// The longest uninterrupted sleep of [`Clock::sleep_until`]: the wall clock may be stepped, or
-/// the host suspended, while the monotonic timer runs on.
+pub use steps::StepWatch;
+
+/// The longest uninterrupted sleep of [`Clock::sleep_until`] where nobody watches for steps: the
+/// wall clock may be stepped, or the host suspended, while the monotonic timer runs on.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// A handle on the wall clock, in UTC. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock {
     offset: Option<watch::Receiver<time::Duration>>,
+    steps: Option<watch::Receiver<()>>,
 }
 
 impl Clock {
     /// The clock of the host.
     pub fn system() -> Self {
-        Self { offset: None }
+        Self {
+            offset: None,
+            steps: None,
+        }
+    }
+
+    /// The same clock, whose sleepers are told of steps as long as the [`StepWatch`] runs, and do
+    /// not wake to look for them: with ten thousand sleepers that is most of what they cost.
+    pub fn watched(self) -> (Self, StepWatch) {
+        let (watch, steps) = StepWatch::of(self.clone());
+        let steps = Some(steps);
+        (Self { steps, ..self }, watch)
     }
 
     /// A clock that starts at the host's time and that its [`ClockControl`] can move.
@@ -35,6 +51,7 @@ impl Clock {
         (
             Self {
                 offset: Some(offset),
+                steps: None,
             },
             control,
         )
@@ -52,9 +69,10 @@ impl Clock {
     /// Returns once the clock shows `deadline` or later, at once if it already does.
     ///
     /// A sleeper on an adjustable clock wakes when the clock is moved past its deadline; on the
-    /// host's clock, a step is noticed within half a minute.
+    /// host's clock, a step is noticed within half a minute, on a [watched](Self::watched) one
+    /// within a second.
     pub async fn sleep_until(&self, deadline: OffsetDateTime) {
-        let mut offset = self.offset.clone();
+        let (mut offset, mut steps) = (self.offset.clone(), self.steps.clone());
         loop {
             let remaining = deadline - self.now();
             let Ok(remaining) = Duration::try_from(remaining) else {
@@ -63,13 +81,11 @@ impl Clock {
             if remaining.is_zero() {
                 return;
             }
-            let pause = tokio::time::sleep(remaining.min(LONGEST_SLEEP));
-            match offset.as_mut() {
-                Some(moved) => tokio::select! {
-                    () = pause => {}
-                    result = moved.changed() => if result.is_err() { offset = None },
-                },
-                None => pause.await,
+            let longest = steps.as_ref().map_or(LONGEST_SLEEP, |_| Duration::MAX);
+            tokio::select! {
+                () = tokio::time::sleep(remaining.min(longest)) => {}
+                () = changed(&mut offset) => {}
+                () = changed(&mut steps) => {}
             }
         }
     }
@@ -103,6 +119,16 @@ fn bounded(span: Duration) -> time::Duration {
     time::Duration::try_from(span).unwrap_or(time::Duration::MAX)
 }
 
+/// Resolves at the next change, also at the last: when nobody is left who could make one.
+async fn changed<T>(watched: &mut Option<watch::Receiver<T>>) {
+    let Some(receiver) = watched else {
+        return std::future::pending().await;
+    };
+    if receiver.changed().await.is_err() {
+        *watched = None;
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the wall clock"
@@ -125,6 +151,17 @@ mod tests {
         };
         let mover = async { control.advance(Duration::from_secs(3600)) };
         tokio::join!(sleeper, mover);
+        assert!(clock.now() >= deadline);
+    }
+
+    #[tokio::test]
+    async fn sleepers_outlive_whoever_watches_for_steps() {
+        let (clock, control) = Clock::adjustable();
+        let (clock, watch) = clock.watched();
+        drop(watch);
+        let deadline = clock.now() + Duration::from_secs(3600);
+        let mover = async { control.advance(Duration::from_secs(3600)) };
+        tokio::join!(clock.sleep_until(deadline), mover);
         assert!(clock.now() >= deadline);
     }
 

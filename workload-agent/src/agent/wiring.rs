@@ -63,9 +63,12 @@ impl Wiring {
             cached_bundle: restored.holdings.bundle.as_ref().map(|it| it.sequence),
             ..Contact::default()
         };
+        let mut supervisor = Supervisor::new();
+        let (clock, steps) = clock.watched();
+        supervisor.spawn("clock", steps.run(supervisor.shutdown()));
         Self {
             spawned: Spawned::new(config.workload_api.spawned_only),
-            supervisor: Supervisor::new(),
+            supervisor,
             identity: restored.trust_domain,
             addresses: restored.addresses,
             holdings: watch::Sender::new(Arc::new(restored.holdings)),

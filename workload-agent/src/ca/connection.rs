@@ -14,8 +14,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use identity::join_token::CaAddress;
 use mtls::{ClientTls, Credentials, Expected, HandshakeError, NotReady, PinnedRoots};
-use runtime::Clock;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use runtime::{Clock, Listening};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -98,7 +97,7 @@ impl Dial {
         stream.set_nodelay(true).map_err(failed)?;
         let tls = self.handshake(stream).await?;
         let exporter = tls.export_keying_material(EXPORTER);
-        let listening = Listening { inner: tls, heard };
+        let listening = Listening::new(tls, move || heard.now());
         let (send, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.ping_every)
@@ -161,45 +160,5 @@ impl Service<Request<Body>> for CaChannel {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         Box::pin(self.0.send_request(request))
-    }
-}
-
-/// Notes when something was read.
-#[derive(Debug)]
-struct Listening<T> {
-    inner: T,
-    heard: Heard,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Listening<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.inner).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.heard.now();
-        }
-        polled
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Listening<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(context)
     }
 }
