@@ -142,7 +142,7 @@ impl Issuer {
         let life = grant.life.of(&self.lifetimes).min(longest);
         let validity = Validity::try_new(now - self.lifetimes.back_date, now + life)?
             .clamp_to(&intermediate.validity(), self.lifetimes.margin)?;
-        let serial = SerialNumber::random(&mut SystemRandom);
+        let serial = SerialNumber::at(now, &mut SystemRandom);
         let leaf = intermediate.sign(&LeafSpec {
             spiffe_id: grant.spiffe_id.clone(),
             public_key: grant.public_key,

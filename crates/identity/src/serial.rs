@@ -1,19 +1,25 @@
 //! The serial number of a certificate (RFC 5280 §4.1.2.2).
 //!
-//! Invariant: positive, at most 20 octets. Numbers made here have exactly 16 octets, 126 of their
-//! bits random; those of other issuers may be shorter or longer.
+//! Invariant: positive, at most 20 octets. Numbers made here have exactly 16 octets, at least 80 of
+//! their bits random; those of other issuers may be shorter or longer.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crypto::random::Random;
 use data_encoding::HEXLOWER;
 use thiserror::Error;
+use time::OffsetDateTime;
 
 use crate::serde_text::serde_as_text;
 
 const MAX_OCTETS: usize = 20;
 const GENERATED_OCTETS: usize = 16;
+/// Of them, those that say when: milliseconds since the Unix epoch.
+const TIME_OCTETS: usize = 6;
+/// From 2004 to 6429: the numbers of all these times are positive, and have as many octets.
+const MILLIS: RangeInclusive<i128> = 1 << 40..=(1 << 47) - 1;
 
 /// A serial number; ordered as a number. Its text is lowercase hex of whole octets.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,6 +32,19 @@ impl SerialNumber {
         random.fill(octets);
         // Top bits 01: positive without a padding octet, and always of the same length.
         octets[0] = (octets[0] & 0x3f) | 0x40;
+        Self(number)
+    }
+
+    /// Numbers of one time are near one another, so whoever keeps them in order adds to one end;
+    /// the rest is random.
+    pub fn at(time: OffsetDateTime, random: &mut dyn Random) -> Self {
+        let millis = time.unix_timestamp_nanos() / 1_000_000;
+        let millis = millis.clamp(*MILLIS.start(), *MILLIS.end()).to_be_bytes();
+        let mut number = [0; MAX_OCTETS];
+        let octets = &mut number[MAX_OCTETS - GENERATED_OCTETS..];
+        let (when, rest) = octets.split_at_mut(TIME_OCTETS);
+        when.copy_from_slice(&millis[millis.len() - TIME_OCTETS..]);
+        random.fill(rest);
         Self(number)
     }
 
@@ -141,7 +160,29 @@ mod tests {
         );
     }
 
+    #[test]
+    fn numbers_of_one_moment_differ_and_follow_those_before_it() {
+        let mut random = SystemRandom;
+        let moment = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let (first, second) = (
+            SerialNumber::at(moment, &mut random),
+            SerialNumber::at(moment, &mut random),
+        );
+        assert_ne!(first, second);
+        assert!(SerialNumber::at(moment - time::Duration::MILLISECOND, &mut random) < first);
+    }
+
     proptest! {
+        #[test]
+        fn numbers_of_any_time_are_positive_and_have_16_octets(
+            seed: u64, seconds in -2_000_000_000_i64..253_402_300_799,
+        ) {
+            let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+            let serial = SerialNumber::at(time, &mut SeededRandom::new(seed));
+            prop_assert_eq!(serial.as_bytes().len(), 16);
+            prop_assert!(serial.as_bytes()[0] < 0x80);
+        }
+
         #[test]
         fn random_numbers_are_positive_and_have_16_octets(seed: u64) {
             let serial = SerialNumber::random(&mut SeededRandom::new(seed));
