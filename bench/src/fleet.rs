@@ -12,7 +12,7 @@ use anyhow::Result;
 use tokio::time::{Instant, sleep};
 
 use crate::figure::{Figure, Report, quantile};
-use crate::machine::{open_files, process_cpu, rss_mib};
+use crate::machine::{process_cpu, rss_mib};
 use agent::Agents;
 use mesh::Mesh;
 
@@ -33,7 +33,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) async fn run(options: &Options) -> Result<Report> {
-    open_files()?;
+    runtime::raise_open_files()?;
     let mut figures = of_agents(options.agents).await?;
     if options.workloads > 0 {
         figures.extend(million::run(options.workloads).await?);

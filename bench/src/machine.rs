@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::time::{ClockId, clock_getcpuclockid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
@@ -70,13 +69,6 @@ pub(crate) fn congestion_control() -> String {
     read("/proc/sys/net/ipv4/tcp_congestion_control")
         .trim()
         .to_owned()
-}
-
-/// As many open files as this user may have; processes that we start inherit it.
-pub(crate) fn open_files() -> Result<u64> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    Ok(most)
 }
 
 impl Places {

@@ -92,7 +92,7 @@ fn topic_name(text: &str) -> Result<String, String> {
 
 pub(crate) async fn run(options: &Options) -> Result<Report> {
     let places = Places::find()?;
-    let open_files = machine::open_files()?;
+    let open_files = runtime::raise_open_files()?;
     let machine = machine::describe();
     pin(std::process::id(), &[places.load])?;
     let backend = Backend::start().await?;

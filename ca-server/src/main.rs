@@ -10,6 +10,7 @@ use anyhow::Context;
 use ca_server::config::KekPlace;
 use ca_server::{Ca, Config, install_upstream, request_upstream, reset_admin, rotate_seal};
 use clap::{Parser, Subcommand};
+use proto::mesh::v1::PROTOCOL;
 use runtime::{Clock, exit, telemetry};
 
 const DRAIN: Duration = Duration::from_secs(20);
@@ -92,7 +93,13 @@ fn main() -> ExitCode {
 
 /// The cryptographic backend differs between builds, and with it what they can do.
 fn version() -> String {
-    format!("{} ({})", env!("CARGO_PKG_VERSION"), crypto::BACKEND)
+    format!(
+        "{} ({}; protocol {}.{})",
+        env!("CARGO_PKG_VERSION"),
+        crypto::BACKEND,
+        PROTOCOL.major,
+        PROTOCOL.minor
+    )
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -131,6 +138,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let log_level = telemetry::init(&config.log)?;
+    runtime::open_files_for(config.limits.agent_connections.get().into());
     let ca = Ca::start_with_log(config, Clock::system(), log_level).await?;
     let mut signals = pin!(ca.trigger().on_signals().context("cannot take signals")?);
     let mut running = pin!(ca.run(DRAIN));

@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::Parser;
 use countersign_proxy::sandbox::{self, SandboxStatus};
 use countersign_proxy::{Config, FeedSource, Proxy};
+use proto::mesh::v1::PROTOCOL;
 use runtime::exit::{self, Usage};
 use runtime::{Clock, LogLevelHandle, telemetry};
 
@@ -45,6 +46,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let log_level = telemetry::init(&config.log)?;
+    // Each connection has its counterpart.
+    runtime::open_files_for(2 * config.limits.connections as u64);
     // Before anything starts a thread: threads inherit it, and nothing takes it back.
     let sandbox = sandbox::apply(&config)?;
     tracing::info!(
@@ -94,9 +97,12 @@ async fn serve(
     }
 }
 
-fn version() -> &'static str {
-    match crypto::BACKEND {
-        "ring" => concat!(env!("CARGO_PKG_VERSION"), " (protocol 1.0, ring)"),
-        _ => concat!(env!("CARGO_PKG_VERSION"), " (protocol 1.0, aws-lc-rs)"),
-    }
+fn version() -> String {
+    format!(
+        "{} ({}; protocol {}.{})",
+        env!("CARGO_PKG_VERSION"),
+        crypto::BACKEND,
+        PROTOCOL.major,
+        PROTOCOL.minor
+    )
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
+use proto::mesh::v1::PROTOCOL;
 use runtime::exit::{self, Usage};
 use runtime::{Clock, LogLevelHandle, Shutdown, telemetry};
 use workload_agent::{Agent, Config};
@@ -77,7 +78,7 @@ fn version() -> String {
         "{} ({}; protocol {}.{})",
         env!("CARGO_PKG_VERSION"),
         crypto::BACKEND,
-        proto::mesh::v1::PROTOCOL.major,
-        proto::mesh::v1::PROTOCOL.minor
+        PROTOCOL.major,
+        PROTOCOL.minor
     )
 }
