@@ -2,16 +2,18 @@
 //!
 //! Invariant: it costs what a change touches, not what there is: what follows shares the rest.
 
+mod stamps;
+
 use std::sync::Arc;
 
 use crypto::digest::Sha256;
 use identity::Namespace;
-use imbl::OrdMap;
 use policy::{Change, ObjectKey, ObjectSet, Outcome, Resource, Revision};
 use tokio::task::spawn_blocking;
 
 use super::database::{Row, Statement, Transaction};
 use super::{Store, StoreError, write};
+use stamps::{Stamp, Stamps};
 
 /// Objects that are read at once.
 const PAGE: u32 = 4_096;
@@ -21,13 +23,7 @@ const PAGE: u32 = 4_096;
 pub struct InForce {
     revision: Revision,
     objects: ObjectSet,
-    stamps: OrdMap<ObjectKey, Stamp>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    revision: Revision,
-    sha256: Sha256,
+    stamps: Stamps,
 }
 
 /// Why the store's configuration cannot be put in force.
@@ -46,7 +42,7 @@ impl InForce {
         Self {
             revision,
             objects: ObjectSet::new(),
-            stamps: OrdMap::new(),
+            stamps: Stamps::default(),
         }
     }
 
@@ -66,7 +62,7 @@ impl InForce {
         &'a self,
         key: &ObjectKey,
     ) -> Option<(&'a ObjectKey, &'a Arc<Resource>, Revision)> {
-        let (key, stamp) = self.stamps.get_key_value(key)?;
+        let (key, stamp) = self.stamps.get(key)?;
         Some((key, self.objects.get(key)?, stamp.revision))
     }
 
@@ -76,11 +72,10 @@ impl InForce {
         both.map(|((key, resource), stamp)| (key, resource, stamp.revision))
     }
 
-    /// SHA-256 over the SHA-256 of each object's canonical JSON, in key order.
-    pub(super) fn content_sha256(&self) -> Sha256 {
-        let digests = self.stamps.values().map(|stamp| stamp.sha256);
-        let content: Vec<u8> = digests.flat_map(|digest| *digest.as_bytes()).collect();
-        Sha256::of(&content)
+    /// SHA-256 over those of the kinds in each namespace, which are over those of each object's
+    /// canonical JSON; all in key order.
+    pub(super) fn content_sha256(&mut self) -> Sha256 {
+        self.stamps.content_sha256()
     }
 
     /// The same objects at a later revision.
@@ -101,6 +96,12 @@ impl InForce {
             self.stamps.insert(key, Stamp { revision, sha256 });
         }
         outcome
+    }
+
+    /// The digests are made now, and not by each change that is judged on top of it.
+    fn settled(mut self) -> Self {
+        self.content_sha256();
+        self
     }
 
     fn with(mut self, rows: &[Row]) -> Result<Self, InForceError> {
@@ -142,7 +143,8 @@ impl Store {
             whole = understood.map_err(|error| StoreError::corrupt("object", error))??;
             rows = next?;
         }
-        Ok(whole)
+        let settled = spawn_blocking(move || whole.settled()).await;
+        Ok(settled.map_err(|error| StoreError::corrupt("object", error))?)
     }
 
     /// As [`Self::in_force`], but of a store that has gone on from `base` it reads only what was written
@@ -166,7 +168,7 @@ impl Store {
             whole = whole.with(&rows)?;
             match rows.last() {
                 Some(row) => last = Some((row.unsigned("revision")?, write::key(row)?)),
-                None => return Ok(whole),
+                None => return Ok(whole.settled()),
             }
         }
     }

@@ -69,6 +69,7 @@ pub struct Staged {
     deletes: Vec<ObjectKey>,
     preconditions: Vec<Precondition>,
     outcomes: Vec<(ObjectKey, Outcome)>,
+    content_sha256: Sha256,
 }
 
 /// An object that is new or differs.
@@ -126,6 +127,7 @@ impl Staged {
         let (deletes, preconditions) = (changes.deletes, changes.preconditions);
         Ok(Self {
             base,
+            content_sha256: next.content_sha256(),
             next,
             upserts,
             deletes,
@@ -171,7 +173,7 @@ impl Staged {
 
     /// Of what would be in force.
     pub(super) fn content_sha256(&self) -> Sha256 {
-        self.next.content_sha256()
+        self.content_sha256
     }
 }
 
