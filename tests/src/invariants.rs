@@ -13,6 +13,7 @@ use runtime::Clock;
 use rustls::version::TLS13;
 use rustls_pki_types::CertificateDer;
 use serde_json::Value;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -201,9 +202,10 @@ impl Calls {
         task.spawn(async move {
             let mut since: Option<Instant> = None;
             loop {
+                let began = Instant::now();
                 let passed = call(outbound).await;
                 if !passed {
-                    since.get_or_insert_with(Instant::now);
+                    since.get_or_insert(began);
                 }
                 let failing = since.map_or(Duration::ZERO, |since| since.elapsed());
                 tell.send_modify(|told| {
@@ -213,6 +215,10 @@ impl Calls {
                 });
                 if passed {
                     since = None;
+                } else {
+                    // A proxy that is being started again.
+                    let listens = || async { TcpStream::connect(outbound).await.ok() };
+                    eventually("the proxy listens", listens).await;
                 }
             }
         });
@@ -241,6 +247,15 @@ impl Calls {
         drop(passed.expect("a call passes").expect("calls go on"));
     }
 
+    /// Returns when so many more calls have passed.
+    pub async fn more(&self, count: usize) {
+        let before = self.told.borrow().passed;
+        eventually("calls go on", || async {
+            (self.told.borrow().passed >= before + count).then_some(())
+        })
+        .await;
+    }
+
     /// Returns when another call has failed.
     pub async fn fail(&self) {
         let before = self.told.borrow().failed;
@@ -259,9 +274,7 @@ impl Calls {
 }
 
 async fn call(outbound: SocketAddr) -> bool {
-    let Ok(socket) = tokio::net::TcpStream::connect(outbound).await else {
-        // A proxy that is being started again.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let Ok(socket) = TcpStream::connect(outbound).await else {
         return false;
     };
     let mut caller = Caller::over_http1(socket).await;
