@@ -4,6 +4,9 @@
 //! pending when no run covers it, and the log's `settled` moves past a sequence only when nobody
 //! can bring a record below it any more: every transaction that was writing records when the
 //! sequence was known has ended. Their locks on the table, taken before they draw a sequence, tell.
+//!
+//! A standby that was promoted, and a back-up, hand out again sequences that were known before: what
+//! was known of one line of the database's history says nothing of another.
 
 use std::collections::BTreeSet;
 
@@ -51,6 +54,16 @@ pub struct Settling {
     /// Settled when none of `writers` is left.
     watched: u64,
     writers: BTreeSet<String>,
+    /// The line of history that all this is of.
+    line: String,
+}
+
+/// Who is at work on a server.
+#[derive(Debug, Default)]
+struct Writers {
+    /// Names the line of its history: another one goes on from an earlier state.
+    line: String,
+    transactions: BTreeSet<String>,
 }
 
 impl Store {
@@ -118,33 +131,48 @@ impl Store {
 
     /// Transactions that may bring records with sequences drawn before now; `None` where a record
     /// is visible in the order of sequences.
-    async fn writers_of_records(&self) -> Result<Option<BTreeSet<String>>, StoreError> {
+    async fn writers_of_records(&self) -> Result<Option<Writers>, StoreError> {
         if matches!(&*self.database, Database::Sqlite(_)) {
             return Ok(None);
         }
         let writers = Statement::new(
-            "SELECT DISTINCT virtualtransaction AS writer FROM pg_locks
+            "SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()),
+                              (SELECT oid FROM pg_database WHERE datname = current_database()),
+                              left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)) AS line,
+                    COALESCE(string_agg(DISTINCT virtualtransaction, ' '), '') AS writers
+             FROM pg_locks
              WHERE locktype = 'relation' AND relation = 'issued'::regclass
                AND mode = 'RowExclusiveLock'
                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
         );
-        let rows = self.database.fetch_all(writers).await?;
-        let writers: Result<_, _> = rows.iter().map(|row| row.plain("writer")).collect();
-        writers.map(Some)
+        let row = self.database.fetch_one(writers).await?;
+        let transactions: String = row.plain("writers")?;
+        let transactions = transactions.split_whitespace().map(str::to_owned);
+        Ok(Some(Writers {
+            line: row.plain("line")?,
+            transactions: transactions.collect(),
+        }))
     }
 }
 
 impl Settling {
     /// `writers` were at work before the records were read whose last is `last`.
-    fn advance(
-        &mut self,
-        writers: Option<BTreeSet<String>>,
-        last: Option<u64>,
-        settled: u64,
-    ) -> u64 {
+    fn advance(&mut self, writers: Option<Writers>, last: Option<u64>, settled: u64) -> u64 {
+        if let Some(writers) = &writers
+            && writers.line != self.line
+        {
+            *self = Self {
+                line: writers.line.clone(),
+                ..Self::default()
+            };
+        }
         let seen_before = self.seen;
         self.seen = self.seen.max(last.unwrap_or(0));
-        let Some(writers) = writers else {
+        let Some(Writers {
+            transactions: writers,
+            ..
+        }) = writers
+        else {
             return settled.max(self.seen);
         };
         let mut reached = settled;
@@ -174,8 +202,25 @@ fn authority(row: &Row) -> Result<PendingAuthority, StoreError> {
 mod tests {
     use super::*;
 
-    fn writers(names: &[&str]) -> Option<BTreeSet<String>> {
-        Some(names.iter().map(|name| (*name).to_owned()).collect())
+    fn writers(names: &[&str]) -> Option<Writers> {
+        of_line("1", names)
+    }
+
+    fn of_line(line: &str, names: &[&str]) -> Option<Writers> {
+        Some(Writers {
+            line: line.to_owned(),
+            transactions: names.iter().map(|name| (*name).to_owned()).collect(),
+        })
+    }
+
+    #[test]
+    fn what_was_known_before_a_failover_settles_nothing_after_it() {
+        let mut settling = Settling::default();
+        settling.advance(writers(&[]), Some(50), 0);
+        settling.advance(writers(&[]), Some(60), 0);
+        assert_eq!(settling.advance(of_line("2", &[]), None, 20), 20);
+        assert_eq!(settling.advance(of_line("2", &[]), Some(30), 20), 20);
+        assert_eq!(settling.advance(of_line("2", &[]), None, 20), 30);
     }
 
     #[test]
