@@ -14,7 +14,7 @@ use crate::clock_check::ClockCheck;
 /// While something is under way, a look costs some queries.
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
 const FASTEST_LOOK: Duration = Duration::from_millis(100);
-/// While nothing is, for a clock that jumps and for steps of other replicas.
+/// While nothing is, for a clock that jumps.
 const IDLE_LOOK: Duration = Duration::from_secs(60);
 
 /// Drives one replica's rotation; not by a clock that is off.
@@ -37,7 +37,9 @@ impl RotationKeeper {
 
     /// Runs until the shutdown begins. What fails is tried again at the next look.
     pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
+        let mut roots = self.rotation.registry.roots();
         loop {
+            roots.mark_unchanged();
             let next = match self.advance().await {
                 Ok(next) => next,
                 Err(error) => {
@@ -51,6 +53,8 @@ impl RotationKeeper {
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
                 () = self.rotation.wake.notified() => {}
+                // A replica that has begun something may not live to go on with it.
+                Ok(()) = roots.changed() => {}
                 () = self.rotation.clock.sleep_until(next) => {}
             }
         }

@@ -159,7 +159,8 @@ fn options(server: &PostgresServer) -> Result<PgConnectOptions, OpenError> {
         .options([
             ("statement_timeout", "9s"),
             ("lock_timeout", "5s"),
-            ("idle_in_transaction_session_timeout", "30s"),
+            // A replica that stands still in the middle of a write holds others up no longer.
+            ("idle_in_transaction_session_timeout", "8s"),
             // Of a table that was never analyzed the planner thinks so much that it compiles: 60 ms
             // for three rows.
             ("jit", "off"),
