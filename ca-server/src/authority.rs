@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use proto::mesh::v1 as wire;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 pub use kek::KekError;
 pub(crate) use kek::{Kek, KekSource};
@@ -37,6 +37,8 @@ pub(crate) struct Authority {
     current: Arc<ArcSwap<Intermediate>>,
     /// Counts what those who show certificates of ours must follow.
     changes: watch::Sender<u64>,
+    successor_wanted: Arc<Notify>,
+    replaced: Arc<Notify>,
 }
 
 impl Authority {
@@ -45,6 +47,8 @@ impl Authority {
             roots,
             current: Arc::new(ArcSwap::from_pointee(first)),
             changes: watch::Sender::new(0),
+            successor_wanted: Arc::default(),
+            replaced: Arc::default(),
         }
     }
 
@@ -69,8 +73,19 @@ impl Authority {
         self.changes.subscribe()
     }
 
+    /// Has the intermediate renewed before its time.
+    pub(crate) fn want_successor(&self) {
+        self.successor_wanted.notify_one();
+    }
+
+    /// Resolves when the intermediate was replaced since the last time; for one who waits.
+    pub(crate) async fn replaced(&self) {
+        self.replaced.notified().await;
+    }
+
     fn replace_intermediate(&self, successor: Intermediate) {
         self.current.store(Arc::new(successor));
+        self.replaced.notify_one();
     }
 
     fn announce_change(&self) {

@@ -5,6 +5,8 @@
 //! issued here: whoever holds the authority's key can make others, but no record of them. So those
 //! that are ours can be replaced without a person.
 
+mod lists;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use mtls::PeerIdentity;
 use runtime::{Clock, Shutdown};
 use tokio::sync::watch;
 
+pub(crate) use self::lists::{ListSigning, RevocationLists, ToldLists};
 use crate::registry::{PublishedDenials, Registry, RevokeError};
 use crate::store::{Authorship, RevocationChange, Store, StoreError};
 

@@ -11,6 +11,7 @@ mod authorities;
 mod bans;
 mod cidr;
 mod configuration;
+mod crls;
 mod database;
 mod epoch;
 mod error;
@@ -51,6 +52,7 @@ pub use authorities::{
 pub use bans::{AgentBan, LiveSvids};
 pub use cidr::{Cidr, CidrError};
 pub use configuration::{Authorship, CommitError, RevisionRow};
+pub use crls::{CrlRow, RevokedRow};
 pub use error::{OpenError, StoreError};
 pub use horizon::{LatestSvid, ReplicaEnd};
 pub use in_force::{InForce, InForceError};

@@ -34,6 +34,7 @@ mod refused_starts;
 mod renewal;
 mod replicas;
 mod revocation;
+mod revocation_lists;
 mod rotation;
 mod routes;
 mod sandbox;

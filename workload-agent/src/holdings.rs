@@ -93,6 +93,18 @@ impl Holdings {
         denied.collect()
     }
 
+    /// Which of the certificates stand under one of these authorities, named by their keys.
+    pub(crate) fn under(&self, authorities: &[Vec<u8>]) -> BTreeSet<SpiffeId> {
+        let named = |held: &&Held| {
+            let above = held.svid.svid().authorities().iter();
+            above
+                .map(|key| key.as_bytes().as_slice())
+                .any(|key| authorities.iter().any(|it| it == key))
+        };
+        let held = self.all().filter(named);
+        held.map(|held| held.svid.spiffe_id().clone()).collect()
+    }
+
     /// Whether nothing is issued to this identity any more.
     pub(crate) fn is_revoked(&self, id: &SpiffeId) -> bool {
         self.denied.contains(&Denied::Identity(id.clone()))

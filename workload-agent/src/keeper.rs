@@ -155,6 +155,7 @@ impl Keeper {
     /// After a new view: other identities, another deny-list, or another bundle.
     async fn reconfigure(&mut self, requests: &mut JoinSet<Batch>) {
         self.obey_denials(requests);
+        self.replace_superseded(requests);
         let offered = self
             .view
             .borrow_and_update()
@@ -192,6 +193,23 @@ impl Keeper {
                 certificates = replaceable.len(),
                 "certificates were revoked; others are asked for"
             );
+            self.step(Event::Replace(replaceable), requests);
+        }
+    }
+
+    /// What stands under an intermediate that nobody can list revocations of is replaced, for the
+    /// sake of validators that go by lists.
+    fn replace_superseded(&mut self, requests: &mut JoinSet<Batch>) {
+        let lists = self
+            .view
+            .borrow()
+            .as_ref()
+            .map(|it| Arc::clone(it.revocation_lists()));
+        let Some(lists) = lists.filter(|it| !it.superseded.is_empty()) else {
+            return;
+        };
+        let replaceable = self.current().under(&lists.superseded);
+        if !replaceable.is_empty() {
             self.step(Event::Replace(replaceable), requests);
         }
     }

@@ -39,7 +39,7 @@ pub(crate) struct View {
     assignments: BTreeMap<SpiffeId, Assignment>,
     bundle: mesh::Bundle,
     denials: Arc<HeldDenials>,
-    revocation_lists: Arc<Vec<Vec<u8>>>,
+    revocation_lists: Arc<wire::RevocationLists>,
     endpoints: BTreeMap<String, mesh::ServiceEndpoints>,
 }
 
@@ -155,15 +155,15 @@ impl View {
     }
 
     /// The view with the lists for validators that know no deny-list.
-    pub(crate) fn with_revocation_lists(&self, crls: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn with_revocation_lists(&self, lists: wire::RevocationLists) -> Self {
         Self {
-            revocation_lists: Arc::new(crls),
+            revocation_lists: Arc::new(lists),
             ..self.clone()
         }
     }
 
-    /// DER.
-    pub(crate) fn revocation_lists(&self) -> &[Vec<u8>] {
+    /// What the Workload API gives, and what is to be replaced for its sake.
+    pub(crate) fn revocation_lists(&self) -> &Arc<wire::RevocationLists> {
         &self.revocation_lists
     }
 

@@ -3,9 +3,11 @@
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use identity::SpiffeId;
 use runtime::{Clock, Shutdown, Supervisor};
+use tokio::sync::Notify;
 
 use crate::issue::AdmittedAgents;
 use crate::registry::Registry;
@@ -30,6 +32,7 @@ pub(super) struct Known {
     pub(super) registry: Registry,
     pub(super) presence: Presence,
     pub(super) admitted: AdmittedAgents,
+    pub(super) lists: Arc<Notify>,
 }
 
 impl Following {
@@ -98,8 +101,13 @@ impl Known {
                     }
                     Ok(())
                 }
+                Notice::Crls => {
+                    self.lists.notify_one();
+                    Ok(())
+                }
                 Notice::Anything => {
                     announcements.give(Hint::Anything);
+                    self.lists.notify_one();
                     self.review_all().await
                 }
                 Notice::Time => self.review_all().await,

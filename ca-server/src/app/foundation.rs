@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tlog::NoteSigner;
 use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use super::following::{Following, Known};
@@ -21,7 +22,7 @@ use super::web::{WebCredentials, WebListener, WebTls};
 use super::{Ca, credential, jobs};
 use crate::api::{self, ApiParts};
 use crate::attest::{AttestDesk, AttestLimits, Attestors};
-use crate::authority::Authority;
+use crate::authority::{Authority, RootKeeper};
 use crate::clock_check::{ClockCheck, ClockKeeper};
 use crate::config::Config;
 use crate::grpc::{AgentListener, Desks, SeenSerials};
@@ -30,7 +31,7 @@ use crate::issue::{AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, Servi
 use crate::log::{Sequencer, Sightings, Witness};
 use crate::metrics::Metrics;
 use crate::registry::Registry;
-use crate::revocation::{RevocationKeeper, RevokedPeers};
+use crate::revocation::{ListSigning, RevocationKeeper, RevocationLists, RevokedPeers, ToldLists};
 use crate::rotation::Rotation;
 use crate::spool::{self, Spool, StoreStanding};
 use crate::status::unix_millis;
@@ -45,6 +46,7 @@ use super::start::StartError;
 pub(super) struct Foundation {
     pub(super) id: SpiffeId,
     pub(super) store: Store,
+    pub(super) keeper: RootKeeper,
     pub(super) authority: Authority,
     pub(super) rotation: Rotation,
     pub(super) registry: Registry,
@@ -64,6 +66,8 @@ struct Parts {
     presence: Presence,
     metrics: Metrics,
     standing: StoreStanding,
+    /// Of revocation lists that another replica has signed.
+    lists: Arc<Notify>,
 }
 
 impl Foundation {
@@ -92,6 +96,7 @@ impl Foundation {
                 registry: self.registry.clone(),
                 presence: parts.presence.clone(),
                 admitted: parts.admitted.clone(),
+                lists: Arc::clone(&parts.lists),
             };
             let replica = self.config.replica.to_string();
             let following = Following::new(notices, known, replica, board, self.clock.clone());
@@ -206,6 +211,7 @@ impl Foundation {
             admitted,
             metrics,
             standing,
+            lists: Arc::default(),
         }
     }
 
@@ -321,6 +327,7 @@ impl Foundation {
         );
         let sightings = self.sightings(parts, supervisor);
         let watch = WatchDesk {
+            lists: self.revocation_lists(parts, supervisor),
             directory: parts.directory.clone(),
             presence: parts.presence.clone(),
             board,
@@ -341,6 +348,25 @@ impl Foundation {
             watch: Arc::new(watch),
             metrics: parts.metrics.clone(),
         }
+    }
+
+    /// As agents are told of them.
+    fn revocation_lists(
+        &self,
+        parts: &Parts,
+        supervisor: &mut Supervisor,
+    ) -> watch::Receiver<Arc<ToldLists>> {
+        let signing = ListSigning {
+            replica: self.config.replica.to_string(),
+            keeper: self.keeper.clone(),
+            authority: self.authority.clone(),
+            lifetimes: self.config.lifetimes,
+        };
+        let (registry, store) = (self.registry.clone(), self.store.clone());
+        let when = (self.clock.clone(), Arc::clone(&parts.lists));
+        let (lists, told) = RevocationLists::new(signing, registry, store, when);
+        supervisor.spawn("revocation-lists", lists.run(self.shutdown.clone()));
+        told
     }
 
     /// What proxies see is held against what was recorded.

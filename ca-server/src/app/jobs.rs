@@ -48,6 +48,7 @@ async fn prune(replica: &str, store: &Store, now: OffsetDateTime) -> Result<(), 
     if lease.is_some() {
         store.prune(now - RECORDS_AFTER_END).await?;
         store.prune_revocations(now).await?;
+        store.prune_crls(now).await?;
     }
     Ok(())
 }

@@ -97,12 +97,13 @@ pub(super) async fn start(
     supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
     let times = (config.lifetimes, config.bundle.refresh_hint);
     let (objects, memory) = (registry.clone(), store.clone());
-    let rotation = Rotation::new(objects, memory, keeper, times, clock.clone());
+    let rotation = Rotation::new(objects, memory, keeper.clone(), times, clock.clone());
     let rotating = RotationKeeper::new(rotation.clone(), clock_check.clone());
     supervisor.spawn("rotation", rotating.run(shutdown.clone()));
     let foundation = Foundation {
         id,
         store,
+        keeper,
         authority,
         rotation,
         registry,

@@ -9,6 +9,7 @@ mod issuance;
 mod issuers;
 mod keys_server;
 mod listening;
+mod lists;
 mod replica;
 mod rotation;
 mod upstream;

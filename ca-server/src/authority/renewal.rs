@@ -1,6 +1,6 @@
 //! Renews this replica's intermediate at half of its life, and at once when another root becomes
-//! active or it is revoked itself, while leaves go on being signed. What was issued before keeps its old chain; new leaves
-//! chain to the successor.
+//! active, it is revoked itself, or others took it for lost, while leaves go on being signed. What
+//! was issued before keeps its old chain; new leaves chain to the successor.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -70,6 +70,7 @@ impl IntermediateRenewal {
             let is_due = tokio::select! {
                 () = shutdown.draining() => return Ok(()),
                 () = self.clock.sleep_until(due) => true,
+                () = self.authority.successor_wanted.notified() => true,
                 Ok(()) = self.roots.changed() => false,
                 Ok(()) = self.denials.changed() => false,
             };

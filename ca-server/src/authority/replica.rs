@@ -3,7 +3,7 @@
 use crypto::digest::Sha256;
 use crypto::signing::SigningKey;
 use identity::Validity;
-use identity::x509::{self, AuthorityError, IssueError, IssuedLeaf, LeafSpec};
+use identity::x509::{self, AuthorityError, CrlSpec, IssueError, IssuedLeaf, LeafSpec};
 use rustls_pki_types::CertificateDer;
 
 use super::lifecycle::Generation;
@@ -40,6 +40,11 @@ impl Intermediate {
     /// Signs a leaf; `issue` alone calls this, with what it has authorized.
     pub(crate) fn sign(&self, leaf: &LeafSpec) -> Result<IssuedLeaf, IssueError> {
         self.authority.issue(leaf)
+    }
+
+    /// A list of leaves that it signed.
+    pub(crate) fn sign_crl(&self, list: &CrlSpec) -> Result<Vec<u8>, IssueError> {
+        self.authority.sign_crl(list)
     }
 
     /// Its own, without what stands above.

@@ -4,6 +4,7 @@
 
 mod issuer;
 mod key;
+mod lists;
 mod requested;
 
 use crypto::digest::constant_time_eq;
@@ -16,6 +17,7 @@ use time::OffsetDateTime;
 
 use self::issuer::RootIssuer;
 use self::key::RootKey;
+
 use super::kek::{self, Kek, KekError, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
@@ -355,8 +357,9 @@ impl RootKeeper {
         let rows = self.store.sealed_keys().await?;
         let keeper = self.clone();
         let issuer = root_row(&rows, generation)?.key_id.clone();
-        let intermediate = off_thread(move || keeper.sign_with(&rows, generation, now));
-        let intermediate = intermediate.await?;
+        let serial = SerialNumber::random(&mut SystemRandom);
+        let signing = off_thread(move || keeper.sign_with(&rows, generation, (serial, now)));
+        let intermediate = signing.await?;
         let validity = intermediate.validity();
         let record = IntermediateRow {
             key_id: intermediate.key_id().to_owned(),
@@ -364,6 +367,8 @@ impl RootKeeper {
             replica: self.replica.clone(),
             not_before: validity.not_before(),
             not_after: validity.not_after(),
+            serial: Some(serial),
+            is_superseded: false,
         };
         let certificate = AuthorityCertificate {
             der: intermediate.certificate(),
@@ -378,7 +383,7 @@ impl RootKeeper {
         &self,
         rows: &[SealedKeyRow],
         generation: Generation,
-        now: OffsetDateTime,
+        (serial, now): (SerialNumber, OffsetDateTime),
     ) -> Result<Intermediate, RootError> {
         let issuer = self.issuer(root_row(rows, generation)?, rows, now)?;
         let validity = Validity::try_new(
@@ -387,7 +392,7 @@ impl RootKeeper {
         )?
         .clamp_to(&issuer.validity, self.lifetimes.margin)?;
         let key = SigningKey::generate();
-        let der = issuer.sign(&self.replica, key.public_key(), validity)?;
+        let der = issuer.sign(&self.replica, key.public_key(), validity, serial)?;
         Ok(Intermediate::new(der, key, generation, issuer.above)?)
     }
 

@@ -99,6 +99,14 @@ impl PublishedRoots {
         Some((generation, self.certificates.get(&generation)?))
     }
 
+    /// Those that agents trust.
+    pub(crate) fn trusted(&self) -> impl Iterator<Item = (Generation, &RootCertificate)> {
+        let known = self.certificates.iter();
+        known
+            .filter(|(_, root)| self.bundle.authorities().contains(root))
+            .map(|(generation, root)| (*generation, root))
+    }
+
     pub(crate) fn bundle(&self) -> &Bundle {
         &self.bundle
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crypto::digest::Sha256;
-use identity::SpiffeId;
+use identity::{SerialNumber, SpiffeId};
 use policy::Revision;
 use time::OffsetDateTime;
 
@@ -53,6 +53,10 @@ pub struct IntermediateRow {
     pub replica: String,
     pub not_before: OffsetDateTime,
     pub not_after: OffsetDateTime,
+    /// None of those that older builds made.
+    pub serial: Option<SerialNumber>,
+    /// Nobody can sign a revocation list with it any more, and its leaves are to be replaced.
+    pub is_superseded: bool,
 }
 
 /// An agent that holds an unexpired SVID, its own or a workload's.
@@ -143,14 +147,15 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
         let insert = Statement::new(
-            "INSERT INTO intermediates (key_id, generation, replica, not_before, not_after)
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO intermediates (key_id, generation, replica, not_before, not_after, serial)
+             VALUES ($1, $2, $3, $4, $5, $6)",
         )
         .bind(row.key_id.as_str())
         .bind(row.generation)
         .bind(row.replica.as_str())
         .bind(row.not_before)
-        .bind(row.not_after);
+        .bind(row.not_after)
+        .bind(row.serial.map(|it| it.to_string()));
         transaction.execute(insert).await?;
         log::insert_authority(&mut transaction, certificate).await?;
         transaction.commit().await
@@ -277,5 +282,7 @@ fn intermediate(row: &Row) -> Result<IntermediateRow, StoreError> {
         replica: row.plain("replica")?,
         not_before: row.instant("not_before")?,
         not_after: row.instant("not_after")?,
+        serial: row.parsed_if_any("serial")?,
+        is_superseded: row.plain::<i64>("superseded_at")? != 0,
     })
 }

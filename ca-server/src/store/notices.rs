@@ -20,6 +20,7 @@ const REVISION: &str = "countersign_revision";
 const AGENT: &str = "countersign_agent";
 pub(super) const ANNOUNCED: &str = "countersign_announced";
 pub(super) const TOLD: &str = "countersign_told";
+const CRLS: &str = "countersign_crls";
 /// Also the longest that a change by another replica stays unseen.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 const CONNECT_EVERY: Duration = Duration::from_secs(1);
@@ -39,6 +40,8 @@ pub enum Notice {
     Announced { replica: String, stamp: u64 },
     /// The callers at `by` are told of what `of` has written up to this stamp.
     Told { by: String, of: String, stamp: u64 },
+    /// A replica has signed a revocation list, or nobody can any more.
+    Crls,
     /// Notices may have been lost: the connection was.
     Anything,
     /// Some time has passed, and one never knows.
@@ -168,6 +171,7 @@ impl Notice {
             AGENT => payload.parse().ok().map(Self::Agent),
             ANNOUNCED => Self::announced(payload),
             TOLD => Self::told(payload),
+            CRLS => Some(Self::Crls),
             _ => None,
         }
     }
@@ -196,7 +200,7 @@ async fn connect(store: &Store, replica: &str) -> Result<Option<PgListener>, Sto
     let Some(postgres) = store.postgres() else {
         return std::future::pending().await;
     };
-    let connect = postgres.listen(&[REVISION, AGENT, ANNOUNCED, TOLD], replica);
+    let connect = postgres.listen(&[REVISION, AGENT, ANNOUNCED, TOLD, CRLS], replica);
     within(CONNECT_WITHIN, connect).await
 }
 

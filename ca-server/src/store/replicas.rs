@@ -19,6 +19,8 @@ pub enum Duty {
     FirstCredential,
     /// Letting go of what ended long ago.
     Pruning,
+    /// Signing the revocation lists of the roots.
+    RootRevocationLists,
     /// Making leaves of the transparency log from what is recorded.
     Sequencing,
 }
@@ -48,6 +50,7 @@ impl Duty {
         match self {
             Self::FirstCredential => "first-credential",
             Self::Pruning => "pruning",
+            Self::RootRevocationLists => "root-revocation-lists",
             Self::Sequencing => "sequencing",
         }
     }

@@ -31,6 +31,7 @@ pub(crate) use on_each_database;
 mod authorities;
 mod bans;
 mod configuration;
+mod crls;
 mod issuance;
 mod issuers_tokens;
 mod join_tokens;

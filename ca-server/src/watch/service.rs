@@ -7,7 +7,7 @@ use futures_util::Stream;
 use proto::agent::v1 as wire;
 use proto::agent::v1::configuration_watch_server::ConfigurationWatch;
 use runtime::{Clock, Shutdown};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use crate::issue::{AdmittedAgents, Directory};
 use crate::log::Sightings;
 use crate::metrics::Metrics;
 use crate::peer::AgentPeer;
+use crate::revocation::ToldLists;
 
 /// Messages that wait for an agent that reads slowly.
 const OUTGOING: usize = 16;
@@ -35,6 +36,7 @@ pub(crate) struct WatchDesk {
     pub(crate) replica: String,
     /// `host:port` of every replica.
     pub(crate) replicas: Vec<String>,
+    pub(crate) lists: watch::Receiver<Arc<ToldLists>>,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,

@@ -147,8 +147,11 @@ impl WatchSession {
         // Subscribed before the first look, so that no change falls between.
         let mut snapshots = self.desk.directory.registry().subscribe();
         let mut endpoints = self.desk.board.subscribe();
+        let mut lists = self.desk.lists.clone();
+        let takes_lists = hello.introduction.obeys_deny_lists;
         snapshots.mark_unchanged();
         endpoints.mark_unchanged();
+        lists.mark_changed();
 
         self.send(Message::Greeting(self.greeting())).await?;
         let map = Arc::clone(&endpoints.borrow());
@@ -171,6 +174,12 @@ impl WatchSession {
                 Ok(()) = endpoints.changed() => {
                     let map = Arc::clone(&endpoints.borrow_and_update());
                     self.send_endpoints(&mut told, &map).await?;
+                }
+                Ok(()) = lists.changed(), if takes_lists => {
+                    let lists = Arc::clone(&lists.borrow_and_update());
+                    if !lists.is_empty() {
+                        self.send(Message::RevocationLists(lists.wire())).await?;
+                    }
                 }
                 sequence = published(&mut told.publication) => {
                     let announced = wire::Announced { sequence };

@@ -142,7 +142,7 @@ fn view(trust_domain: &TrustDomain, stored: &StoredConfiguration) -> Option<View
             );
         })
         .ok()
-        .map(|view| view.with_revocation_lists(stored.revocation_lists.clone()))
+        .map(|view| view.with_revocation_lists(stored.revocation_lists.clone().unwrap_or_default()))
 }
 
 fn time_of((service, seconds): (String, i64)) -> Option<(String, OffsetDateTime)> {

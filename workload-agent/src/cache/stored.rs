@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use proto::agent::v1::Snapshot;
+use proto::agent::v1::{RevocationLists, Snapshot};
 use proto::mesh::v1::Bundle;
 
 use super::Sealed;
@@ -63,9 +63,8 @@ pub(crate) struct StoredConfiguration {
     /// Service (`name.namespace`) to the time it was last wanted, in seconds since the epoch.
     #[prost(btree_map = "string, int64", tag = "3")]
     pub(crate) subscriptions: std::collections::BTreeMap<String, i64>,
-    /// DER.
-    #[prost(bytes = "vec", repeated, tag = "4")]
-    pub(crate) revocation_lists: Vec<Vec<u8>>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) revocation_lists: Option<RevocationLists>,
 }
 
 impl Sealed for StoredJoining {

@@ -198,7 +198,7 @@ impl Session {
                 Ok(())
             }
             Some(ca_message::Message::RevocationLists(lists)) => {
-                let view = self.held_view()?.with_revocation_lists(lists.crls);
+                let view = self.held_view()?.with_revocation_lists(lists);
                 self.publish(view).await;
                 Ok(())
             }
@@ -252,7 +252,7 @@ impl Session {
         let wanted = self.roster.attendance().wanted().clone();
         let stored = StoredConfiguration {
             snapshot: Some(view.to_snapshot()),
-            revocation_lists: view.revocation_lists().to_vec(),
+            revocation_lists: Some(view.revocation_lists().as_ref().clone()),
             replicas: self.addresses.iter().map(ToString::to_string).collect(),
             subscriptions: wanted
                 .into_iter()

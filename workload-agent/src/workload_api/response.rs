@@ -43,7 +43,7 @@ pub(super) fn x509_svids(
     }
     Ok(wire::X509svidResponse {
         svids,
-        crl: view.revocation_lists().to_vec(),
+        crl: view.revocation_lists().crls.clone(),
         federated_bundles: HashMap::new(),
     })
 }
@@ -56,7 +56,7 @@ pub(super) fn x509_bundles(
     let bundle = bundle.ok_or_else(not_ready)?;
     let id = format!("spiffe://{}", bundle.trust_domain);
     Ok(wire::X509BundlesResponse {
-        crl: view.revocation_lists().to_vec(),
+        crl: view.revocation_lists().crls.clone(),
         bundles: HashMap::from([(id, bundle.x509_authorities.concat())]),
     })
 }

@@ -78,6 +78,8 @@ async fn a_revocation_says_what_it_hits_and_until_when_it_stays() {
         replica: "ca-1".to_owned(),
         not_before: api.parts.clock.now(),
         not_after: api.parts.clock.now() + time::Duration::hours(1),
+        serial: None,
+        is_superseded: false,
     };
     let certificate = AuthorityCertificate {
         der: b"ca-1",

@@ -97,9 +97,28 @@ impl Stream {
     }
 
     pub(super) async fn try_next(&mut self) -> Result<Message, Status> {
+        loop {
+            match self.try_any().await? {
+                // They come whenever one is signed.
+                Message::RevocationLists(_) => {}
+                message => return Ok(message),
+            }
+        }
+    }
+
+    async fn try_any(&mut self) -> Result<Message, Status> {
         let next = timeout(Duration::from_secs(10), self.hear.message());
         let message = next.await.expect("nothing came in time")?;
         Ok(message.expect("the stream goes on").message.unwrap())
+    }
+
+    /// The next ones, whatever comes before.
+    pub(super) async fn lists(&mut self) -> wire::RevocationLists {
+        loop {
+            if let Message::RevocationLists(lists) = self.try_any().await.unwrap() {
+                return lists;
+            }
+        }
     }
 
     pub(super) async fn next(&mut self) -> Message {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crypto::random::SystemRandom;
+use crypto::digest::Sha256;
 use crypto::signing::PublicKey;
-use identity::x509::{self, RootCertificate};
+use identity::x509::{self, CrlSpec, RootCertificate};
 use identity::{SerialNumber, Validity};
 use rustls_pki_types::CertificateDer;
 
@@ -50,15 +50,29 @@ impl RootIssuer {
         replica: &str,
         key: &PublicKey,
         validity: Validity,
+        serial: SerialNumber,
     ) -> Result<CertificateDer<'static>, RootError> {
-        let serial = SerialNumber::random(&mut SystemRandom);
         let signed = self
             .authority
             .sign_intermediate(replica, key, validity, serial);
-        signed.map_err(|error| {
-            // The token knows better than who made the certificate.
-            let failure = self.in_token.as_ref().and_then(|key| key.take_failure());
-            failure.map_or_else(|| error.into(), RootError::Token)
-        })
+        signed.map_err(|error| self.explain(error))
+    }
+
+    /// Signs a list of certificates of replicas' authorities.
+    pub(super) fn sign_crl(&self, list: &CrlSpec) -> Result<Vec<u8>, RootError> {
+        let signed = self.authority.sign_crl(list);
+        signed.map_err(|error| self.explain(error))
+    }
+
+    /// By whom its lists are looked for.
+    pub(super) fn key_id(&self) -> Result<Sha256, RootError> {
+        let certificate = self.authority.certificate().clone();
+        Ok(RootCertificate::from_der(certificate)?.key_id())
+    }
+
+    /// The token knows better than who made the certificate.
+    fn explain(&self, error: x509::IssueError) -> RootError {
+        let failure = self.in_token.as_ref().and_then(|key| key.take_failure());
+        failure.map_or_else(|| error.into(), RootError::Token)
     }
 }

@@ -213,7 +213,8 @@ async fn a_root_that_was_not_kept_leaves_no_key_and_harms_no_other_of_its_genera
     let lost = keeper.make(Generation::FIRST, NOW).await.unwrap();
     let row = lost.row.clone();
     keeper.unmake(lost).await.unwrap();
-    let signed = keeper.sign_with(&[row], Generation::FIRST, NOW);
+    let serial = SerialNumber::random(&mut SystemRandom);
+    let signed = keeper.sign_with(&[row], Generation::FIRST, (serial, NOW));
     assert!(matches!(
         signed,
         Err(RootError::Token(TokenError::NoKey(_)))

@@ -180,6 +180,8 @@ async fn every_record_and_authority_is_a_leaf_of_the_signed_tree(test: TestStore
         replica: "ca-1".to_owned(),
         not_before: NOW,
         not_after: NOW,
+        serial: None,
+        is_superseded: false,
     };
     let certificate = AuthorityCertificate {
         der: b"no certificate at all",

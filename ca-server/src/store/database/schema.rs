@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 9] = [
+const FILES: [File; 10] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -44,6 +44,7 @@ const FILES: [File; 9] = [
     file!(7, "log", "0007_log.sql"),
     file!(8, "announcements", "0008_announcements.sql"),
     file!(9, "revocations", "0009_revocations.sql"),
+    file!(10, "revocation lists", "0010_crls.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

@@ -199,6 +199,8 @@ async fn the_last_leaf_of_each_authority_is_known_and_an_unknown_issuer_is_the_f
         replica: "ca-1".to_owned(),
         not_before: NOW,
         not_after: NOW + minutes(60),
+        serial: None,
+        is_superseded: false,
     };
     let certificate = AuthorityCertificate {
         der: b"certificate",

@@ -305,6 +305,8 @@ async fn only_replicas_that_live_are_asked_when_what_they_sign_with_ends() {
             replica: replica.to_owned(),
             not_before: NOW,
             not_after: NOW + minutes(ends),
+            serial: None,
+            is_superseded: false,
         };
         let certificate = AuthorityCertificate {
             der: b"certificate",
