@@ -35,6 +35,7 @@ mod renewal;
 mod replicas;
 mod revocation;
 mod revocation_lists;
+mod revocation_reach;
 mod rotation;
 mod routes;
 mod sandbox;
