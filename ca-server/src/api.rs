@@ -13,6 +13,7 @@ mod bundle;
 mod changesets;
 mod collections;
 mod documented;
+mod elsewhere;
 mod explain;
 mod guard;
 mod health;
@@ -49,6 +50,7 @@ use crate::store::Store;
 use crate::watch::Presence;
 use auth::Administrators;
 use documented::Documented;
+use elsewhere::Elsewhere;
 
 /// What the interface is made of; only this module sees all of it.
 #[derive(Clone, Debug)]
@@ -67,6 +69,16 @@ pub(crate) struct ApiParts {
     pub(crate) addresses: Vec<CaAddress>,
     /// Name of this replica.
     pub(crate) replica: String,
+}
+
+impl ApiParts {
+    fn elsewhere(&self) -> Elsewhere {
+        Elsewhere {
+            store: self.store.clone(),
+            replica: self.replica.clone(),
+            clock: self.clock.clone(),
+        }
+    }
 }
 
 /// The whole interface.
@@ -93,16 +105,16 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
         replica,
         ..
     } = parts;
-    let writable = objects::Objects::new(registry.clone(), presence.clone());
+    let elsewhere = parts.elsewhere();
+    let writable = objects::Objects::new(registry.clone(), presence.clone(), elsewhere.clone());
     let public = public_operations(parts);
     let guarded = Documented::new()
         .merge(collections::operations(&writable))
         .merge(changesets::operations(writable.clone()))
         .merge(revisions::operations(revisions::Revisions {
-            replica: parts.replica.clone(),
             store: store.clone(),
             presence: presence.clone(),
-            clock: clock.clone(),
+            elsewhere,
         }))
         .merge(join_tokens::operations(join_tokens::JoinTokens {
             objects: writable,
@@ -162,6 +174,7 @@ fn agents_and_revocations(parts: &ApiParts) -> Documented {
         store: parts.store.clone(),
         registry: parts.registry.clone(),
         presence: parts.presence.clone(),
+        elsewhere: parts.elsewhere(),
         clock: parts.clock.clone(),
     };
     Documented::new()

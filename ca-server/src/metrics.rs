@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -95,7 +96,7 @@ impl Metrics {
         );
         registry.register(
             "enforcement_seconds",
-            "From the commit of a revision to the last agent's acknowledgement",
+            "From the commit of a revision to the last acknowledgement of this replica's agents",
             inner.enforcement.clone(),
         );
         registry.register(
@@ -125,8 +126,8 @@ impl Metrics {
         self.0.record_groups.observe(records as f64);
     }
 
-    pub(crate) fn enforced(&self, after: time::Duration) {
-        self.0.enforcement.observe(after.as_seconds_f64());
+    pub(crate) fn enforced(&self, after: Duration) {
+        self.0.enforcement.observe(after.as_secs_f64());
     }
 
     /// Of a kind of which there is nothing, nothing is told.

@@ -66,7 +66,7 @@ pub use log::{
 };
 pub use notices::{NameError, Notice, Notices};
 pub use places::Place;
-pub use replicas::{Duty, Lease};
+pub use replicas::{Duty, Lease, OtherReplica};
 pub use revocations::{
     NewRevocation, Revocation, RevocationChange, RevocationChanged, RevocationError,
     RevocationSubject, SubjectError,

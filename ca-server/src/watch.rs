@@ -11,6 +11,7 @@ mod bundles;
 mod decode;
 mod endpoints;
 mod enforcement;
+mod hold_ups;
 mod presence;
 mod service;
 mod session;
@@ -20,6 +21,7 @@ mod view;
 pub(crate) use bundles::BundleKeeper;
 pub(crate) use endpoints::{EndpointBoard, EndpointKeeper};
 pub(crate) use enforcement::EnforcementKeeper;
+pub(crate) use hold_ups::HoldUps;
 pub use presence::{
     AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,
 };

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::admin::{AdminArguments, Client};
 use crate::manifest;
 use crate::output::{self, OutputArguments, Table, cell};
+use crate::revocation::told;
 
 /// Create or change workloads, services, policies and baselines
 #[derive(Debug, Args)]
@@ -109,9 +110,9 @@ async fn wait_enforced(client: &Client, applied: &Value, limit: Duration) -> any
         return Ok(());
     }
     anyhow::bail!(
-        "revision {revision} is committed, but after {} these have not confirmed it: {}; `countersign status` shows them",
+        "revision {revision} is committed, but not enforced after {}: {}; `countersign status` shows agents",
         Span::new(limit),
-        cell(&state, "/enforcement/pending"),
+        told(&state["enforcement"]),
     )
 }
 

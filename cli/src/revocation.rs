@@ -213,20 +213,32 @@ pub(crate) fn told(enforcement: &Value) -> String {
             cell(enforcement, "/enforcedAt")
         );
     }
-    let pending = enforcement["pending"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+    let pending = enforcement["pending"].as_array();
+    let pending = pending.map_or(&[][..], Vec::as_slice);
+    let replicas = enforcement["pendingReplicas"].as_array();
+    let replicas: Vec<_> = replicas.into_iter().flatten().map(at_replica).collect();
+    let at = match replicas.is_empty() {
+        true => String::new(),
+        false => format!("; at other replicas: {}", replicas.join(", ")),
+    };
     if pending.is_empty() {
-        return "not every replica has said yet that its agents have acknowledged it; \
-                GET /v1/revisions tells"
-            .to_owned();
+        return format!("not every agent is known to have acknowledged it yet{at}");
     }
     let named: Vec<_> = pending.iter().take(NAMED).map(|it| cell(it, "")).collect();
     let more = match pending.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("not acknowledged yet by {}{more}", named.join(", "))
+    format!("not acknowledged yet by {}{more}{at}", named.join(", "))
+}
+
+fn at_replica(pending: &Value) -> String {
+    let name = cell(pending, "/replica");
+    match pending["agents"].as_u64() {
+        None => format!("{name} has not said"),
+        Some(1) => format!("1 agent at {name}"),
+        Some(agents) => format!("{agents} agents at {name}"),
+    }
 }
 
 /// What a person wrote, in full.
@@ -338,7 +350,14 @@ mod tests {
             json!({"pending": [], "enforcedAt": "2030-01-01T00:00:00Z", "milliseconds": 12});
         assert!(told(&enforced).contains("2030-01-01T00:00:00Z, 12 ms after"));
         let elsewhere = json!({"pending": [], "enforcedAt": null, "milliseconds": null});
-        assert!(told(&elsewhere).starts_with("not every replica"));
+        assert!(told(&elsewhere).starts_with("not every agent"));
+        let replicas =
+            json!([{"replica": "ca-2", "agents": 3}, {"replica": "ca-3", "agents": null}]);
+        let elsewhere = json!({"pending": ["a"], "pendingReplicas": replicas});
+        assert_eq!(
+            told(&elsewhere),
+            "not acknowledged yet by a; at other replicas: 3 agents at ca-2, ca-3 has not said"
+        );
     }
 
     #[test]

@@ -13,6 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Administrator;
 use super::body::{Body, Format};
+use super::elsewhere::Elsewhere;
 use super::preconditions::{Conditions, etag};
 use super::problem::Problem;
 use super::query::{limit, parse};
@@ -34,6 +35,7 @@ const LONGEST_REASON: usize = 500;
 pub(super) struct Objects {
     registry: Registry,
     presence: Presence,
+    elsewhere: Elsewhere,
 }
 
 /// Which objects of a kind are wanted.
@@ -72,8 +74,12 @@ pub(super) struct ObjectList {
 }
 
 impl Objects {
-    pub(super) fn new(registry: Registry, presence: Presence) -> Self {
-        Self { registry, presence }
+    pub(super) fn new(registry: Registry, presence: Presence, elsewhere: Elsewhere) -> Self {
+        Self {
+            registry,
+            presence,
+            elsewhere,
+        }
     }
 
     pub(super) fn registry(&self) -> &Registry {
@@ -198,7 +204,12 @@ impl Objects {
         reason: String,
         dry_run: bool,
     ) -> Result<Applied, Problem> {
-        engines::require(self.engine_needed(&changes), &self.presence.connected())?;
+        let needed = self.engine_needed(&changes);
+        // Every engine has the first.
+        if needed > 1 {
+            let others = self.elsewhere.others().await?;
+            engines::require(needed, &self.presence.connected(), &others)?;
+        }
         let author = author.author();
         Ok(self
             .registry

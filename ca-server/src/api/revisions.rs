@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use identity::SpiffeId;
 use policy::Revision;
-use runtime::Clock;
 use serde::{Deserialize, Serialize};
-use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 
 use super::documented::Documented;
+use super::elsewhere::{Elsewhere, Other};
 use super::problem::Problem;
 use super::query::{Parameters, Segments, limit, parse};
 use super::timestamp::Timestamp;
@@ -26,10 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Reads revisions.
 #[derive(Clone, Debug)]
 pub(super) struct Revisions {
-    pub(super) replica: String,
     pub(super) store: Store,
     pub(super) presence: Presence,
-    pub(super) clock: Clock,
+    pub(super) elsewhere: Elsewhere,
 }
 
 pub(super) fn operations(revisions: Revisions) -> Documented {
@@ -75,19 +74,32 @@ struct RevisionView {
     committed_at: Timestamp,
     /// SHA-256 of the whole configuration that came to be in force, in hex.
     content_sha256: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    enforcement: Option<EnforcementView>,
+    enforcement: EnforcementView,
 }
 
 /// How far a revision has come.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EnforcementView {
-    /// Connected agents that have not acknowledged it.
-    pending: Vec<String>,
     enforced_at: Option<Timestamp>,
-    /// From commit to the last acknowledgement, by the CA's clock.
+    /// From the commit to the last acknowledgement at any replica: by the database's clock where
+    /// replicas share one, else by the CA's.
     milliseconds: Option<u64>,
+    /// Connected agents that have not acknowledged it; of those at other replicas up to a hundred
+    /// each, as these told some seconds ago. Lists leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<Vec<String>>,
+    /// Other live replicas that have not said that all their agents have it. Lists leave it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending_replicas: Option<Vec<PendingReplica>>,
+}
+
+/// A replica some of whose agents lack a revision.
+#[derive(Debug, Serialize, ToSchema)]
+struct PendingReplica {
+    replica: String,
+    /// How many; null until it says so.
+    agents: Option<u64>,
 }
 
 /// Lists revisions.
@@ -130,17 +142,45 @@ async fn get_revision(
     };
     // Read once more: the acknowledgement that was waited for is noted meanwhile.
     let row = revisions.find(revision).await?;
-    let enforced_at = match row.enforced_at {
+    let row = match row.enforced_at {
         None if pending.is_empty() && waited => revisions.noted(revision, deadline).await?,
-        noted => noted,
+        _ => row,
     };
-    let enforcement = EnforcementView {
-        pending: pending.iter().map(ToString::to_string).collect(),
-        enforced_at: enforced_at.map(Timestamp::from),
-        milliseconds: enforced_at
-            .and_then(|at| (at - row.committed_at).whole_milliseconds().try_into().ok()),
-    };
-    Ok(Json(view(&row, Some(enforcement))))
+    let mut pending = Pending::of(&pending);
+    if row.enforced_at.is_none() {
+        pending.add(&revisions.elsewhere.others().await?, revision.number);
+    }
+    Ok(Json(view(&row, Some(pending))))
+}
+
+/// Who lacks a revision.
+#[derive(Debug)]
+struct Pending {
+    agents: Vec<String>,
+    replicas: Vec<PendingReplica>,
+}
+
+impl Pending {
+    fn of(agents: &[SpiffeId]) -> Self {
+        Self {
+            agents: agents.iter().map(ToString::to_string).collect(),
+            replicas: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, others: &[Other], number: u64) {
+        for other in others.iter().filter(|other| other.enforced < number) {
+            let told = other.hold_ups.as_ref();
+            let told = told.and_then(|told| told.pending(number));
+            let (named, agents) = told.unzip();
+            let named = named.into_iter().flatten();
+            self.agents.extend(named.map(ToString::to_string));
+            self.replicas.push(PendingReplica {
+                replica: other.name.clone(),
+                agents,
+            });
+        }
+    }
 }
 
 impl Revisions {
@@ -152,24 +192,17 @@ impl Revisions {
         found.ok_or_else(|| Problem::not_found(format!("revision {revision}")))
     }
 
-    /// When it was noted that the revision is enforced. The agents of this replica have it; those
-    /// of others may still be about to.
-    async fn noted(
-        &self,
-        revision: Revision,
-        deadline: Instant,
-    ) -> Result<Option<OffsetDateTime>, Problem> {
+    /// With the note that the revision is enforced. The agents of this replica have it; those of
+    /// others may still be about to.
+    async fn noted(&self, revision: Revision, deadline: Instant) -> Result<RevisionRow, Problem> {
         if !self.store.is_shared() {
-            let now = self.clock.now();
-            self.store
-                .note_enforced(&self.replica, revision, now)
-                .await?;
-            return Ok(Some(now));
+            let (replica, now) = (&self.elsewhere.replica, self.elsewhere.clock.now());
+            self.store.note_enforced(replica, revision, now).await?;
         }
         loop {
-            let noted = self.find(revision).await?.enforced_at;
-            if noted.is_some() || Instant::now() >= deadline {
-                return Ok(noted);
+            let row = self.find(revision).await?;
+            if row.enforced_at.is_some() || Instant::now() >= deadline {
+                return Ok(row);
             }
             sleep(LOOK_EVERY).await;
         }
@@ -192,7 +225,9 @@ fn wait(query: &WaitQuery) -> Result<Option<Duration>, Problem> {
     }
 }
 
-fn view(row: &RevisionRow, enforcement: Option<EnforcementView>) -> RevisionView {
+fn view(row: &RevisionRow, pending: Option<Pending>) -> RevisionView {
+    let millis = row.enforced_after.map(|after| after.as_millis());
+    let (agents, replicas) = pending.map(|it| (it.agents, it.replicas)).unzip();
     RevisionView {
         revision: row.revision.to_string(),
         number: row.revision.number,
@@ -200,6 +235,11 @@ fn view(row: &RevisionRow, enforcement: Option<EnforcementView>) -> RevisionView
         reason: row.reason.clone(),
         committed_at: row.committed_at.into(),
         content_sha256: row.content_sha256.to_string(),
-        enforcement,
+        enforcement: EnforcementView {
+            enforced_at: row.enforced_at.map(Timestamp::from),
+            milliseconds: millis.and_then(|millis| millis.try_into().ok()),
+            pending: agents,
+            pending_replicas: replicas,
+        },
     }
 }

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::auth::Administrator;
 use super::body::{Fields, JsonBody};
 use super::documented::Documented;
+use super::elsewhere::Elsewhere;
 use super::objects::require_deny_lists;
 use super::preconditions::{Conditions, etag};
 use super::problem::Problem;
@@ -37,6 +38,7 @@ pub(super) struct Revocations {
     pub(super) store: Store,
     pub(super) registry: Registry,
     pub(super) presence: Presence,
+    pub(super) elsewhere: Elsewhere,
     pub(super) clock: Clock,
 }
 
@@ -207,7 +209,8 @@ impl Revocations {
     ) -> Result<RevocationChanged, Problem> {
         let expires_at = self.judge(&wish.subject).await?;
         if !wish.force {
-            require_deny_lists(&self.presence.connected())?;
+            let others = self.elsewhere.others().await?;
+            require_deny_lists(&self.presence.connected(), &others)?;
         }
         let new = NewRevocation {
             subject: wish.subject.clone(),

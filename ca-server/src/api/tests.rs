@@ -57,7 +57,10 @@ struct Answer {
 
 impl TestApi {
     async fn start() -> Self {
-        let store = TestStore::open().await;
+        Self::start_on(TestStore::open().await).await
+    }
+
+    async fn start_on(store: TestStore) -> Self {
         let (clock, control) = Clock::adjustable();
         let keys = tempfile::tempdir().unwrap();
         let places = KeysConfig::file(keys.path().join("keys").join("kek"));

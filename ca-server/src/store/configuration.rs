@@ -1,5 +1,7 @@
 //! Configuration: the objects in force, the revisions that made them so, and their history.
 
+use std::time::Duration;
+
 use crypto::digest::Sha256;
 use policy::{ObjectKey, Revision};
 use time::OffsetDateTime;
@@ -18,6 +20,8 @@ pub struct RevisionRow {
     pub content_sha256: Sha256,
     /// When the last live agent acknowledged it.
     pub enforced_at: Option<OffsetDateTime>,
+    /// From the commit to then, by one clock.
+    pub enforced_after: Option<Duration>,
 }
 
 /// Who writes, why, and when.
@@ -119,13 +123,20 @@ impl Store {
     }
 
     fn revision_row(&self, row: &Row) -> Result<RevisionRow, StoreError> {
+        let committed_at = row.instant("committed_at")?;
+        let enforced_at = row.instant_if_any("enforced_at")?;
+        let after: Option<i64> = row.plain("enforced_after")?;
+        let counted = after.and_then(|millis| u64::try_from(millis).ok());
+        // What an older build noted was not counted.
+        let by_clocks = || Duration::try_from(enforced_at? - committed_at).ok();
         Ok(RevisionRow {
             revision: self.revision_in(row, "number")?,
             author: row.plain("author")?,
             reason: row.plain("reason")?,
-            committed_at: row.instant("committed_at")?,
+            committed_at,
             content_sha256: row.digest("content_sha256")?,
-            enforced_at: row.instant_if_any("enforced_at")?,
+            enforced_at,
+            enforced_after: counted.map(Duration::from_millis).or_else(by_clocks),
         })
     }
 }

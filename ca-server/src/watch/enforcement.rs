@@ -1,6 +1,7 @@
-//! Time to enforce: for each revision, when the last connected agent acknowledged it. Where the
-//! store is shared, each replica tells it how far its own agents are, and from time to time that it
-//! lives: a revision is enforced when no live replica is behind it.
+//! Time to enforce: for each revision, when the last connected agent acknowledged it, counted from
+//! its commit. Where the store is shared, each replica tells it how far its own agents are, and from
+//! time to time that it lives and who holds it up: a revision is enforced when no live replica is
+//! behind it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -8,7 +9,6 @@ use std::time::Duration;
 
 use policy::Revision;
 use runtime::{Clock, Shutdown};
-use time::OffsetDateTime;
 
 use super::presence::Presence;
 use crate::metrics::Metrics;
@@ -33,7 +33,7 @@ pub(crate) struct EnforcementKeeper {
 
 /// Revisions in force that are not everywhere enforced, the oldest first.
 #[derive(Debug, Default)]
-struct Waiting(VecDeque<(Revision, OffsetDateTime)>);
+struct Waiting(VecDeque<Revision>);
 
 impl EnforcementKeeper {
     pub(crate) fn new(
@@ -63,21 +63,24 @@ impl EnforcementKeeper {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         loop {
             let head = snapshots.borrow_and_update().revision();
-            waiting.committed(known, head, self.clock.now());
+            waiting.committed(known, head);
             known = head;
             self.metrics.connected(self.presence.count());
-            while let Some((revision, committed_at)) =
-                waiting.next_enforced(|revision| self.presence.is_enforced(revision))
-            {
-                self.mark(revision, committed_at).await;
-                enforced = revision;
+            let done = waiting.enforced(|revision| self.presence.is_enforced(revision));
+            if let Some(last) = done.last() {
+                enforced = *last;
+                self.note(enforced).await;
+                self.measure(&done).await;
             }
             tokio::select! {
                 () = shutdown.draining() => {
                     self.leave().await;
                     return Ok(());
                 }
-                _ = heartbeat.tick(), if self.store.is_shared() => self.note(enforced).await,
+                _ = heartbeat.tick(), if self.store.is_shared() => {
+                    self.note(enforced).await;
+                    self.tell(head).await;
+                }
                 Ok(()) = acknowledgements.changed() => {}
                 Ok(()) = snapshots.changed() => {}
                 else => {
@@ -88,12 +91,41 @@ impl EnforcementKeeper {
         }
     }
 
-    async fn mark(&self, revision: Revision, committed_at: OffsetDateTime) {
-        let now = self.clock.now();
-        if self.presence.count() > 0 {
-            self.metrics.enforced(now - committed_at);
+    /// Of each revision, and of this replica's agents.
+    async fn measure(&self, done: &[Revision]) {
+        let (Some(first), Some(last)) = (done.first(), done.last()) else {
+            return;
+        };
+        if self.presence.count() == 0 {
+            return;
         }
-        self.note(revision).await;
+        // An epoch begins with its newest revision.
+        let first = if first.epoch == last.epoch {
+            first
+        } else {
+            last
+        };
+        let numbers = first.number..=last.number;
+        match self.store.ages_of(numbers, self.clock.now()).await {
+            Ok(ages) => ages.into_iter().for_each(|age| self.metrics.enforced(age)),
+            Err(error) => tracing::warn!(
+                revision = %last,
+                error = %runtime::exit::one_line(&error),
+                "how long enforcement took could not be read"
+            ),
+        }
+    }
+
+    /// The other replicas, whom writes are to wait for here.
+    async fn tell(&self, head: Revision) {
+        let hold_ups = self.presence.hold_ups(head);
+        let json = serde_json::to_string(&hold_ups).expect("its keys are text and numbers");
+        if let Err(error) = self.store.tell_hold_ups(&self.replica, &json).await {
+            tracing::warn!(
+                error = %runtime::exit::one_line(&error),
+                "other replicas could not be told who has not acknowledged what is in force"
+            );
+        }
     }
 
     async fn note(&self, revision: Revision) {
@@ -119,39 +151,31 @@ impl EnforcementKeeper {
 
 impl Waiting {
     /// The registry may skip over revisions; each of them is kept.
-    fn committed(&mut self, known: Revision, head: Revision, now: OffsetDateTime) {
+    fn committed(&mut self, known: Revision, head: Revision) {
         let first = if known.epoch == head.epoch {
             known.number + 1
         } else {
             head.number
         };
-        for number in first..=head.number {
-            let revision = Revision {
-                epoch: head.epoch,
-                number,
-            };
-            self.0.push_back((revision, now));
-        }
+        let epoch = head.epoch;
+        let numbers = first..=head.number;
+        self.0
+            .extend(numbers.map(|number| Revision { epoch, number }));
         while self.0.len() > KEPT {
             self.0.pop_front();
         }
     }
 
-    fn next_enforced(
-        &mut self,
-        enforced: impl Fn(Revision) -> bool,
-    ) -> Option<(Revision, OffsetDateTime)> {
-        self.0.pop_front_if(|(revision, _)| enforced(*revision))
+    /// Those that wait no longer, the oldest first.
+    fn enforced(&mut self, enforced: impl Fn(Revision) -> bool) -> Vec<Revision> {
+        let done = std::iter::from_fn(|| self.0.pop_front_if(|revision| enforced(*revision)));
+        done.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use time::macros::datetime;
-
     use super::*;
-
-    const NOW: OffsetDateTime = datetime!(2026-01-01 00:00 UTC);
 
     fn revision(number: u64) -> Revision {
         Revision { epoch: 1, number }
@@ -160,15 +184,15 @@ mod tests {
     #[test]
     fn a_later_revision_waits_for_the_earlier() {
         let mut waiting = Waiting::default();
-        waiting.committed(revision(1), revision(3), NOW);
-        assert_eq!(waiting.next_enforced(|at| at == revision(3)), None);
+        waiting.committed(revision(1), revision(3));
+        assert_eq!(waiting.enforced(|at| at == revision(3)), []);
     }
 
     #[test]
     fn revisions_that_were_skipped_are_marked_too() {
         let mut waiting = Waiting::default();
-        waiting.committed(revision(1), revision(3), NOW);
-        let marked = std::iter::from_fn(|| waiting.next_enforced(|_| true));
-        assert!(marked.eq([(revision(2), NOW), (revision(3), NOW)]));
+        waiting.committed(revision(1), revision(3));
+        assert_eq!(waiting.enforced(|_| true), [revision(2), revision(3)]);
+        assert_eq!(waiting.enforced(|_| true), []);
     }
 }

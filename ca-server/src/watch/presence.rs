@@ -2,6 +2,8 @@
 //! table behind a cheap handle. It is what this replica has heard, never a ground for a decision
 //! about an identity. Of agents at other replicas it knows that they are there, and no more.
 
+mod engines;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::hold_ups::HoldUps;
 use crate::issue::AdmittedAgents;
 
 /// Orders the streams of this process; a later stream of an agent replaces the earlier.
@@ -137,6 +140,11 @@ impl Presence {
         Enforcement {
             pending: self.table().pending(revision),
         }
+    }
+
+    /// Whom writes are to wait for here.
+    pub(super) fn hold_ups(&self, head: Revision) -> HoldUps {
+        HoldUps::of(self.table().agents.values(), head)
     }
 
     /// How many agents are connected.
@@ -270,7 +278,7 @@ impl Drop for Session {
 }
 
 impl ConnectedAgent {
-    fn has(&self, revision: Revision) -> bool {
+    pub(super) fn has(&self, revision: Revision) -> bool {
         self.acknowledged
             .is_some_and(|acknowledged| reaches(acknowledged, revision))
     }

@@ -85,6 +85,7 @@ fn of_record(kind: Kind) -> &'static [Column] {
         Kind::Revision => &[
             ("REVISION", |item| cell(item, "/revision")),
             ("COMMITTED", |item| cell(item, "/committedAt")),
+            ("ENFORCED AFTER", enforced_after),
             ("AUTHOR", |item| cell(item, "/author")),
             ("REASON", |item| cell(item, "/reason")),
         ],
@@ -96,6 +97,17 @@ fn of_record(kind: Kind) -> &'static [Column] {
             ("AGENT", |item| cell(item, "/agentId")),
         ],
         _ => &[],
+    }
+}
+
+/// Empty until it is enforced.
+fn enforced_after(revision: &Value) -> String {
+    match revision
+        .pointer("/enforcement/milliseconds")
+        .and_then(Value::as_u64)
+    {
+        Some(milliseconds) => format!("{milliseconds} ms"),
+        None => String::new(),
     }
 }
 

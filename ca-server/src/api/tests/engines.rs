@@ -1,7 +1,7 @@
 //! Claims on writes that an older proxy could not obey.
 
 use identity::SpiffeId;
-use policy::ENGINE_VERSION;
+use policy::{ENGINE_VERSION, Revision};
 
 use super::*;
 use crate::watch::{AttachedProxy, Introduction};
@@ -112,4 +112,47 @@ async fn a_revocation_that_somebody_could_not_obey_is_refused_unless_it_is_force
     assert!(problem["detail"].as_str().unwrap().contains(AGENT));
     wish["force"] = json!(true);
     api.post(path, wish).await.is(StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn what_another_live_replica_tells_of_its_agents_counts_here() {
+    let Some(store) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let api = TestApi::start_on(store).await.shop().await;
+    let head = api.parts.registry.snapshot().revision();
+    let store = &api.parts.store;
+    let nothing = Revision { number: 0, ..head };
+    let now = api.parts.clock.now();
+    store.note_enforced("ca-2", nothing, now).await.unwrap();
+    let told = json!({
+        "revision": head.number,
+        "pending": {"some": [{"agent": AGENT, "acknowledged": 0}], "count": 1},
+        "engines": {"1": 3},
+        "oldProxies": {"some": [{"name": "the proxy of shop/web", "engine": 1}], "count": 3},
+        "deaf": {"some": [AGENT], "count": 1},
+    });
+    let path = format!("/v1/revisions/{head}");
+    let silent = api.get(&path).await.json();
+    assert_eq!(
+        silent["enforcement"]["pendingReplicas"],
+        json!([{"replica": "ca-2", "agents": null}])
+    );
+    store
+        .tell_hold_ups("ca-2", &told.to_string())
+        .await
+        .unwrap();
+    let pending = api.get(&path).await.json();
+    assert_eq!(pending["enforcement"]["pending"], json!([AGENT]));
+    assert_eq!(
+        pending["enforcement"]["pendingReplicas"],
+        json!([{"replica": "ca-2", "agents": 1}])
+    );
+    let refused = api.put(ROUTE, route()).await;
+    let problem = refused.problem(StatusCode::CONFLICT, "engine-too-old");
+    let detail = problem["detail"].as_str().unwrap();
+    let named = "the proxy of shop/web, connected to ca-2 and 2 more";
+    assert!(detail.ends_with(named), "{detail}");
+    store.leave("ca-2").await.unwrap();
+    api.put(ROUTE, route()).await.is(StatusCode::CREATED);
 }

@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 10] = [
+const FILES: [File; 11] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -45,6 +45,7 @@ const FILES: [File; 10] = [
     file!(8, "announcements", "0008_announcements.sql"),
     file!(9, "revocations", "0009_revocations.sql"),
     file!(10, "revocation lists", "0010_crls.sql"),
+    file!(11, "enforcement", "0011_enforcement.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

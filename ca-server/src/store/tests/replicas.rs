@@ -189,6 +189,62 @@ async fn a_revision_is_enforced_when_no_live_replica_is_behind_it() {
 }
 
 #[tokio::test]
+async fn how_long_enforcement_took_is_counted_by_the_database_whatever_replicas_think() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    let first = staged(store, "orders").await;
+    let first = store.commit(&first, &authorship()).await.unwrap();
+    let ahead = NOW + minutes(600);
+    let ages = store.ages_of(1..=first.number, ahead).await.unwrap();
+    store.note_enforced("ca-1", first, ahead).await.unwrap();
+    let row = store.revision(first.number).await.unwrap().unwrap();
+    assert_eq!(row.enforced_at, Some(ahead));
+    for took in ages.into_iter().chain(row.enforced_after) {
+        assert!(took < minutes(300), "{took:?}");
+    }
+}
+
+#[tokio::test]
+async fn in_a_file_enforcement_is_counted_by_the_clock_of_the_only_replica() {
+    let test = TestStore::open().await;
+    let store = &test.store;
+    let first = staged(store, "orders").await;
+    let first = store.commit(&first, &authorship()).await.unwrap();
+    let committed = store.revision(first.number).await.unwrap().unwrap();
+    let later = committed.committed_at + minutes(2);
+    assert_eq!(store.ages_of(1..=9, later).await.unwrap(), [minutes(2)]);
+    store.note_enforced("ca-1", first, later).await.unwrap();
+    let row = store.revision(first.number).await.unwrap().unwrap();
+    assert_eq!(
+        (committed.enforced_after, row.enforced_after),
+        (None, Some(minutes(2)))
+    );
+}
+
+#[tokio::test]
+async fn what_live_replicas_tell_of_themselves_is_known_to_the_others() {
+    let Some(test) = TestStore::open_on_postgres().await else {
+        return;
+    };
+    let store = &test.store;
+    let head = store.head().await.unwrap();
+    let seen = [("ca-1", NOW), ("ca-2", NOW), ("gone", NOW - minutes(1))];
+    for (replica, at) in seen {
+        store.note_enforced(replica, head, at).await.unwrap();
+        store.tell_hold_ups(replica, replica).await.unwrap();
+    }
+    let others = store.other_replicas("ca-1", NOW).await.unwrap();
+    let other = OtherReplica {
+        name: "ca-2".to_owned(),
+        enforced: head.number,
+        hold_ups: Some("ca-2".to_owned()),
+    };
+    assert_eq!(others, [other]);
+}
+
+#[tokio::test]
 async fn a_replica_that_left_holds_nobody_up() {
     let Some(test) = TestStore::open_on_postgres().await else {
         return;
