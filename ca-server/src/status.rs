@@ -9,6 +9,8 @@ use tonic::{Code, Status};
 
 /// Our stable code of the refusal.
 pub(crate) const REASON: &str = "countersign-reason";
+/// Where retrying helps, unless it is here (agent.proto, `Issuance`).
+const RETRY: &str = "countersign-retry";
 /// gRPC's own hint (gRFC A6), in milliseconds.
 const PUSHBACK: &str = "grpc-retry-pushback-ms";
 
@@ -23,6 +25,14 @@ pub(crate) fn unavailable(reason: &'static str, message: &str, after: Duration) 
     let millis = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
     metadata.insert(PUSHBACK, MetadataValue::from(millis.max(1)));
     Status::with_metadata(Code::Unavailable, message, metadata)
+}
+
+/// A refusal whose cause is this replica's: another may do what was asked.
+pub(crate) fn elsewhere(reason: &'static str, message: &str, after: Duration) -> Status {
+    let mut status = unavailable(reason, message, after);
+    let elsewhere = MetadataValue::from_static("elsewhere");
+    status.metadata_mut().insert(RETRY, elsewhere);
+    status
 }
 
 fn reason_metadata(reason: &'static str) -> MetadataMap {

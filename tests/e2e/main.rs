@@ -31,6 +31,7 @@ mod policy;
 mod pressure;
 mod protocols;
 mod refused_starts;
+mod refusing_replicas;
 mod renewal;
 mod replicas;
 mod revocation;

@@ -7,6 +7,7 @@ pub mod caller;
 pub mod collector;
 pub mod database;
 pub mod echo;
+pub mod fake_clock;
 pub mod faulty_line;
 pub mod fleet;
 pub mod frames;

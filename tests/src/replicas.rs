@@ -56,6 +56,16 @@ impl Replicas {
         password: &str,
         count: usize,
     ) -> (Self, Vec<CaProcess>) {
+        Self::start_over_with(database, server, password, (count, "")).await
+    }
+
+    /// As [`Self::start_over`], with these `[lifetimes]`.
+    pub async fn start_over_with(
+        database: &Database,
+        server: SocketAddr,
+        password: &str,
+        (count, lifetimes): (usize, &str),
+    ) -> (Self, Vec<CaProcess>) {
         let shared = tempfile::tempdir().expect("a temporary directory");
         let file = shared.path().join("password");
         write_private(&file, password.as_bytes()).expect("the directory is ours");
@@ -64,7 +74,7 @@ impl Replicas {
             "host = \"{ip}\"\nport = {port}\npassword_file = \"{}\"",
             file.display()
         );
-        Self::start_at(shared, store, database, count, "").await
+        Self::start_at(shared, store, database, count, lifetimes).await
     }
 
     async fn start_at(
@@ -127,6 +137,19 @@ impl Replicas {
             .await;
         let agents = self.addresses[index].agents;
         CaProcess::answering(process, directory, agents, config).await
+    }
+
+    /// The one with this index, which has ended, with another configuration.
+    pub async fn launch_as(
+        &self,
+        index: usize,
+        change: impl FnOnce(String) -> String,
+    ) -> CaProcess {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        self.give_credential(directory.path(), self.addresses[index].web)
+            .await;
+        let config = change(self.configuration(index));
+        CaProcess::restart_in(directory, &config).await
     }
 
     /// The one credential of the mesh, for this replica's address.

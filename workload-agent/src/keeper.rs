@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use crypto::random::{Random, SystemRandom};
 use crypto::signing::SigningKey;
+use identity::join_token::CaAddress;
 use identity::x509::{BundleSet, Denied, KeyMismatch, SvidError, UnverifiedChain, X509Svid};
 use identity::{AgentId, SpiffeId, TrustDomain, renewal_time};
 use mtls::Publisher;
@@ -26,6 +27,7 @@ use crate::cache::{Cache, StoredCredentials};
 use crate::contact::Contact;
 use crate::holdings::{Held, Holdings};
 use crate::renewal::{Action, Event, Renewal};
+use crate::session::Verdict;
 use crate::view::{View, ViewError, judge_bundle, judge_untainted};
 
 pub(crate) use issuing::{Batch, Outcome};
@@ -43,6 +45,8 @@ pub(crate) struct Keeper {
     pub(crate) view: watch::Receiver<Option<Arc<View>>>,
     pub(crate) admitted: mpsc::Receiver<Admitted>,
     pub(crate) renewal: Renewal,
+    /// What each replica that was asked is good for.
+    pub(crate) verdicts: mpsc::Sender<Verdict>,
 }
 
 /// The agent's own SVID from an attestation, still to be judged.
@@ -81,7 +85,7 @@ impl Keeper {
     pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), JoinError> {
         let mut requests = JoinSet::new();
         let mut contact = self.contact.subscribe();
-        let mut reachable = false;
+        let mut reached = None;
         self.publisher.deny(self.current().denied.clone());
         self.publish_own(&self.current());
         self.reassign(&mut requests);
@@ -100,11 +104,11 @@ impl Keeper {
                 Ok(()) = self.view.changed() => self.reconfigure(&mut requests).await,
                 Some(batch) = requests.join_next() => self.answered(batch?, &mut requests).await,
                 Ok(()) = contact.changed() => {
-                    let now_reachable = contact.borrow_and_update().channel.is_some();
-                    if now_reachable && !reachable {
+                    let now_reached = reachable(&contact.borrow_and_update());
+                    if now_reached.is_some() && now_reached != reached {
                         self.step(Event::Reachable, &mut requests);
                     }
-                    reachable = now_reachable;
+                    reached = now_reached;
                 }
                 () = due => self.step(Event::Tick, &mut requests),
             }
@@ -233,6 +237,10 @@ impl Keeper {
 
     async fn answered(&mut self, batch: Batch, requests: &mut JoinSet<Batch>) {
         crate::contact::note_clock(&self.contact, batch.ca_time_unix_ms, self.clock.now());
+        if let Some(verdict) = batch.verdict {
+            // Nobody reads them without a connection; the next attempt says it again.
+            drop(self.verdicts.try_send(verdict));
+        }
         let mut next = self.current();
         let mut events = Vec::new();
         for (id, outcome) in batch.outcomes {
@@ -425,6 +433,11 @@ impl Keeper {
             tracing::error!(error = %chain_of(&error), "credentials not cached: a restart without the CA will lack them");
         }
     }
+}
+
+/// The replica that requests go to.
+fn reachable(contact: &Contact) -> Option<Option<CaAddress>> {
+    contact.channel.as_ref().map(|_| contact.address.clone())
 }
 
 pub(crate) fn adopted_event(held: &Held) -> Event {

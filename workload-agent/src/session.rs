@@ -5,6 +5,8 @@
 //! the status with the next step, and tried again slowly.
 
 mod admission;
+mod detour;
+mod elsewhere;
 mod fresh;
 mod outbound;
 mod watch;
@@ -15,9 +17,11 @@ use std::time::Duration;
 
 use crypto::random::{Random, SystemRandom};
 use identity::TrustDomain;
+use identity::join_token::CaAddress;
 use mtls::{Credentials, PinnedRoots};
 use runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::{mpsc, watch as latest};
+use tokio::time::Instant;
 
 use crate::ca::{Addresses, ConnectError, Connection, Dial, Heard, Trust};
 use crate::cache::Cache;
@@ -31,6 +35,7 @@ use crate::status::Problem;
 use crate::view::View;
 
 pub(crate) use admission::{AdmissionError, read_token};
+pub(crate) use detour::{Detour, Verdict};
 use watch::WatchError;
 
 /// After a refusal that only a person can mend.
@@ -62,6 +67,8 @@ pub(crate) struct Session {
     pub(crate) deliveries: Deliveries,
     /// The CA does not know this agent any more, though its SVID lives.
     pub(crate) forgotten: bool,
+    pub(crate) verdicts: mpsc::Receiver<Verdict>,
+    pub(crate) detour: Detour,
 }
 
 /// Why the CA could not be used just now.
@@ -77,25 +84,32 @@ enum Trouble {
     NoAddress,
 }
 
-/// What the next round of the loop should do.
+/// What the next round of the loop should do, at once.
 #[derive(Debug)]
 enum Next {
-    /// The SVID is new: connect with it at once, and only then close what is open.
-    Now(Option<Connection>),
+    Again,
+    /// The SVID is new: connect with it, and only then close what is open.
+    Renewed(Connection),
+    /// Go on there; it is connected already.
+    Moved {
+        from: Connection,
+        to: Connection,
+    },
 }
 
 impl Session {
     pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
         let mut backoff = Backoff::try_new(FIRST_RETRY, LONGEST_RETRY, JITTER)
             .expect("the constants are in order");
-        let mut before = None;
+        let mut next = Next::Again;
         loop {
+            let this = std::mem::replace(&mut next, Next::Again);
             let round = tokio::select! {
                 () = shutdown.draining() => return Ok(()),
-                round = self.round(before.take(), &mut backoff) => round,
+                round = self.round(this, &mut backoff) => round,
             };
             match round {
-                Ok(Next::Now(open)) => before = open,
+                Ok(then) => next = then,
                 Err(trouble) => {
                     self.report(&trouble);
                     let pause = self.pause(&trouble, &mut backoff);
@@ -109,34 +123,39 @@ impl Session {
     }
 
     /// One connection: to be admitted, or to watch until something ends it.
-    async fn round(
-        &mut self,
-        before: Option<Connection>,
-        backoff: &mut Backoff,
-    ) -> Result<Next, Trouble> {
+    async fn round(&mut self, this: Next, backoff: &mut Backoff) -> Result<Next, Trouble> {
         let own_is_live = self.holdings.borrow().own(self.clock.now()).is_some();
         if !own_is_live || std::mem::take(&mut self.forgotten) {
             self.be_admitted().await?;
-            return Ok(Next::Now(None));
+            return Ok(Next::Again);
         }
-        let connection = self
-            .connect(Trust::Mutual(self.credentials.clone()))
-            .await?;
+        let (connection, before) = match this {
+            Next::Moved { from, to } => (to, Some(from)),
+            Next::Renewed(before) => (self.connect_as_oneself().await?, Some(before)),
+            Next::Again => (self.connect_as_oneself().await?, None),
+        };
         drop(before);
         let watched = self.watch(connection, backoff).await;
         self.forgotten = watched.as_ref().is_err_and(WatchError::is_forgotten);
-        Ok(Next::Now(Some(watched?)))
+        Ok(watched?)
+    }
+
+    async fn connect_as_oneself(&self) -> Result<Connection, Trouble> {
+        self.connect(Trust::Mutual(self.credentials.clone())).await
     }
 
     async fn connect(&self, trust: Trust) -> Result<Connection, Trouble> {
         let address = self.addresses.current().ok_or(Trouble::NoAddress)?.clone();
-        let dial = Dial {
+        Ok(self.dial(address, trust).connect(&self.heard).await?)
+    }
+
+    fn dial(&self, address: CaAddress, trust: Trust) -> Dial {
+        Dial {
             address,
             trust,
             clock: self.clock.clone(),
             ping_every: self.ping_every(),
-        };
-        Ok(dial.connect(&self.heard).await?)
+        }
     }
 
     /// A quarter of the shortest leaf life: proxies judge by it how fresh their feed is.
@@ -168,6 +187,11 @@ impl Session {
     }
 
     fn pause(&mut self, trouble: &Trouble, backoff: &mut Backoff) -> Duration {
+        let unusable = self.addresses.current().cloned();
+        if let Some(unusable) = unusable.filter(|_| self.detour.is_under_way()) {
+            let moment = (Instant::now(), SystemRandom.unit());
+            self.detour.in_vain(&unusable, moment);
+        }
         self.addresses.rotate();
         if trouble.needs_a_person() {
             return SLOW_RETRY;

@@ -121,14 +121,35 @@ impl IssueError {
             Self::Limited(after) | Self::AllLimited(after) => {
                 status::unavailable(self.code(), &text, *after)
             }
-            Self::Overloaded
-            | Self::Unrecorded
+            // Others carry as much already; a fleet that is sent on would only move the load.
+            Self::Overloaded => status::unavailable(self.code(), &text, RETRY_AFTER),
+            Self::Unrecorded
             | Self::Unknown
             | Self::Store(_)
             | Self::Ending(_)
-            | Self::AuthorityRevoked => status::unavailable(self.code(), &text, RETRY_AFTER),
-            Self::Clock(_) => status::unavailable(self.code(), &text, RETRY_ELSEWHERE),
+            | Self::AuthorityRevoked => status::elsewhere(self.code(), &text, RETRY_AFTER),
+            Self::Clock(_) => status::elsewhere(self.code(), &text, RETRY_ELSEWHERE),
             Self::Certificate(_) => status::refused(Code::Internal, self.code(), &text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn leads_elsewhere(refusal: &IssueError) -> bool {
+        let status = refusal.to_status();
+        assert_eq!(status.code(), Code::Unavailable);
+        status.metadata().get("countersign-retry").is_some()
+    }
+
+    #[test]
+    fn an_agent_is_sent_on_where_the_replica_is_to_blame_and_not_where_load_is() {
+        assert!(!leads_elsewhere(&IssueError::Overloaded));
+        assert!(!leads_elsewhere(&IssueError::Limited(RETRY_AFTER)));
+        assert!(leads_elsewhere(&IssueError::Unrecorded));
+        assert!(leads_elsewhere(&IssueError::AuthorityRevoked));
     }
 }

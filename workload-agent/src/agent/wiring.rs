@@ -21,7 +21,7 @@ use crate::holdings::Holdings;
 use crate::keeper::{Admitted, Keeper, adopted_event};
 use crate::metrics;
 use crate::renewal::Renewal;
-use crate::session::Session;
+use crate::session::{Detour, Session, Verdict};
 use crate::socket::Socket;
 use crate::status::{AgentStatus, StatusSource};
 use crate::view::View;
@@ -30,6 +30,8 @@ use crate::workload_api::{self, CallerLimits, WorkloadDesk};
 /// Everything in this process may connect; who gets what is decided for each caller.
 const WORKLOAD_SOCKET_MODE: u32 = 0o777;
 const FEED_SOCKET_MODE: u32 = 0o660;
+/// Of batches that are answered at once.
+const VERDICTS: usize = 16;
 
 /// What the parts share.
 pub(super) struct Wiring {
@@ -183,15 +185,21 @@ impl Wiring {
         let clock = self.clock.clone();
         let (publisher, credentials) = channel(move || clock.now());
         let (admitted, admissions) = mpsc::channel(1);
+        let (judging, verdicts) = mpsc::channel(VERDICTS);
         let shutdown = self.supervisor.shutdown();
-        let keeper = self.keeper(publisher, admissions);
+        let keeper = self.keeper(publisher, admissions, judging);
         self.supervisor
             .spawn("keeper", keeper.run(shutdown.clone()));
-        let session = self.session(credentials, admitted);
+        let session = self.session(credentials, admitted, verdicts);
         self.supervisor.spawn("session", session.run(shutdown));
     }
 
-    fn keeper(&self, publisher: Publisher, admitted: mpsc::Receiver<Admitted>) -> Keeper {
+    fn keeper(
+        &self,
+        publisher: Publisher,
+        admitted: mpsc::Receiver<Admitted>,
+        verdicts: mpsc::Sender<Verdict>,
+    ) -> Keeper {
         Keeper {
             trust_domain: self.identity.clone(),
             clock: self.clock.clone(),
@@ -202,10 +210,16 @@ impl Wiring {
             view: self.view.subscribe(),
             admitted,
             renewal: restored_renewal(&self.holdings.borrow(), &self.clock),
+            verdicts,
         }
     }
 
-    fn session(&self, credentials: Credentials, admitted: mpsc::Sender<Admitted>) -> Session {
+    fn session(
+        &self,
+        credentials: Credentials,
+        admitted: mpsc::Sender<Admitted>,
+        verdicts: mpsc::Receiver<Verdict>,
+    ) -> Session {
         Session {
             trust_domain: self.identity.clone(),
             clock: self.clock.clone(),
@@ -222,6 +236,8 @@ impl Wiring {
             roster: self.roster.clone(),
             deliveries: self.deliveries.clone(),
             forgotten: false,
+            verdicts,
+            detour: Detour::default(),
         }
     }
 }

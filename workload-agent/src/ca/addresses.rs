@@ -27,6 +27,13 @@ impl Addresses {
         }
     }
 
+    /// Puts the one to use first, if it is known; the others follow in the same order.
+    pub(crate) fn prefer(&mut self, address: &CaAddress) {
+        if let Some(position) = self.0.iter().position(|known| known == address) {
+            self.0.rotate_left(position);
+        }
+    }
+
     /// What the CA announced replaces what was known; the one in use stays first if it is still
     /// there. Returns whether anything changed.
     pub(crate) fn replace(&mut self, announced: &[CaAddress]) -> bool {

@@ -7,14 +7,17 @@ use std::time::Duration;
 
 use crypto::signing::{SigningKey, create_csr};
 use identity::SpiffeId;
+use identity::join_token::CaAddress;
 use proto::agent::v1::issuance_client::IssuanceClient;
 use proto::agent::v1::{self as wire, issue_result};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tonic::Status;
 
 use crate::ca::CaChannel;
 use crate::contact::Contact;
 use crate::join::origin;
+use crate::session::Verdict;
 
 /// As many as the CA takes at once.
 const LARGEST: usize = 64;
@@ -27,6 +30,8 @@ pub(crate) struct Batch {
     pub(crate) outcomes: Vec<(SpiffeId, Outcome)>,
     /// Zero when the CA did not answer.
     pub(crate) ca_time_unix_ms: i64,
+    /// What the replica that was asked is good for.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 #[derive(Debug)]
@@ -48,17 +53,17 @@ pub(super) fn batches(ids: BTreeSet<SpiffeId>) -> Vec<Vec<SpiffeId>> {
 /// Waits a moment for a connection if there is none.
 pub(super) async fn issue(mut contact: watch::Receiver<Contact>, ids: Vec<SpiffeId>) -> Batch {
     let connected = contact.wait_for(|contact| contact.channel.is_some());
-    let channel = match timeout(CHANNEL_WITHIN, connected).await {
-        Ok(Ok(contact)) => contact.channel.clone(),
-        _ => None,
+    let (channel, address) = match timeout(CHANNEL_WITHIN, connected).await {
+        Ok(Ok(contact)) => (contact.channel.clone(), contact.address.clone()),
+        _ => (None, None),
     };
     match channel {
-        Some(channel) => ask(channel, ids).await,
+        Some(channel) => ask(channel, address, ids).await,
         None => Batch::failed(ids, "the CA cannot be reached"),
     }
 }
 
-async fn ask(channel: CaChannel, ids: Vec<SpiffeId>) -> Batch {
+async fn ask(channel: CaChannel, address: Option<CaAddress>, ids: Vec<SpiffeId>) -> Batch {
     let asked: Vec<(SpiffeId, SigningKey)> = ids
         .into_iter()
         .map(|id| (id, SigningKey::generate()))
@@ -73,10 +78,28 @@ async fn ask(channel: CaChannel, ids: Vec<SpiffeId>) -> Batch {
     let mut client = IssuanceClient::with_origin(channel, origin());
     let ids = |asked: Vec<(SpiffeId, SigningKey)>| asked.into_iter().map(|(id, _)| id).collect();
     match timeout(ANSWER_WITHIN, client.issue(request)).await {
-        Ok(Ok(response)) => Batch::answered(asked, response.into_inner()),
-        Ok(Err(status)) => Batch::failed(ids(asked), status.message()),
-        Err(_) => Batch::failed(ids(asked), "the CA did not answer in time"),
+        Ok(Ok(response)) => Batch {
+            verdict: address.map(Verdict::Signed),
+            ..Batch::answered(asked, response.into_inner())
+        },
+        Ok(Err(status)) => Batch {
+            verdict: address
+                .filter(|_| another_may(&status))
+                .map(Verdict::Refused),
+            ..Batch::failed(ids(asked), status.message())
+        },
+        // One that hangs on its store.
+        Err(_) => Batch {
+            verdict: address.map(Verdict::Refused),
+            ..Batch::failed(ids(asked), "the CA did not answer in time")
+        },
     }
+}
+
+/// Whether the replica says that the fault is its own (agent.proto, `Issuance`).
+fn another_may(status: &Status) -> bool {
+    let retry = status.metadata().get("countersign-retry");
+    retry.is_some_and(|retry| retry == "elsewhere")
 }
 
 impl Batch {
@@ -85,6 +108,7 @@ impl Batch {
         Self {
             outcomes: ids.into_iter().map(failed).collect(),
             ca_time_unix_ms: 0,
+            verdict: None,
         }
     }
 
@@ -105,6 +129,7 @@ impl Batch {
         Self {
             outcomes: asked.into_iter().map(outcome).collect(),
             ca_time_unix_ms: response.ca_time_unix_ms,
+            verdict: None,
         }
     }
 }

@@ -18,8 +18,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::Session;
+use super::elsewhere::{Elsewhere, due};
 use super::outbound::Said;
+use super::{Next, Session};
 use crate::ca::Connection;
 use crate::cache::StoredConfiguration;
 use crate::contact::note_clock;
@@ -71,13 +72,12 @@ struct Stream {
 }
 
 impl Session {
-    /// Returns the connection when the agent's own SVID has been renewed: the next one is opened
-    /// with it first.
+    /// Returns when the agent's own SVID has been renewed, and when another replica is to be used.
     pub(super) async fn watch(
         &mut self,
         connection: Connection,
         backoff: &mut Backoff,
-    ) -> Result<Connection, WatchError> {
+    ) -> Result<Next, WatchError> {
         let ended = self.converse(connection, backoff).await;
         if ended.is_err() {
             self.roster.published(Publication::Untold);
@@ -89,9 +89,13 @@ impl Session {
         &mut self,
         mut connection: Connection,
         backoff: &mut Backoff,
-    ) -> Result<Connection, WatchError> {
+    ) -> Result<Next, WatchError> {
         let serial = self.own_serial();
         let mut stream = self.open(&connection).await?;
+        let mut elsewhere = Elsewhere::default();
+        if let Some(here) = self.addresses.current() {
+            self.detour.arrived(None, here);
+        }
         self.contact.send_modify(|contact| {
             contact.channel = Some(connection.channel.clone());
             contact.address = self.addresses.current().cloned();
@@ -104,6 +108,7 @@ impl Session {
         let mut tidy = interval(TIDY_EVERY);
         tidy.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let way_back = self.way_back(&elsewhere);
             tokio::select! {
                 message = stream.inbound.message() => {
                     let message = message.map_err(WatchError::Refused)?.ok_or(WatchError::Closed)?;
@@ -118,7 +123,15 @@ impl Session {
                 Ok(()) = deliveries.changed() => {}
                 Ok(()) = holdings.changed() => {
                     if self.own_serial() != serial {
-                        return Ok(connection);
+                        return Ok(Next::Renewed(connection));
+                    }
+                }
+                Some(verdict) = self.verdicts.recv() => self.judge(&verdict, &mut elsewhere),
+                home = due(way_back) => elsewhere = self.towards(home),
+                (there, dialled) = elsewhere.dialled() => {
+                    elsewhere = Elsewhere::default();
+                    if let Some(to) = self.arrive(&there, dialled) {
+                        return Ok(Next::Moved { from: connection, to });
                     }
                 }
                 () = connection.closed() => return Err(WatchError::Closed),

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_stream::wrappers::WatchStream;
+use tonic::metadata::MetadataValue;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -34,6 +35,8 @@ pub(crate) const AGENT: &str = "spiffe://mesh.example/countersign/agent/token/we
 #[derive(Clone)]
 pub(crate) struct Ca {
     shared: Arc<Shared>,
+    /// As a replica whose clock is off does not.
+    signs: bool,
 }
 
 struct Shared {
@@ -94,6 +97,7 @@ impl Ca {
         };
         let ca = Self {
             shared: Arc::new(shared),
+            signs: true,
         };
         ca.publish_serving_leaf(now);
         ca
@@ -117,6 +121,14 @@ impl Ca {
     fn bundle(&self) -> Bundle {
         let root = self.shared.root.certificate().to_vec();
         Bundle::new(trust_domain(), 1, vec![root]).unwrap()
+    }
+
+    /// Another replica of the same CA, which signs nothing.
+    pub(crate) fn refusing(&self) -> Self {
+        Self {
+            signs: false,
+            ..self.clone()
+        }
     }
 
     pub(crate) async fn serve(&self, port: u16) -> Serving {
@@ -148,12 +160,16 @@ impl Ca {
     }
 
     pub(crate) fn token(&self, address: SocketAddr) -> JoinToken {
-        let address = address.to_string().parse().unwrap();
+        self.token_for(&[address])
+    }
+
+    pub(crate) fn token_for(&self, addresses: &[SocketAddr]) -> JoinToken {
+        let addresses = addresses.iter().map(|it| it.to_string().parse().unwrap());
         let root = Sha256::of(self.shared.root.certificate());
         let token = JoinToken::generate(
             "t1",
             trust_domain(),
-            vec![address],
+            addresses.collect(),
             vec![root],
             &mut SystemRandom,
         );
@@ -318,6 +334,14 @@ impl Issuance for Ca {
     ) -> Result<Response<wire::IssueResponse>, Status> {
         if peer(&request).spiffe_id.as_deref() != Some(AGENT) {
             return Err(Status::unauthenticated("no agent's SVID"));
+        }
+        if !self.signs {
+            let mut refusal = Status::unavailable("this replica's clock is off");
+            let elsewhere = MetadataValue::from_static("elsewhere");
+            refusal
+                .metadata_mut()
+                .insert("countersign-retry", elsewhere);
+            return Err(refusal);
         }
         let result = |request: wire::CertificateRequest| {
             let key = verify_csr(&request.csr).unwrap();

@@ -151,6 +151,42 @@ async fn agent_that_ended_before_its_first_configuration_was_cached_finds_the_ca
 }
 
 #[tokio::test]
+async fn an_agent_leaves_a_replica_that_refuses_to_sign_for_one_that_does() {
+    let ca = Ca::new(Clock::system());
+    let (refusing, signing) = (ca.refusing().serve(0).await, ca.serve(0).await);
+    let host = Host::new(Clock::system());
+    host.write_token(&ca.token_for(&[refusing.address, signing.address]));
+    let agent = host.start().await;
+    let status = ready(&agent).await;
+    assert_eq!(status.ca_address, Some(signing.address.to_string()));
+}
+
+#[tokio::test]
+async fn an_agent_whose_replicas_all_refuse_keeps_its_stream() {
+    let ca = Ca::new(Clock::system());
+    let (one, other) = (ca.refusing().serve(0).await, ca.refusing().serve(0).await);
+    let host = Host::new(Clock::system());
+    host.write_token(&ca.token_for(&[one.address, other.address]));
+    let agent = host.start().await;
+    let there = Some(other.address.to_string());
+    until(&mut agent.status(), "the other replica", |status| {
+        status.ca_address == there
+    })
+    .await;
+    ca.configure(|snapshot| {
+        let configuration = snapshot.configuration.as_mut().unwrap();
+        configuration.revision = Some(mesh::Revision {
+            epoch: 1,
+            number: 2,
+        });
+    });
+    until(&mut ca.heard(), "an acknowledgement", |heard| {
+        heard.acknowledged == Some(2)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn expired_agent_is_taken_back_by_reattestation() {
     let (clock, control) = Clock::adjustable();
     let (ca, _serving, host) = mesh_of(clock).await;
