@@ -25,8 +25,8 @@ use crate::shop::ORDERS;
 use crate::stranger::{Joined, Line, key_and_csr, verified};
 use crate::waiting::eventually;
 
-/// Half a minute until a step of the clock is noticed, and as much until the next attempt.
-const NOTICED_WITHIN: Duration = Duration::from_secs(90);
+/// A step of the clock is noticed within a second; then one renewal of a leaf of a few seconds.
+const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// Records of one answer.
 const PAGE: usize = 1000;
 
@@ -234,8 +234,8 @@ impl Calls {
         .await;
     }
 
-    /// As [`Calls::pass`], after a clock was set: a process that sleeps until some time of day
-    /// notices within half a minute, and then what went wrong meanwhile is tried again.
+    /// As [`Calls::pass`], after a clock was set right: within one renewal, not at the end of
+    /// whatever pause the wrong clock has led to.
     ///
     /// # Panics
     /// No call passes.

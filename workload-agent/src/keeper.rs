@@ -86,6 +86,7 @@ impl Keeper {
         let mut requests = JoinSet::new();
         let mut contact = self.contact.subscribe();
         let mut reached = None;
+        let mut steps = self.clock.steps();
         self.publisher.deny(self.current().denied.clone());
         self.publish_own(&self.current());
         self.reassign(&mut requests);
@@ -110,6 +111,7 @@ impl Keeper {
                     }
                     reached = now_reached;
                 }
+                () = steps.next() => self.step(Event::ClockSet, &mut requests),
                 () = due => self.step(Event::Tick, &mut requests),
             }
         }

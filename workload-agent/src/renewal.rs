@@ -49,8 +49,10 @@ pub(crate) enum Event {
     },
     /// These are held, and are to be replaced at once.
     Replace(BTreeSet<SpiffeId>),
-    /// The CA can be reached (again).
+    /// The CA can be reached (again), or another replica than before.
     Reachable,
+    /// The clock was set: what was planned by the one before means nothing any more.
+    ClockSet,
     Tick,
 }
 
@@ -66,6 +68,8 @@ pub(crate) enum Action {
 #[derive(Clone, Debug)]
 struct Entry {
     not_after: Option<OffsetDateTime>,
+    /// Of the certificate that is held.
+    renews_at: Option<OffsetDateTime>,
     step: Step,
     attempts: u32,
 }
@@ -105,6 +109,10 @@ impl Renewal {
             }
             Event::Replace(ids) => self.replace(&ids, now),
             Event::Reachable => self.retry_now(now),
+            Event::ClockSet => {
+                self.retry_now(now);
+                self.plan_again();
+            }
             Event::Tick => {}
         }
         actions.extend(self.expire(now));
@@ -154,6 +162,7 @@ impl Renewal {
         };
         entry.attempts = 0;
         entry.not_after = Some(not_after);
+        entry.renews_at = Some(renews_at);
         // A certificate that arrives with its renewal already due is not asked for in a loop.
         let earliest = now + FIRST_RETRY;
         entry.step = Step::Waiting(renews_at.max(earliest));
@@ -192,11 +201,21 @@ impl Renewal {
         }
     }
 
+    /// A pause that the clock before has ended would last for as long as the clock was set back.
+    fn plan_again(&mut self) {
+        for entry in self.entries.values_mut() {
+            if let (Step::Waiting(until), Some(renews_at)) = (entry.step, entry.renews_at) {
+                entry.step = Step::Waiting(until.min(renews_at));
+            }
+        }
+    }
+
     fn expire(&mut self, now: OffsetDateTime) -> Vec<Action> {
         let mut withdrawn = Vec::new();
         for (id, entry) in &mut self.entries {
             if entry.not_after.is_some_and(|end| end <= now) {
                 entry.not_after = None;
+                entry.renews_at = None;
                 withdrawn.push(Action::Withdraw(id.clone()));
             }
         }
@@ -219,6 +238,7 @@ impl Entry {
     fn due(now: OffsetDateTime) -> Self {
         Self {
             not_after: None,
+            renews_at: None,
             step: Step::Waiting(now),
             attempts: 0,
         }

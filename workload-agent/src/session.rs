@@ -102,6 +102,7 @@ impl Session {
         let mut backoff = Backoff::try_new(FIRST_RETRY, LONGEST_RETRY, JITTER)
             .expect("the constants are in order");
         let mut next = Next::Again;
+        let mut steps = self.clock.steps();
         loop {
             let this = std::mem::replace(&mut next, Next::Again);
             let round = tokio::select! {
@@ -116,6 +117,8 @@ impl Session {
                     tokio::select! {
                         () = shutdown.draining() => return Ok(()),
                         () = tokio::time::sleep(pause) => {}
+                        // A clock that was off may have been all that was wrong.
+                        () = steps.next() => backoff.reset(),
                     }
                 }
             }

@@ -90,10 +90,49 @@ impl Clock {
         }
     }
 
+    /// The steps from now on, for who must do more about one than sleep anew.
+    pub fn steps(&self) -> ClockSteps {
+        let (mut offset, mut steps) = (self.offset.clone(), self.steps.clone());
+        if let Some(offset) = &mut offset {
+            offset.mark_unchanged();
+        }
+        if let Some(steps) = &mut steps {
+            steps.mark_unchanged();
+        }
+        ClockSteps { offset, steps }
+    }
+
     /// Sleeps for `span` of this clock's time.
     pub async fn sleep(&self, span: Duration) {
         self.sleep_until(self.now() + span).await;
     }
+}
+
+/// Tells of the steps of a [watched](Clock::watched) or an adjustable clock.
+#[derive(Debug)]
+pub struct ClockSteps {
+    offset: Option<watch::Receiver<time::Duration>>,
+    steps: Option<watch::Receiver<()>>,
+}
+
+impl ClockSteps {
+    /// Resolves after the next step, or at once if there was one since it was asked last. Cancel
+    /// safe. Never on a clock that nobody watches.
+    pub async fn next(&mut self) {
+        loop {
+            tokio::select! {
+                true = stepped(&mut self.offset) => return,
+                true = stepped(&mut self.steps) => return,
+                else => {}
+            }
+        }
+    }
+}
+
+/// Whether the change is a step, and not the end of who would tell of one.
+async fn stepped<T>(watched: &mut Option<watch::Receiver<T>>) -> bool {
+    changed(watched).await;
+    watched.is_some()
 }
 
 /// Moves an adjustable [`Clock`] and all its clones.
@@ -163,6 +202,20 @@ mod tests {
         let mover = async { control.advance(Duration::from_secs(3600)) };
         tokio::join!(clock.sleep_until(deadline), mover);
         assert!(clock.now() >= deadline);
+    }
+
+    #[tokio::test]
+    async fn a_step_is_told_once_also_when_nobody_asked_meanwhile() {
+        let (clock, control) = Clock::adjustable();
+        control.advance(Duration::from_secs(1));
+        let mut steps = clock.steps();
+        control.set_offset(time::Duration::minutes(-5));
+        steps.next().await;
+        tokio::select! {
+            biased;
+            () = steps.next() => panic!("there was one step"),
+            () = std::future::ready(()) => {}
+        }
     }
 
     #[tokio::test]

@@ -21,7 +21,7 @@ pub mod telemetry;
 
 pub use admin::{AdminSocket, AdminSource};
 pub use backoff::{Backoff, InvalidBackoff};
-pub use clock::{Clock, ClockControl, StepWatch};
+pub use clock::{Clock, ClockControl, ClockSteps, StepWatch};
 pub use config::{ConfigError, Span};
 pub use credentials::read_credential;
 pub use files::{FileError, LockError, LockFile};

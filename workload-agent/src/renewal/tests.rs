@@ -122,11 +122,36 @@ fn recovered_ca_is_asked_at_once() {
     assert_eq!(actions, [Action::Request(ids(&["orders"]))]);
 }
 
+#[test]
+fn a_clock_that_is_set_back_puts_nothing_off() {
+    let fast = START + LIFE;
+    let failed = Event::Failed {
+        id: id("orders"),
+        draw: 1.0,
+    };
+    let (renewal, _) = assigned(&["orders"]).step(failed, fast);
+    assert!(renewal.wakes_at() > Some(fast));
+    let (_, actions) = renewal.step(Event::ClockSet, START);
+    assert_eq!(actions, [Action::Request(ids(&["orders"]))]);
+}
+
+#[test]
+fn what_was_held_back_by_a_clock_that_is_set_back_is_renewed_when_it_is_due() {
+    let fast = START + LIFE * 3 / 4;
+    let (renewal, _) = assigned(&["orders"]).step(held("orders", START), fast);
+    assert!(renewal.wakes_at() > Some(fast));
+    let (renewal, actions) = renewal.step(Event::ClockSet, START);
+    assert_eq!(actions, []);
+    assert_eq!(renewal.wakes_at(), Some(START + LIFE / 2));
+}
+
 #[derive(Clone, Debug)]
 enum Input {
     Assign(Vec<bool>),
     Answer(usize, Answer),
     Reachable,
+    /// The clock jumps by so many seconds.
+    Set(i64),
     Elapse(u64),
 }
 
@@ -149,6 +174,7 @@ fn input() -> impl Strategy<Value = Input> {
         prop::collection::vec(any::<bool>(), NAMES.len()).prop_map(Input::Assign),
         (0..NAMES.len(), answer).prop_map(|(which, answer)| Input::Answer(which, answer)),
         Just(Input::Reachable),
+        (-9000_i64..9000).prop_map(Input::Set),
         (0_u64..2000).prop_map(Input::Elapse),
     ]
 }
@@ -198,6 +224,10 @@ impl Driver {
             }
             Input::Answer(..) => {}
             Input::Reachable => self.event(Event::Reachable, now),
+            Input::Set(_) => {
+                self.event(Event::ClockSet, now);
+                self.nothing_waits_for_the_clock_before();
+            }
             Input::Elapse(_) => self.event(Event::Tick, now),
         }
     }
@@ -218,6 +248,16 @@ impl Driver {
             Answer::Refused => Event::Refused { id, draw: 0.7 },
         };
         self.event(event, now);
+    }
+
+    #[track_caller]
+    fn nothing_waits_for_the_clock_before(&self) {
+        for entry in self.renewal.entries.values() {
+            let Step::Waiting(until) = entry.step else {
+                continue;
+            };
+            assert!(entry.renews_at.is_some_and(|planned| until <= planned));
+        }
     }
 
     #[track_caller]
@@ -248,6 +288,10 @@ proptest! {
         for input in &inputs {
             if let Input::Elapse(seconds) = input {
                 now += Duration::from_secs(*seconds);
+            }
+            if let Input::Set(seconds) = input {
+                now += time::Duration::seconds(*seconds);
+                driver.input(input, now);
             }
             // The driver ticks whenever time has passed, before it hands anything out.
             driver.event(Event::Tick, now);
