@@ -3,6 +3,8 @@
 //!
 //! The store keeps a digest of the secret; the file (0600) is the only place where the secret is.
 
+mod held;
+
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -22,6 +24,8 @@ use zeroize::Zeroizing;
 
 use crate::authority::Kek;
 use crate::store::{AdminCredentialRow, Store, StoreError};
+
+pub(crate) use held::HeldCredentials;
 
 const PREFIX: &str = "csa1_";
 const SECRET_BYTES: usize = 32;

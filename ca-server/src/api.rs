@@ -43,9 +43,12 @@ use identity::join_token::CaAddress;
 use runtime::Clock;
 use tlog::VerifierKey;
 
+use crate::admin::HeldCredentials;
 use crate::horizon::Vitals;
 use crate::registry::Registry;
+use crate::revocation::RevocationSpool;
 use crate::rotation::Rotation;
+use crate::spool::StoreStanding;
 use crate::store::Store;
 use crate::watch::Presence;
 use auth::Administrators;
@@ -69,6 +72,16 @@ pub(crate) struct ApiParts {
     pub(crate) addresses: Vec<CaAddress>,
     /// Name of this replica.
     pub(crate) replica: String,
+    /// `None` where nothing is done while the store is away.
+    pub(crate) without_store: Option<WithoutStore>,
+}
+
+/// What revoking needs while the store is away.
+#[derive(Clone, Debug)]
+pub(crate) struct WithoutStore {
+    pub(crate) credentials: HeldCredentials,
+    pub(crate) revocations: RevocationSpool,
+    pub(crate) standing: StoreStanding,
 }
 
 impl ApiParts {
@@ -85,7 +98,11 @@ impl ApiParts {
 pub(crate) fn router(parts: &ApiParts) -> Router {
     let (public, guarded) = operations(parts);
     let document = openapi::document(&[&public, &guarded]);
-    let administrators = Administrators::new(parts.store.clone(), parts.clock.clone());
+    let administrators = Administrators {
+        store: parts.store.clone(),
+        clock: parts.clock.clone(),
+        without_store: parts.without_store.clone(),
+    };
     let guarded = roots::tell(guarded.into_router(), parts.registry.clone());
     let router = auth::require_administrator(guarded, administrators)
         .merge(public.into_router())
@@ -176,6 +193,7 @@ fn agents_and_revocations(parts: &ApiParts) -> Documented {
         presence: parts.presence.clone(),
         elsewhere: parts.elsewhere(),
         clock: parts.clock.clone(),
+        without_store: parts.without_store.clone(),
     };
     Documented::new()
         .merge(agents::operations(agents::Agents {

@@ -9,6 +9,7 @@ mod sockets;
 mod start;
 mod upstream;
 mod web;
+mod without_store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

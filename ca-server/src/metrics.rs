@@ -31,6 +31,7 @@ struct Inner {
     clock_offset: Seconds,
     store_away: Gauge,
     spooled: Gauge,
+    revocations_waiting: Gauge,
     log_leaves: Gauge,
     log_delay: Histogram,
     unlogged: Counter,
@@ -69,6 +70,7 @@ impl Metrics {
             clock_offset: Seconds::default(),
             store_away: Gauge::default(),
             spooled: Gauge::default(),
+            revocations_waiting: Gauge::default(),
             log_leaves: Gauge::default(),
             log_delay: Histogram::new(exponential_buckets(0.1, 2.0, 12)),
             unlogged: Counter::default(),
@@ -160,6 +162,10 @@ impl Metrics {
         self.0.spooled.set(spooled as i64);
     }
 
+    pub(crate) fn revocations_waiting(&self, count: usize) {
+        self.0.revocations_waiting.set(count as i64);
+    }
+
     /// `delay` is of the oldest record among the new leaves, if there is one.
     pub(crate) fn log_grew(&self, size: u64, delay: Option<time::Duration>) {
         self.0
@@ -218,6 +224,11 @@ impl Inner {
             "spooled_records",
             "Records that wait for the store",
             self.spooled.clone(),
+        );
+        registry.register(
+            "spooled_revocations",
+            "Revocations that are obeyed here and wait for the store",
+            self.revocations_waiting.clone(),
         );
         registry.register_with_unit(
             "survives",

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod denials;
+mod publisher;
 mod sightings;
 mod snapshot;
 #[cfg(test)]
@@ -28,6 +29,8 @@ use crate::store::{
 };
 pub use addresses::ServiceAddresses;
 pub(crate) use denials::PublishedDenials;
+use publisher::Publisher;
+pub(crate) use publisher::{HeldDenial, NotHeld};
 pub use sightings::Behind;
 use sightings::Sightings;
 pub use snapshot::{RegistryObject, RegistrySnapshot};
@@ -47,6 +50,7 @@ pub struct Registry {
     roots: watch::Receiver<Arc<PublishedRoots>>,
     denials: watch::Receiver<Arc<PublishedDenials>>,
     sightings: Sightings,
+    publisher: Arc<Publisher>,
     writes: mpsc::Sender<Write>,
 }
 
@@ -124,15 +128,23 @@ impl Registry {
         let first = RegistrySnapshot::read(&store, mesh, clock.now()).await?;
         let sightings = Sightings::new(first.revision());
         let (publisher, readers) = Publisher::of(first);
+        let publisher = Arc::new(publisher);
         let (writes, waiting) = mpsc::channel(QUEUE);
         let shared = store.is_shared();
-        let writer = RegistryWriter::new(store, clock, publisher, sightings.clone(), waiting);
+        let writer = RegistryWriter::new(
+            store,
+            clock,
+            Arc::clone(&publisher),
+            sightings.clone(),
+            waiting,
+        );
         let registry = Self {
             shared,
             snapshots: readers.snapshots,
             roots: readers.roots,
             denials: readers.denials,
             sightings,
+            publisher,
             writes,
         };
         Ok((registry, writer))
@@ -212,6 +224,29 @@ impl Registry {
         result
             .await
             .unwrap_or(Err(RevokeError::Apply(ApplyError::ShuttingDown)))
+    }
+
+    /// Whether so many may be held.
+    pub(crate) fn has_room(&self, count: usize) -> Result<(), NotHeld> {
+        self.publisher.has_room(count)
+    }
+
+    /// Refuses these from now on, though no revision says so yet; [`Self::settle`] ends it.
+    ///
+    /// # Errors
+    /// There are too many; nothing has changed.
+    pub(crate) fn hold(&self, denied: Vec<HeldDenial>) -> Result<(), NotHeld> {
+        self.publisher.hold(denied)
+    }
+
+    /// The store holds by now what was held here: its deny-list alone is in force again.
+    ///
+    /// # Errors
+    /// It cannot be read; what is held stays.
+    pub(crate) async fn settle(&self) -> Result<(), ApplyError> {
+        let (answer, result) = oneshot::channel();
+        self.write(Write::Settle { answer })?;
+        result.await.unwrap_or(Err(ApplyError::ShuttingDown))
     }
 
     /// Begins a new epoch on top of `head`, and puts in force what the store holds.
@@ -321,6 +356,9 @@ impl From<RevocationError> for RevokeError {
 #[derive(Debug)]
 enum Write {
     Follow,
+    Settle {
+        answer: oneshot::Sender<Result<(), ApplyError>>,
+    },
     Look {
         answer: oneshot::Sender<Result<(), ApplyError>>,
     },
@@ -346,51 +384,6 @@ enum Write {
     },
 }
 
-/// Puts snapshots in force, and with them the roots and the deny-list that they hold.
-#[derive(Debug)]
-struct Publisher {
-    snapshots: watch::Sender<Arc<RegistrySnapshot>>,
-    roots: watch::Sender<Arc<PublishedRoots>>,
-    denials: watch::Sender<Arc<PublishedDenials>>,
-}
-
-/// What a publisher's values are read from.
-struct Readers {
-    snapshots: watch::Receiver<Arc<RegistrySnapshot>>,
-    roots: watch::Receiver<Arc<PublishedRoots>>,
-    denials: watch::Receiver<Arc<PublishedDenials>>,
-}
-
-impl Publisher {
-    fn of(first: RegistrySnapshot) -> (Self, Readers) {
-        let (roots, of_roots) = watch::channel(Arc::clone(first.roots()));
-        let (denials, of_denials) = watch::channel(Arc::clone(first.denials()));
-        let (snapshots, of_snapshots) = watch::channel(Arc::new(first));
-        let readers = Readers {
-            snapshots: of_snapshots,
-            roots: of_roots,
-            denials: of_denials,
-        };
-        let publisher = Self {
-            snapshots,
-            roots,
-            denials,
-        };
-        (publisher, readers)
-    }
-
-    fn current(&self) -> Arc<RegistrySnapshot> {
-        self.snapshots.borrow().clone()
-    }
-
-    /// The roots and the deny-list first: who follows snapshots must find them.
-    fn publish(&self, next: RegistrySnapshot) {
-        publish_changed(&self.roots, next.roots());
-        publish_changed(&self.denials, next.denials());
-        self.snapshots.send_replace(Arc::new(next));
-    }
-}
-
 impl From<InForceError> for RegistryError {
     fn from(error: InForceError) -> Self {
         match error {
@@ -398,16 +391,6 @@ impl From<InForceError> for RegistryError {
             InForceError::Object { key, why } => Self::Object { key, why },
         }
     }
-}
-
-fn publish_changed<T>(known: &watch::Sender<Arc<T>>, next: &Arc<T>) {
-    known.send_if_modified(|known| {
-        let changed = !Arc::ptr_eq(known, next);
-        if changed {
-            *known = Arc::clone(next);
-        }
-        changed
-    });
 }
 
 impl From<CommitError> for ApplyError {

@@ -6,6 +6,7 @@
 //! that are ours can be replaced without a person.
 
 mod lists;
+mod unrecorded;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 pub(crate) use self::lists::{ListSigning, RevocationLists, ToldLists};
 use crate::registry::{PublishedDenials, Registry, RevokeError};
 use crate::store::{Authorship, RevocationChange, Store, StoreError};
+
+pub(crate) use unrecorded::{NotAccepted, Obeying, RevocationSpool};
 
 /// How often what was issued through banned agents is looked for, while there are any.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -9,6 +9,7 @@
 mod file;
 mod header;
 mod record;
+mod revocation;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use tokio::task::spawn_blocking;
 use crate::config::SpoolConfig;
 use crate::metrics::Metrics;
 use crate::store::{IssuedRow, Store, StoreError};
-use file::{AppendError, Found};
+use record::Payload;
 
-pub(crate) use file::SpoolFile;
+pub(crate) use file::{AppendError, Found, SpoolFile};
+pub(crate) use revocation::SpooledRevocation;
 
 pub use file::SpoolError;
 
@@ -257,14 +259,14 @@ async fn ship(store: &Store, rows: &[IssuedRow]) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn tell_unreadable(file: &SpoolFile, found: &Found) {
+pub(crate) fn tell_unreadable<P: Payload>(file: &SpoolFile<P>, found: &Found<P>) {
     for what in &found.unreadable {
         tracing::error!(
             alarm = "spool-unreadable",
             spool = %file.path().display(),
             what,
             copy = "beside it, with the suffix .damaged",
-            "a record of a certificate cannot be read"
+            "a record that waits for the store cannot be read"
         );
     }
 }

@@ -182,6 +182,10 @@ impl Ban {
         if self.output.format != Format::Table {
             return output::print(self.output.format, &banned, |_| String::new());
         }
+        if let Some(how) = revocation::spooled(&banned) {
+            output::remark(&format!("{} is banned; {how}", cell(&banned, "/subject")));
+            return Ok(());
+        }
         let said = format!("{} is banned", cell(&banned, "/agentId"));
         output::remark(&format!("{said}; {}", revocation::hits(&banned)));
         let enforcement = revocation::enforced(&client, &banned).await?;

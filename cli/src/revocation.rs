@@ -127,14 +127,22 @@ impl Wish {
         });
         let mut revoked = client.post(PATH, &request).await?;
         let said = format!("{kind} {} is revoked", cell(&revoked, "/subject"));
+        if let Some(how) = spooled(&revoked) {
+            output::remark(&format!("{said}; {how}"));
+            return self.print(&revoked);
+        }
         output::remark(&format!("{said}; {}", hits(&revoked)));
         if !self.detach {
             revoked["enforcement"] = enforced(&client, &revoked).await?;
             output::remark(&told(&revoked["enforcement"]));
         }
+        self.print(&revoked)
+    }
+
+    fn print(&self, revoked: &Value) -> anyhow::Result<()> {
         match self.output.format {
             Format::Table => Ok(()),
-            format => output::print(format, &revoked, |_| String::new()),
+            format => output::print(format, revoked, |_| String::new()),
         }
     }
 }
@@ -202,6 +210,23 @@ pub(crate) fn hits(revoked: &Value) -> String {
             cell(revoked, "/liveUntil")
         ),
     }
+}
+
+/// What was accepted while the store was away, in words; `None` of what is recorded.
+pub(crate) fn spooled(revoked: &Value) -> Option<String> {
+    if revoked["spooled"] != true {
+        return None;
+    }
+    let said = "the store is away: it is spooled by the replica that answered, which and whose agents \
+                obey it, and takes effect everywhere when the store is back";
+    let later = revoked["refusedLater"].as_array().map_or(0, Vec::len);
+    Some(match later {
+        0 => said.to_owned(),
+        _ => format!(
+            "{said}; until then certificates for {} go on, which other agents may hold too",
+            cell(revoked, "/refusedLater")
+        ),
+    })
 }
 
 /// How far a revision has come, in words.
@@ -290,7 +315,10 @@ async fn identity(client: &Client, text: &str) -> anyhow::Result<String> {
         Ok(workload) if workload["spec"]["spiffeId"].is_string() => {
             return Ok(cell(&workload, "/spec/spiffeId"));
         }
-        Err(error) if error.status() != Some(404) => return Err(error.into()),
+        Err(error) if error.status() != Some(404) => {
+            let what = format!("cannot look up {text}; its SPIFFE ID needs no look");
+            return Err(anyhow::Error::from(error).context(what));
+        }
         _ => {}
     }
     let about = client.get("/v1/about").await?;
@@ -357,6 +385,17 @@ mod tests {
         assert_eq!(
             told(&elsewhere),
             "not acknowledged yet by a; at other replicas: 3 agents at ca-2, ca-3 has not said"
+        );
+    }
+
+    #[test]
+    fn what_is_spooled_is_said_to_be_and_what_goes_on_until_then() {
+        assert_eq!(spooled(&json!({"revision": "1-2"})), None);
+        let ban = json!({"spooled": true, "refusedLater": ["spiffe://a.example/ns/a/sa/b"]});
+        let said = spooled(&ban).unwrap();
+        assert!(
+            said.contains("is spooled") && said.contains("ns/a/sa/b"),
+            "{said}"
         );
     }
 

@@ -45,6 +45,7 @@ mod shared_endpoints;
 mod smoke;
 mod smuggling;
 mod spool;
+mod spooled_revocations;
 mod store_faults;
 mod store_loss;
 mod takeover;

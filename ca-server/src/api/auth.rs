@@ -1,52 +1,113 @@
 //! Who may administer: the holder of a live bearer secret (RFC 6750).
 //!
 //! Invariant: an [`Administrator`] exists only after its secret's digest was found, in constant
-//! time, among the live credentials.
+//! time, among the live credentials; while the store is away, among those that were read last, and
+//! then only to revoke.
+
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use crypto::digest::Sha256;
 use runtime::Clock;
+use tokio::time::timeout;
 
+use super::WithoutStore;
 use super::problem::Problem;
 use crate::admin::AdminSecret;
-use crate::store::{AdminCredential, Store};
+use crate::store::{AdminCredential, Store, StoreError};
+
+/// What goes on while the store is away.
+const WITHOUT_STORE: [&str; 2] = ["/v1/revocations", "/v1/agents/{attestor}/{name}/ban"];
+/// A store that takes longer counts as away, where that may be done without.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Checks bearer secrets.
 #[derive(Clone, Debug)]
 pub(super) struct Administrators {
-    store: Store,
-    clock: Clock,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    /// `None` where nothing is done while the store is away.
+    pub(super) without_store: Option<WithoutStore>,
 }
 
 /// Evidence that the request carries a live credential.
 #[derive(Clone, Debug)]
-pub(super) struct Administrator(AdminCredential);
+pub(super) struct Administrator {
+    credential: AdminCredential,
+    store_is_away: bool,
+}
 
 impl Administrators {
-    pub(super) fn new(store: Store, clock: Clock) -> Self {
-        Self { store, clock }
+    async fn recognize(
+        &self,
+        headers: &HeaderMap,
+        goes_on: bool,
+    ) -> Result<Administrator, Problem> {
+        let digest = bearer(headers)?.digest();
+        let without_store = self.without_store.as_ref();
+        let (credential, store_is_away) = match without_store.filter(|_| goes_on) {
+            None => (self.ask_store(&digest).await?, false),
+            Some(without) => self.recognize_without(without, &digest).await?,
+        };
+        let credential = credential.ok_or_else(|| {
+            Problem::unauthorized("the credential is unknown, expired or revoked")
+        })?;
+        Ok(Administrator {
+            credential,
+            store_is_away,
+        })
     }
 
-    async fn recognize(&self, headers: &HeaderMap) -> Result<Administrator, Problem> {
-        let secret = bearer(headers)?;
-        let found = self
-            .store
-            .check_admin(&secret.digest(), self.clock.now())
-            .await?;
-        found
-            .map(Administrator)
-            .ok_or_else(|| Problem::unauthorized("the credential is unknown, expired or revoked"))
+    async fn ask_store(&self, digest: &Sha256) -> Result<Option<AdminCredential>, StoreError> {
+        let now = self.clock.now();
+        let Some(without) = &self.without_store else {
+            return self.store.check_admin(digest, now).await;
+        };
+        let all = self.store.admin_credentials().await?;
+        let found = AdminCredential::among(&all, digest, now);
+        without.credentials.note(all);
+        Ok(found)
     }
+
+    /// By the store if it answers, and whether it did not.
+    async fn recognize_without(
+        &self,
+        without: &WithoutStore,
+        digest: &Sha256,
+    ) -> Result<(Option<AdminCredential>, bool), Problem> {
+        if !without.standing.is_away() {
+            match timeout(ANSWERS_WITHIN, self.ask_store(digest)).await {
+                Ok(Ok(found)) => return Ok((found, false)),
+                Ok(Err(StoreError::Unavailable(_))) | Err(_) => {}
+                Ok(Err(error)) => return Err(error.into()),
+            }
+        }
+        let found = without.credentials.recognize(digest, self.clock.now());
+        let found =
+            found.map_err(|error| Problem::unavailable("store-unavailable", error.to_string()))?;
+        Ok((found, true))
+    }
+}
+
+fn goes_on(request: &Request) -> bool {
+    let path = request.extensions().get::<MatchedPath>();
+    request.method() == Method::POST && path.is_some_and(|it| WITHOUT_STORE.contains(&it.as_str()))
 }
 
 impl Administrator {
     /// How revisions name the author.
     pub(super) fn author(&self) -> String {
-        format!("admin/{}", self.0.id())
+        format!("admin/{}", self.credential.id())
+    }
+
+    /// The store did not say who this is, and need not be asked for more.
+    pub(super) fn store_is_away(&self) -> bool {
+        self.store_is_away
     }
 }
 
@@ -69,7 +130,8 @@ async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match administrators.recognize(request.headers()).await {
+    let goes_on = goes_on(&request);
+    match administrators.recognize(request.headers(), goes_on).await {
         Ok(administrator) => {
             request.extensions_mut().insert(administrator);
             next.run(request).await

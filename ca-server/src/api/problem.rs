@@ -120,6 +120,11 @@ impl Problem {
         self.0.status == StatusCode::NOT_FOUND.as_u16()
     }
 
+    /// What was asked may go on without the store, where something does.
+    pub(super) fn is_store_away(&self) -> bool {
+        self.0.code == "store-unavailable"
+    }
+
     #[cfg(test)]
     pub(super) fn code(&self) -> &str {
         &self.0.code

@@ -4,6 +4,9 @@
 //! and the root that signs. The store says it first and this replica's memory follows.
 
 mod judge;
+mod without_store;
+
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +15,10 @@ use axum::response::{IntoResponse, Response};
 use policy::Revision;
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::WithoutStore;
 use super::auth::Administrator;
 use super::body::{Fields, JsonBody};
 use super::documented::Documented;
@@ -29,7 +34,10 @@ use crate::store::{
     RevocationError, RevocationSubject, Store,
 };
 use crate::watch::Presence;
+pub(super) use without_store::SpooledView;
 
+/// A store that takes longer counts as away, where there is a spool.
+const RECORDED_WITHIN: Duration = Duration::from_secs(5);
 const LONGEST_REASON: usize = 500;
 
 /// Makes, shows and lifts revocations.
@@ -40,6 +48,7 @@ pub(super) struct Revocations {
     pub(super) presence: Presence,
     pub(super) elsewhere: Elsewhere,
     pub(super) clock: Clock,
+    pub(super) without_store: Option<WithoutStore>,
 }
 
 pub(super) fn operations(revocations: Revocations) -> Documented {
@@ -111,9 +120,12 @@ struct LiftedView {
 }
 
 /// Revokes an agent, an identity, a certificate or an authority. The same again changes nothing.
+/// While the store is away agents, identities and roots are revoked all the same (202), where the
+/// replica has a spool.
 #[utoipa::path(post, path = "/v1/revocations", tag = "revocations",
     request_body = RevocationRequest,
-    responses((status = 200, body = RevocationView), (status = 201, body = RevocationView)))]
+    responses((status = 200, body = RevocationView), (status = 201, body = RevocationView),
+        (status = 202, body = SpooledView)))]
 async fn create_revocation(
     State(revocations): State<Revocations>,
     author: Administrator,
@@ -129,7 +141,10 @@ async fn create_revocation(
         force: request.force,
         conditions,
     };
-    let changed = revocations.revoke(wish, &author).await?;
+    let changed = match revocations.revoke(wish, &author).await? {
+        Revoked::Recorded(changed) => changed,
+        Revoked::Spooled(spooled) => return Ok(spooled.into_response()),
+    };
     let status = match changed.changed {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
@@ -192,8 +207,16 @@ async fn lift_revocation(
     }))
 }
 
-/// Somebody's wish that something be revoked.
+/// How far a revocation has come.
 #[derive(Debug)]
+pub(super) enum Revoked {
+    Recorded(RevocationChanged),
+    /// It is obeyed here, and waits for the store.
+    Spooled(SpooledView),
+}
+
+/// Somebody's wish that something be revoked.
+#[derive(Debug, Clone)]
 pub(super) struct Wish {
     pub(super) subject: RevocationSubject,
     pub(super) reason: String,
@@ -203,6 +226,30 @@ pub(super) struct Wish {
 
 impl Revocations {
     pub(super) async fn revoke(
+        &self,
+        wish: Wish,
+        author: &Administrator,
+    ) -> Result<Revoked, Problem> {
+        let Some(without) = &self.without_store else {
+            return self
+                .revoke_recorded(wish, author)
+                .await
+                .map(Revoked::Recorded);
+        };
+        if !author.store_is_away() {
+            let recorded = self.revoke_recorded(wish.clone(), author);
+            match timeout(RECORDED_WITHIN, recorded).await {
+                Ok(Err(problem)) if problem.is_store_away() => {}
+                // It may still come to be recorded; twice is as good as once.
+                Err(_) => {}
+                Ok(recorded) => return recorded.map(Revoked::Recorded),
+            }
+        }
+        let spooled = self.revoke_without(without, wish, author).await?;
+        Ok(Revoked::Spooled(spooled))
+    }
+
+    async fn revoke_recorded(
         &self,
         wish: Wish,
         author: &Administrator,

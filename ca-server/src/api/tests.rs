@@ -104,6 +104,7 @@ impl TestApi {
             clock,
             addresses: vec!["127.0.0.1:8444".parse().unwrap()],
             replica: "ca-1".to_owned(),
+            without_store: None,
         };
         let router = router(&parts);
         Self {

@@ -20,7 +20,7 @@ use super::following::{Following, Known};
 use super::sockets::{Advertised, Sockets};
 use super::web::{WebCredentials, WebListener, WebTls};
 use super::{Ca, credential, jobs};
-use crate::api::{self, ApiParts};
+use crate::api::{self, ApiParts, WithoutStore};
 use crate::attest::{AttestDesk, AttestLimits, Attestors};
 use crate::authority::{Authority, RootKeeper};
 use crate::clock_check::{ClockCheck, ClockKeeper};
@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::registry::Registry;
 use crate::revocation::{ListSigning, RevocationKeeper, RevocationLists, RevokedPeers, ToldLists};
 use crate::rotation::Rotation;
-use crate::spool::{self, Spool, StoreStanding};
+use crate::spool::StoreStanding;
 use crate::status::unix_millis;
 use crate::store::{AgentBan, AgentRow, Notices, Store};
 use crate::watch::{
@@ -59,13 +59,13 @@ pub(super) struct Foundation {
 }
 
 /// Parts that issue and watch share.
-struct Parts {
-    directory: Directory,
+pub(super) struct Parts {
+    pub(super) directory: Directory,
     issuer: Issuer,
     admitted: AdmittedAgents,
-    presence: Presence,
-    metrics: Metrics,
-    standing: StoreStanding,
+    pub(super) presence: Presence,
+    pub(super) metrics: Metrics,
+    pub(super) standing: StoreStanding,
     /// Of revocation lists that another replica has signed.
     lists: Arc<Notify>,
 }
@@ -105,6 +105,7 @@ impl Foundation {
         let roots = self.authority.roots().bundle().clone();
         let url = advertised.web.clone();
         credential::write_first(&self.config, &self.store, url, roots, self.clock.now()).await?;
+        let without_store = self.without_store(&parts, &mut supervisor).await?;
 
         if let Some(listener) = sockets.metrics.take() {
             let serving = serve_metrics(listener, Arc::new(metrics), self.shutdown.clone());
@@ -117,7 +118,7 @@ impl Foundation {
         let addresses = (sockets.web_address, sockets.agents_address);
         let metrics_address = sockets.metrics_address;
         let tls = web_tls.with(credentials.clone());
-        let web = self.web_listener(sockets.web, tls, &parts, &advertised);
+        let web = self.web_listener(sockets.web, tls, &parts, (&advertised, without_store));
         let seen = SeenSerials::new(self.store.clone(), parts.standing.clone());
         supervisor.spawn("seen-serials", seen.clone().run(self.shutdown.clone()));
         let agents = AgentListener::new(
@@ -162,29 +163,6 @@ impl Foundation {
             rotation: self.rotation,
             supervisor,
         }
-    }
-
-    /// With what an earlier process has left in the spool shipped.
-    async fn recorder(
-        &self,
-        metrics: Metrics,
-        supervisor: &mut Supervisor,
-    ) -> Result<(Recorder, StoreStanding, Metrics), StartError> {
-        let standing = StoreStanding::default();
-        let spool = match &self.config.spool {
-            Some(config) => {
-                let file = spool::open(config, &self.store).await?;
-                let (standing, metrics) = (standing.clone(), metrics.clone());
-                let clock = self.clock.clone();
-                Some(Spool::new(file, config.max_age, standing, metrics, clock))
-            }
-            None => None,
-        };
-        let room = self.config.limits.record_queue;
-        let spooling = (spool, standing.clone());
-        let (recorder, writer) = Recorder::new(self.store.clone(), room, metrics.clone(), spooling);
-        supervisor.spawn("records", writer.run(self.shutdown.clone()));
-        Ok((recorder, standing, metrics))
     }
 
     fn parts(
@@ -246,7 +224,7 @@ impl Foundation {
         listener: TcpListener,
         tls: WebCredentials,
         parts: &Parts,
-        advertised: &Advertised,
+        (advertised, without_store): (&Advertised, Option<WithoutStore>),
     ) -> WebListener {
         let router = api::router(&ApiParts {
             store: self.store.clone(),
@@ -263,6 +241,7 @@ impl Foundation {
             refresh_hint: self.config.bundle.refresh_hint,
             addresses: advertised.agents.clone(),
             replica: self.config.replica.to_string(),
+            without_store,
         });
         WebListener {
             listener,

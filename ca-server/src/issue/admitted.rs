@@ -39,6 +39,8 @@ struct Shared {
 struct Sets {
     admitted: HashSet<SpiffeId>,
     banned: HashSet<SpiffeId>,
+    /// Banned here, while the store could not be told.
+    unrecorded: HashSet<SpiffeId>,
     /// How many were forgotten: what was read of the store before the last may no longer hold.
     forgotten: u64,
 }
@@ -53,6 +55,7 @@ impl AdmittedAgents {
         let sets = Sets {
             admitted: admitted.into_iter().collect(),
             banned: banned.into_iter().collect(),
+            unrecorded: HashSet::new(),
             forgotten: 0,
         };
         Self(Arc::new(Shared {
@@ -80,13 +83,26 @@ impl AdmittedAgents {
         self.0.dismissals.send_replace(());
     }
 
+    /// Until [`Self::ban_is_recorded`], whatever the store says of it.
+    pub(crate) fn ban_unrecorded(&self, agent: &SpiffeId) {
+        self.write().unrecorded.insert(agent.clone());
+        self.0.dismissals.send_replace(());
+    }
+
+    pub(crate) fn ban_is_recorded(&self, agent: &SpiffeId) {
+        let mut sets = self.write();
+        if sets.unrecorded.remove(agent) {
+            sets.banned.insert(agent.clone());
+        }
+    }
+
     pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
         self.write().banned.remove(agent);
     }
 
     pub(crate) fn standing(&self, agent: &SpiffeId) -> Standing {
         let sets = self.read();
-        if sets.banned.contains(agent) {
+        if sets.banned.contains(agent) || sets.unrecorded.contains(agent) {
             Standing::Banned
         } else if sets.admitted.contains(agent) {
             Standing::Admitted
@@ -180,6 +196,19 @@ mod tests {
         let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
         agents.ban(web.spiffe_id());
         agents.admit(&web);
+        assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
+        agents.lift_ban(web.spiffe_id());
+        assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);
+    }
+
+    #[test]
+    fn a_ban_that_the_store_has_not_heard_of_is_not_lifted_by_what_it_says() {
+        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
+        agents.admit(&web);
+        agents.ban_unrecorded(web.spiffe_id());
+        agents.lift_ban(web.spiffe_id());
+        assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
+        agents.ban_is_recorded(web.spiffe_id());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
         agents.lift_ban(web.spiffe_id());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);

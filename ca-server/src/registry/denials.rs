@@ -7,11 +7,11 @@ use proto::agent::v1 as agent;
 use proto::mesh::v1 as wire;
 use time::OffsetDateTime;
 
-use super::RegistryError;
+use super::{HeldDenial, RegistryError};
 use crate::store::Store;
 
 /// Immutable.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct PublishedDenials {
     /// When each leaves by itself.
     entries: BTreeMap<Denied, Option<OffsetDateTime>>,
@@ -40,6 +40,23 @@ impl PublishedDenials {
         }
         let list = DenyList::new(all.keys().cloned()).map_err(RegistryError::Denials)?;
         Ok(Self { entries: all, list })
+    }
+
+    /// With more; `None` if all of them are on it, and stay as long.
+    pub(super) fn and(&self, more: &[HeldDenial]) -> Result<Option<Self>, RegistryError> {
+        let longer = |(entry, end): &HeldDenial| match self.entries.get(entry) {
+            None => true,
+            Some(None) => false,
+            Some(Some(known)) => end.is_none_or(|end| end > *known),
+        };
+        if !more.iter().any(longer) {
+            return Ok(None);
+        }
+        let known = self
+            .entries
+            .iter()
+            .map(|(entry, end)| (entry.clone(), *end));
+        Self::of(known.chain(more.iter().cloned())).map(Some)
     }
 
     pub(crate) fn list(&self) -> &DenyList {

@@ -8,7 +8,7 @@ use identity::{IdTemplate, QualifiedName, SpiffeId, TrustDomain};
 use policy::{MeshNames, ObjectKey, ObjectSet, PolicySnapshot, Resource, Revision};
 use time::OffsetDateTime;
 
-use super::{PublishedDenials, RegistryError, ServiceAddresses};
+use super::{HeldDenial, PublishedDenials, RegistryError, ServiceAddresses};
 use crate::authority::PublishedRoots;
 use crate::store::{InForce, Place, Staged, Store};
 
@@ -108,6 +108,14 @@ impl RegistrySnapshot {
             ..self.others.clone()
         };
         self.followed_by(self.in_force.at(revision), others)
+    }
+
+    /// Refuses more than the store says.
+    pub(super) fn refuse_too(&mut self, more: &[HeldDenial]) -> Result<(), RegistryError> {
+        if let Some(denials) = self.others.denials.and(more)? {
+            self.others.denials = Arc::new(denials);
+        }
+        Ok(())
     }
 
     /// Lets go of denials that have ended.

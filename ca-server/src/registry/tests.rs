@@ -4,6 +4,7 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use identity::x509::Denied;
 use policy::Outcome;
 use runtime::{Shutdown, ShutdownTrigger};
 use tokio::task::JoinSet;
@@ -272,4 +273,39 @@ async fn a_store_that_has_lost_revisions_takes_no_more_and_nothing_goes_back() {
         "{refused:?}"
     );
     assert_eq!(registry.snapshot().revision(), seen.revision);
+}
+
+fn identity(name: &str) -> Denied {
+    Denied::Identity(
+        format!("spiffe://td.test/ns/shop/sa/{name}")
+            .parse()
+            .unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn what_is_held_is_refused_at_every_revision_until_it_is_settled_and_makes_none() {
+    let test = TestRegistry::start().await;
+    let before = test.registry.snapshot().revision();
+    test.registry.hold(vec![(identity("a"), None)]).unwrap();
+    let snapshot = test.registry.snapshot();
+    assert_eq!(snapshot.revision(), before);
+    assert!(snapshot.denials().list().contains(&identity("a")));
+    test.put(workload("orders", 1)).await.unwrap();
+    let snapshot = test.registry.snapshot();
+    assert_eq!(snapshot.revision().number, before.number + 1);
+    assert!(snapshot.denials().list().contains(&identity("a")));
+    test.registry.settle().await.unwrap();
+    assert!(test.registry.snapshot().denials().list().is_empty());
+}
+
+#[tokio::test]
+async fn more_than_the_deny_list_has_room_for_is_not_held() {
+    let test = TestRegistry::start().await;
+    let many = |count: usize| (0..count).map(|number| (identity(&format!("a{number}")), None));
+    let refused = test.registry.hold(many(1_001).collect());
+    assert_eq!(refused, Err(NotHeld));
+    assert!(test.registry.snapshot().denials().list().is_empty());
+    test.registry.hold(many(1_000).collect()).unwrap();
+    assert_eq!(test.registry.has_room(1), Err(NotHeld));
 }

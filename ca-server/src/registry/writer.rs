@@ -1,6 +1,7 @@
 //! The one task that changes the configuration: judge, commit, publish, in that order.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use policy::{Kind, Outcome, Revision};
 use runtime::{Clock, Shutdown};
@@ -26,7 +27,7 @@ const ATTEMPTS: usize = 32;
 pub struct RegistryWriter {
     store: Store,
     clock: Clock,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
     sightings: Sightings,
     waiting: mpsc::Receiver<Write>,
 }
@@ -35,7 +36,7 @@ impl RegistryWriter {
     pub(super) fn new(
         store: Store,
         clock: Clock,
-        publisher: Publisher,
+        publisher: Arc<Publisher>,
         sightings: Sightings,
         waiting: mpsc::Receiver<Write>,
     ) -> Self {
@@ -65,6 +66,9 @@ impl RegistryWriter {
             // Who asked may have gone away; the write stands all the same.
             match write {
                 Some(Write::Follow) => self.follow().await,
+                Some(Write::Settle { answer }) => {
+                    let _ = answer.send(self.settle().await);
+                }
                 Some(Write::Look { answer }) => {
                     let _ = answer.send(self.look().await);
                 }
@@ -224,6 +228,22 @@ impl RegistryWriter {
             Some(Behind { head, seen, .. }) => Err(ApplyError::Behind { head, seen }),
             None => Ok(()),
         }
+    }
+
+    async fn settle(&self) -> Result<(), ApplyError> {
+        self.catch_up().await?;
+        let denials = PublishedDenials::read(&self.store, self.clock.now()).await;
+        let denials = denials.map_err(|error| match error {
+            RegistryError::Store(error) => ApplyError::Store(error),
+            error => {
+                tracing::error!(%error, "cannot follow the store");
+                ApplyError::Contended
+            }
+        })?;
+        let current = self.publisher.current();
+        let settled = current.with_denials(current.revision(), denials);
+        self.publisher.settle(settled);
+        Ok(())
     }
 
     async fn look(&self) -> Result<(), ApplyError> {

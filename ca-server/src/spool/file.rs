@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::marker::PhantomData;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -13,14 +14,14 @@ use identity::TrustDomain;
 use runtime::{LockError, LockFile};
 
 use super::header::{self, Header};
-use super::record::{self, Scan};
+use super::record::{self, Payload, Scan};
 use crate::store::IssuedRow;
 
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Where records wait for the store.
 #[derive(Debug)]
-pub(crate) struct SpoolFile {
+pub(crate) struct SpoolFile<P = IssuedRow> {
     file: File,
     path: PathBuf,
     header: Header,
@@ -31,13 +32,14 @@ pub(crate) struct SpoolFile {
     /// Where the next record goes.
     end: u64,
     broken: bool,
+    holds: PhantomData<fn() -> P>,
     _lock: LockFile,
 }
 
 /// What a file held when it was read.
-#[derive(Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) rows: Vec<IssuedRow>,
+#[derive(Debug)]
+pub(crate) struct Found<P = IssuedRow> {
+    pub(crate) rows: Vec<P>,
     /// What could not be read, for people.
     pub(crate) unreadable: Vec<String>,
     /// Of the next record.
@@ -81,7 +83,7 @@ pub(crate) enum AppendError {
     Io(#[from] io::Error),
 }
 
-impl SpoolFile {
+impl<P: Payload> SpoolFile<P> {
     /// Opens the file, making it when there is none, and reads what it holds.
     ///
     /// # Errors
@@ -90,7 +92,7 @@ impl SpoolFile {
         path: &Path,
         size: u64,
         trust_domain: &TrustDomain,
-    ) -> Result<(Self, Found), SpoolError> {
+    ) -> Result<(Self, Found<P>), SpoolError> {
         let failed = |source| SpoolError::Io {
             path: path.to_owned(),
             source,
@@ -122,6 +124,7 @@ impl SpoolFile {
             number: found.number,
             end: found.end,
             broken: false,
+            holds: PhantomData,
             _lock: lock,
         };
         if !found.unreadable.is_empty() {
@@ -137,7 +140,7 @@ impl SpoolFile {
     ///
     /// # Errors
     /// See [`AppendError`].
-    pub(crate) fn append(&mut self, rows: &[IssuedRow]) -> Result<(), AppendError> {
+    pub(crate) fn append(&mut self, rows: &[P]) -> Result<(), AppendError> {
         if self.broken {
             return Err(AppendError::Broken);
         }
@@ -163,7 +166,7 @@ impl SpoolFile {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub(crate) fn read(&mut self) -> io::Result<Found> {
+    pub(crate) fn read(&mut self) -> io::Result<Found<P>> {
         let bytes = whole(&mut self.file)?;
         let (_, found) = read(&bytes, self.header);
         if !found.unreadable.is_empty() {
@@ -255,7 +258,7 @@ fn whole(file: &mut File) -> io::Result<Vec<u8>> {
 }
 
 /// The header in force, or `expected` where there is none, and what the file holds.
-fn read(bytes: &[u8], expected: Header) -> (Header, Found) {
+fn read<P: Payload>(bytes: &[u8], expected: Header) -> (Header, Found<P>) {
     let header = Header::read(bytes);
     let records = bytes.get(header::LENGTH..).unwrap_or_default();
     let shipped = header.map_or(0, |header| header.shipped);
@@ -280,7 +283,7 @@ fn read(bytes: &[u8], expected: Header) -> (Header, Found) {
     (header.unwrap_or(expected), found)
 }
 
-fn unreadable(scan: &Scan) -> Vec<String> {
+fn unreadable<P>(scan: &Scan<P>) -> Vec<String> {
     let damages = scan.damages.iter().map(|damage| {
         let at = damage.at + header::LENGTH;
         format!("{} bytes from byte {at} on", damage.bytes)

@@ -20,11 +20,19 @@ const LONGEST: usize = 8 * 1024;
 /// What a payload begins with; a later build may add kinds.
 const ISSUED: u8 = 1;
 
+/// What a file keeps one record of each of.
+pub(crate) trait Payload: Sized {
+    /// A few kilobytes at most.
+    fn payload(&self) -> Vec<u8>;
+    /// `None`: it is not one of these, whole.
+    fn of_payload(payload: &[u8]) -> Option<Self>;
+}
+
 /// What the blocks of a file hold.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Scan {
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Scan<P = IssuedRow> {
     /// In the order of their numbers.
-    pub(super) records: Vec<(u64, IssuedRow)>,
+    pub(super) records: Vec<(u64, P)>,
     pub(super) damages: Vec<Damage>,
     /// Numbers below the last one found, from `shipped` on, that no readable record has.
     pub(super) missing: Vec<u64>,
@@ -40,8 +48,8 @@ pub(super) struct Damage {
 }
 
 /// The record's blocks.
-pub(super) fn encode(number: u64, row: &IssuedRow) -> Vec<u8> {
-    let payload = payload(row);
+pub(super) fn encode(number: u64, row: &impl Payload) -> Vec<u8> {
+    let payload = row.payload();
     let length = u32::try_from(payload.len()).expect("a record has a few kilobytes at most");
     let mut bytes = Vec::with_capacity((HEAD + payload.len()).next_multiple_of(BLOCK));
     bytes.extend(MARK);
@@ -54,8 +62,13 @@ pub(super) fn encode(number: u64, row: &IssuedRow) -> Vec<u8> {
 }
 
 /// Everything that has not been shipped, and all that cannot be read.
-pub(super) fn scan(bytes: &[u8], shipped: u64) -> Scan {
-    let mut scan = Scan::default();
+pub(super) fn scan<P: Payload>(bytes: &[u8], shipped: u64) -> Scan<P> {
+    let mut scan = Scan {
+        records: Vec::new(),
+        damages: Vec::new(),
+        missing: Vec::new(),
+        end: 0,
+    };
     let mut at = 0;
     while at < bytes.len() {
         let rest = &bytes[at..];
@@ -84,7 +97,7 @@ pub(super) fn scan(bytes: &[u8], shipped: u64) -> Scan {
     scan
 }
 
-impl Scan {
+impl<P> Scan<P> {
     fn damaged(&mut self, at: usize, bytes: usize) {
         match self.damages.last_mut() {
             Some(last) if last.at + last.bytes == at => last.bytes += bytes,
@@ -94,7 +107,7 @@ impl Scan {
 }
 
 /// At most as many as anybody would read.
-fn missing(records: &[(u64, IssuedRow)], shipped: u64) -> Vec<u64> {
+fn missing<P>(records: &[(u64, P)], shipped: u64) -> Vec<u64> {
     const NAMED: usize = 1_000;
     let mut expected = shipped;
     let mut missing = Vec::new();
@@ -107,7 +120,7 @@ fn missing(records: &[(u64, IssuedRow)], shipped: u64) -> Vec<u64> {
 }
 
 /// The record at the beginning of `bytes`, and how many bytes it fills.
-fn decode(bytes: &[u8]) -> Option<(u64, IssuedRow, usize)> {
+fn decode<P: Payload>(bytes: &[u8]) -> Option<(u64, P, usize)> {
     let mut reader = Reader(bytes);
     if reader.array()? != MARK {
         return None;
@@ -122,7 +135,7 @@ fn decode(bytes: &[u8]) -> Option<(u64, IssuedRow, usize)> {
     let filled = (HEAD + length).next_multiple_of(BLOCK);
     let rest = bytes.get(HEAD + length..filled)?;
     let sound = checksum(number, payload) == expected && rest.iter().all(|byte| *byte == 0);
-    let row = row(payload).filter(|_| sound)?;
+    let row = P::of_payload(payload).filter(|_| sound)?;
     Some((number, row, filled))
 }
 
@@ -131,42 +144,48 @@ fn checksum(number: u64, payload: &[u8]) -> [u8; CHECKSUM] {
     *whole.as_bytes().first_chunk().expect("a digest is longer")
 }
 
-fn payload(row: &IssuedRow) -> Vec<u8> {
-    let mut bytes = vec![ISSUED];
-    let texts = [row.spiffe_id.as_str(), row.agent_id.as_str(), &row.issuer];
-    let variable = [row.serial.as_bytes()];
-    for field in variable.into_iter().chain(texts.map(str::as_bytes)) {
-        let length = u16::try_from(field.len()).expect("a SPIFFE ID has at most 2048 bytes");
-        bytes.extend(length.to_le_bytes());
-        bytes.extend(field);
+impl Payload for IssuedRow {
+    fn payload(&self) -> Vec<u8> {
+        let mut bytes = vec![ISSUED];
+        let texts = [
+            self.spiffe_id.as_str(),
+            self.agent_id.as_str(),
+            &self.issuer,
+        ];
+        let variable = [self.serial.as_bytes()];
+        for field in variable.into_iter().chain(texts.map(str::as_bytes)) {
+            let length = u16::try_from(field.len()).expect("a SPIFFE ID has at most 2048 bytes");
+            bytes.extend(length.to_le_bytes());
+            bytes.extend(field);
+        }
+        for at in [self.not_before, self.not_after, self.issued_at] {
+            bytes.extend(at.unix_timestamp_nanos().to_le_bytes());
+        }
+        bytes.extend(self.leaf_sha256.as_bytes());
+        bytes
     }
-    for at in [row.not_before, row.not_after, row.issued_at] {
-        bytes.extend(at.unix_timestamp_nanos().to_le_bytes());
-    }
-    bytes.extend(row.leaf_sha256.as_bytes());
-    bytes
-}
 
-fn row(payload: &[u8]) -> Option<IssuedRow> {
-    let mut reader = Reader(payload);
-    if reader.array()? != [ISSUED] {
-        return None;
+    fn of_payload(payload: &[u8]) -> Option<Self> {
+        let mut reader = Reader(payload);
+        if reader.array()? != [ISSUED] {
+            return None;
+        }
+        let row = Self {
+            serial: SerialNumber::from_bytes(reader.field()?).ok()?,
+            spiffe_id: reader.id()?,
+            agent_id: reader.id()?,
+            issuer: reader.text()?.to_owned(),
+            not_before: reader.instant()?,
+            not_after: reader.instant()?,
+            issued_at: reader.instant()?,
+            leaf_sha256: Sha256::from_bytes(reader.array()?),
+        };
+        reader.0.is_empty().then_some(row)
     }
-    let row = IssuedRow {
-        serial: SerialNumber::from_bytes(reader.field()?).ok()?,
-        spiffe_id: reader.id()?,
-        agent_id: reader.id()?,
-        issuer: reader.text()?.to_owned(),
-        not_before: reader.instant()?,
-        not_after: reader.instant()?,
-        issued_at: reader.instant()?,
-        leaf_sha256: Sha256::from_bytes(reader.array()?),
-    };
-    reader.0.is_empty().then_some(row)
 }
 
 /// What is left to be read.
-struct Reader<'a>(&'a [u8]);
+pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn bytes(&mut self, length: usize) -> Option<&'a [u8]> {
@@ -175,7 +194,7 @@ impl<'a> Reader<'a> {
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.bytes(N)?.try_into().ok()
     }
 
@@ -184,7 +203,7 @@ impl<'a> Reader<'a> {
         self.bytes(length.into())
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.field()?).ok()
     }
 
@@ -192,7 +211,7 @@ impl<'a> Reader<'a> {
         self.text()?.parse().ok()
     }
 
-    fn instant(&mut self) -> Option<OffsetDateTime> {
+    pub(super) fn instant(&mut self) -> Option<OffsetDateTime> {
         let nanos = i128::from_le_bytes(self.array()?);
         OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()
     }
@@ -239,7 +258,7 @@ pub(super) mod tests {
         let mut bytes = file(7, 3);
         let second = encode(7, &issued(7)).len();
         bytes[second + HEAD + 3] ^= 1;
-        let scan = scan(&bytes, 7);
+        let scan: Scan = scan(&bytes, 7);
         assert_eq!((numbers(&scan), scan.missing), (vec![7, 9], vec![8]));
         assert_eq!(scan.damages.len(), 1);
         assert_eq!(scan.damages[0].at, second);
@@ -247,7 +266,7 @@ pub(super) mod tests {
 
     #[test]
     fn what_was_shipped_is_not_read_again() {
-        let scan = scan(&file(7, 3), 9);
+        let scan: Scan = scan(&file(7, 3), 9);
         assert_eq!((numbers(&scan), scan.missing), (vec![9], vec![]));
     }
 
@@ -255,7 +274,7 @@ pub(super) mod tests {
     fn a_file_that_was_cut_has_a_damage_where_the_cut_is() {
         let bytes = file(0, 2);
         let first = encode(0, &issued(0)).len();
-        let scan = scan(&bytes[..first + 40], 0);
+        let scan: Scan = scan(&bytes[..first + 40], 0);
         assert_eq!(numbers(&scan), [0]);
         let damage = Damage {
             at: first,
@@ -269,7 +288,7 @@ pub(super) mod tests {
 
         #[test]
         fn records_come_back_as_they_went(first in 0..1000_u64, count in 0..20_u64) {
-            let scan = scan(&file(first, count), first);
+            let scan: Scan = scan(&file(first, count), first);
             let expected: Vec<_> = (first..first + count).map(|it| (it, issued(it))).collect();
             prop_assert_eq!(scan.records, expected);
             prop_assert!(scan.damages.is_empty() && scan.missing.is_empty());
@@ -291,7 +310,7 @@ pub(super) mod tests {
             if is_cut {
                 bytes.truncate(cut.index(bytes.len()));
             }
-            let scan = scan(&bytes, 0);
+            let scan: Scan = scan(&bytes, 0);
             for (number, row) in &scan.records {
                 prop_assert_eq!(row, &issued(*number));
             }
@@ -304,7 +323,7 @@ pub(super) mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
-            let scan = scan(&bytes, 0);
+            let scan = scan::<IssuedRow>(&bytes, 0);
             prop_assert!(scan.end <= bytes.len());
         }
     }

@@ -119,14 +119,14 @@ fn a_file_without_a_header_is_read_all_the_same() {
 fn a_file_of_another_mesh_or_open_to_others_or_in_use_is_refused() {
     let (_directory, path) = directory();
     left(&path, &rows(0, 1));
-    let other = SpoolFile::open(&path, SIZE, &"other.test".parse().unwrap());
+    let other = SpoolFile::<IssuedRow>::open(&path, SIZE, &"other.test".parse().unwrap());
     assert!(matches!(other, Err(SpoolError::OtherMesh { .. })));
     let (_spool, _) = open(&path);
-    let second = SpoolFile::open(&path, SIZE, &"td.test".parse().unwrap());
+    let second = SpoolFile::<IssuedRow>::open(&path, SIZE, &"td.test".parse().unwrap());
     assert!(matches!(second, Err(SpoolError::InUse { .. })));
     drop(_spool);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let exposed = SpoolFile::open(&path, SIZE, &"td.test".parse().unwrap());
+    let exposed = SpoolFile::<IssuedRow>::open(&path, SIZE, &"td.test".parse().unwrap());
     assert!(matches!(
         exposed,
         Err(SpoolError::Permissions { mode: 0o644, .. })

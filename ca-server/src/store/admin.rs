@@ -23,8 +23,25 @@ pub struct AdminCredential {
 }
 
 impl AdminCredential {
-    pub(super) fn of(row: AdminCredentialRow) -> Self {
-        Self { id: row.id }
+    /// Compares with every credential in constant time; `None` when none matches, or the one that
+    /// does has expired or was revoked.
+    pub(crate) fn among(
+        rows: &[AdminCredentialRow],
+        secret_sha256: &Sha256,
+        now: OffsetDateTime,
+    ) -> Option<Self> {
+        let mut found = None;
+        for row in rows {
+            let same = crypto::digest::constant_time_eq(
+                row.secret_sha256.as_bytes(),
+                secret_sha256.as_bytes(),
+            );
+            if same && row.revoked_at.is_none() && now < row.expires_at {
+                let id = row.id.clone();
+                found = Some(Self { id });
+            }
+        }
+        found
     }
 
     /// Names the credential in revisions; no secret.
@@ -61,8 +78,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Compares with every credential in constant time; `None` when none matches, or the one that
-    /// does has expired or was revoked.
+    /// The live credential with this secret.
     ///
     /// # Errors
     /// The store is unavailable or damaged.
@@ -71,17 +87,8 @@ impl Store {
         secret_sha256: &Sha256,
         now: OffsetDateTime,
     ) -> Result<Option<AdminCredential>, StoreError> {
-        let mut found = None;
-        for row in self.admin_credentials().await? {
-            let same = crypto::digest::constant_time_eq(
-                row.secret_sha256.as_bytes(),
-                secret_sha256.as_bytes(),
-            );
-            if same && row.revoked_at.is_none() && now < row.expires_at {
-                found = Some(AdminCredential::of(row));
-            }
-        }
-        Ok(found)
+        let all = self.admin_credentials().await?;
+        Ok(AdminCredential::among(&all, secret_sha256, now))
     }
 
     /// All credentials, the oldest first.

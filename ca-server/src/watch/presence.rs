@@ -190,6 +190,16 @@ impl Presence {
         self.disconnect_stream(agent);
     }
 
+    /// As [`Presence::ban`], of a ban that the store does not hold yet.
+    pub(crate) fn ban_unrecorded(&self, agent: &SpiffeId) {
+        self.admitted.ban_unrecorded(agent);
+        self.disconnect_stream(agent);
+    }
+
+    pub(crate) fn ban_is_recorded(&self, agent: &SpiffeId) {
+        self.admitted.ban_is_recorded(agent);
+    }
+
     pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
         self.admitted.lift_ban(agent);
     }

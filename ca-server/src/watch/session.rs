@@ -318,7 +318,9 @@ impl WatchSession {
 
     async fn update(&self, told: &mut Told, asked: Option<Subscriptions>) -> Result<(), End> {
         let view = self.view(asked.as_ref());
-        let news = view.revision() != told.view.revision() || asked != told.asked;
+        let news = view.revision() != told.view.revision()
+            || asked != told.asked
+            || view.refuses_others_than(&told.view);
         let another_epoch = view.revision().epoch != told.view.revision().epoch;
         let wanted = view.callable();
         told.endpoints.retain(|service, _| wanted.contains(service));

@@ -109,6 +109,12 @@ impl View {
         needed.max().unwrap_or(1).max(denials)
     }
 
+    /// Also within one revision: what was revoked without the store has none yet.
+    pub(super) fn refuses_others_than(&self, before: &Self) -> bool {
+        let same = Arc::ptr_eq(&self.denials, &before.denials);
+        !same && self.denials.list() != before.denials.list()
+    }
+
     /// The Services whose endpoints the agent needs.
     pub(super) fn callable(&self) -> &BTreeSet<QualifiedName> {
         &self.callable

@@ -14,10 +14,11 @@ use super::{Session, Verdict};
 use crate::ca::{ConnectError, Connection, Trust};
 
 type Dialled = Result<Connection, ConnectError>;
+type Dialling = Pin<Box<dyn Future<Output = Dialled> + Send>>;
 
 /// A connection in the making, if there is one.
 #[derive(Default)]
-pub(super) struct Elsewhere(Option<(CaAddress, Pin<Box<dyn Future<Output = Dialled> + Send>>)>);
+pub(super) struct Elsewhere(Option<(CaAddress, Dialling)>);
 
 impl Elsewhere {
     /// Resolves when the connection is made, or cannot be. Cancel safe.

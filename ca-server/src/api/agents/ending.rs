@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -18,7 +19,7 @@ use crate::api::body::{Fields, JsonBody};
 use crate::api::preconditions::Conditions;
 use crate::api::problem::Problem;
 use crate::api::query::Segments;
-use crate::api::revocations::{Wish, reason};
+use crate::api::revocations::{Revoked, SpooledView, Wish, reason};
 use crate::api::timestamp::Timestamp;
 use crate::store::{AgentBan, RevocationSubject};
 
@@ -91,17 +92,17 @@ impl From<&AgentBan> for BanView {
 
 /// Bans an agent: it neither attests nor renews nor is issued anything, its join tokens are deleted,
 /// its connections end, and what was issued through it is refused everywhere. The same as a
-/// revocation of kind `agent`.
+/// revocation of kind `agent`, also while the store is away (202).
 #[utoipa::path(post, path = "/v1/agents/{attestor}/{name}/ban", tag = "agents",
     params(("attestor" = String, Path), ("name" = String, Path)), request_body = BanRequest,
-    responses((status = 200, body = BanAnswer)))]
+    responses((status = 200, body = BanAnswer), (status = 202, body = SpooledView)))]
 pub(super) async fn ban_agent(
     State(agents): State<Agents>,
     author: Administrator,
     conditions: Conditions,
     Segments((attestor, name)): Segments<(String, String)>,
     JsonBody(request): JsonBody<BanRequest>,
-) -> Result<Json<BanAnswer>, Problem> {
+) -> Result<Response, Problem> {
     let agent = agents.id(&attestor, &name)?;
     let subject = RevocationSubject::Agent(agent.spiffe_id().clone());
     let wish = Wish {
@@ -110,18 +111,22 @@ pub(super) async fn ban_agent(
         force: request.force,
         conditions,
     };
-    let banned = agents.revocations.revoke(wish, &author).await?;
+    let banned = match agents.revocations.revoke(wish, &author).await? {
+        Revoked::Recorded(banned) => banned,
+        Revoked::Spooled(spooled) => return Ok(spooled.into_response()),
+    };
     let bans = agents.store.agent_bans().await?;
     let ban = bans.iter().find(|ban| ban.spiffe_id == *agent.spiffe_id());
     let ban = ban.ok_or_else(|| Problem::not_found(format!("ban of agent {agent}")))?;
     let live = agents.revocations.hits(&subject).await?;
-    Ok(Json(BanAnswer {
+    let answer = Json(BanAnswer {
         agent_id: agent.to_string(),
         ban: ban.into(),
         live_svids: live.count,
         live_until: live.until.map(Into::into),
         revision: banned.revision.to_string(),
-    }))
+    });
+    Ok(answer.into_response())
 }
 
 /// Lifts an agent's ban. What the ban deleted does not come back.

@@ -2,7 +2,7 @@
 //! themselves is refused.
 
 use crypto::digest::Sha256;
-use identity::{SerialNumber, is_ca_id};
+use identity::{SerialNumber, SpiffeId, is_ca_id};
 use time::OffsetDateTime;
 
 use super::Revocations;
@@ -19,18 +19,36 @@ impl Revocations {
         subject: &RevocationSubject,
     ) -> Result<Option<OffsetDateTime>, Problem> {
         match subject {
-            RevocationSubject::Agent(id) if id.trust_domain() != self.store.trust_domain() => Err(
-                invalid("other-trust-domain", "agents are of this trust domain"),
-            ),
-            RevocationSubject::Agent(_) => Ok(None),
-            RevocationSubject::Identity(id) if id.path().starts_with(RESERVED) => Err(invalid(
-                "reserved-identity",
-                "identities under /countersign/ are the mesh's own",
-            )
-            .suggest("revoke an agent as `agent`; a replica's certificates by their authority")),
-            RevocationSubject::Identity(_) => Ok(None),
+            RevocationSubject::Agent(id) => self.judge_agent(id).map(|()| None),
+            RevocationSubject::Identity(id) => judge_identity(id).map(|()| None),
             RevocationSubject::Serial(serial) => self.judge_serial(*serial).await.map(Some),
             RevocationSubject::Authority(key) => self.judge_authority(*key).await.map(Some),
+        }
+    }
+
+    /// As [`Self::judge`], of what can be told without the store.
+    pub(super) fn judge_without_store(
+        &self,
+        subject: &RevocationSubject,
+    ) -> Result<Option<OffsetDateTime>, Problem> {
+        match subject {
+            RevocationSubject::Agent(id) => self.judge_agent(id).map(|()| None),
+            RevocationSubject::Identity(id) => judge_identity(id).map(|()| None),
+            RevocationSubject::Authority(key) => match self.judge_root(*key)? {
+                Some(end) => Ok(Some(end)),
+                None => Err(only_the_store_knows()),
+            },
+            RevocationSubject::Serial(_) => Err(only_the_store_knows()),
+        }
+    }
+
+    fn judge_agent(&self, id: &SpiffeId) -> Result<(), Problem> {
+        match id.trust_domain() == self.store.trust_domain() {
+            true => Ok(()),
+            false => Err(invalid(
+                "other-trust-domain",
+                "agents are of this trust domain",
+            )),
         }
     }
 
@@ -54,18 +72,8 @@ impl Revocations {
     }
 
     async fn judge_authority(&self, key: Sha256) -> Result<OffsetDateTime, Problem> {
-        let snapshot = self.registry.snapshot();
-        let roots = snapshot.roots();
-        if let Some((generation, root)) = roots.generation_of(key) {
-            let active = roots.active().map(|(active, _)| active);
-            if active.is_some_and(|active| generation >= active) {
-                return Err(Problem::conflict(
-                    "authority-signs",
-                    "this root signs, or is about to: everybody would refuse everybody",
-                )
-                .suggest("`countersign authority rotate --compromised` replaces it first"));
-            }
-            return self.still_valid(root.validity().not_after());
+        if let Some(end) = self.judge_root(key)? {
+            return Ok(end);
         }
         let now = self.clock.now();
         let known = self.store.intermediates(now).await?;
@@ -81,6 +89,24 @@ impl Revocations {
         Ok(found.not_after)
     }
 
+    /// `None`: it is not a root.
+    fn judge_root(&self, key: Sha256) -> Result<Option<OffsetDateTime>, Problem> {
+        let snapshot = self.registry.snapshot();
+        let roots = snapshot.roots();
+        if let Some((generation, root)) = roots.generation_of(key) {
+            let active = roots.active().map(|(active, _)| active);
+            if active.is_some_and(|active| generation >= active) {
+                return Err(Problem::conflict(
+                    "authority-signs",
+                    "this root signs, or is about to: everybody would refuse everybody",
+                )
+                .suggest("`countersign authority rotate --compromised` replaces it first"));
+            }
+            return self.still_valid(root.validity().not_after()).map(Some);
+        }
+        Ok(None)
+    }
+
     fn still_valid(&self, not_after: OffsetDateTime) -> Result<OffsetDateTime, Problem> {
         match not_after > self.clock.now() {
             true => Ok(not_after),
@@ -90,6 +116,24 @@ impl Revocations {
             )),
         }
     }
+}
+
+fn judge_identity(id: &SpiffeId) -> Result<(), Problem> {
+    match id.path().starts_with(RESERVED) {
+        false => Ok(()),
+        true => Err(invalid(
+            "reserved-identity",
+            "identities under /countersign/ are the mesh's own",
+        )
+        .suggest("revoke an agent as `agent`; a replica's certificates by their authority")),
+    }
+}
+
+fn only_the_store_knows() -> Problem {
+    let detail = "whether there is such a certificate or intermediate, and until when, only the \
+                  store knows, which is away";
+    Problem::unavailable("store-unavailable", detail)
+        .suggest("revoke the identity or the agent instead, or wait for the store")
 }
 
 fn invalid(code: &str, detail: &str) -> Problem {

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use crypto::signing::SigningKey;
-use identity::AgentId;
+use identity::x509::Denied;
+use identity::{AgentId, SpiffeId};
+use proto::agent::v1::ca_message::Message;
 use tonic::Code;
 
 use super::agent::{Connection, refused};
@@ -153,4 +155,24 @@ async fn an_agent_that_never_attested_can_be_banned() {
     refused(joined, Code::PermissionDenied, "agent-banned");
     let agent = AgentId::new(&trust_domain(), "join-token", "web-9").unwrap();
     assert_eq!(ca.ca.store.agent(agent.spiffe_id()).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn what_is_revoked_without_the_store_is_told_within_the_revision_that_the_agent_holds() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    let mut stream = ca.watch(&agent, None).await;
+    let Message::Snapshot(held) = stream.next().await else {
+        panic!("no snapshot");
+    };
+    let revision = held.configuration.unwrap().revision;
+    let stolen: SpiffeId = "spiffe://td.test/ns/shop/sa/stolen".parse().unwrap();
+    let denied = vec![(Denied::Identity(stolen.clone()), None)];
+    ca.ca.registry.hold(denied).unwrap();
+    let Message::Delta(delta) = stream.next().await else {
+        panic!("no delta");
+    };
+    assert_eq!((delta.from, delta.revision), (revision, revision));
+    let added = delta.denied.unwrap().added.unwrap();
+    assert_eq!(added.identities, [stolen.to_string()]);
 }
