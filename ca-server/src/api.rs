@@ -45,6 +45,7 @@ use tlog::VerifierKey;
 
 use crate::admin::HeldCredentials;
 use crate::horizon::Vitals;
+use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::revocation::RevocationSpool;
 use crate::rotation::Rotation;
@@ -62,6 +63,7 @@ pub(crate) struct ApiParts {
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
     pub(crate) rotation: Rotation,
+    pub(crate) recovery: Recovery,
     pub(crate) vitals: Vitals,
     /// What checkpoints of the transparency log are verified by.
     pub(crate) log_key: VerifierKey,
@@ -160,6 +162,7 @@ fn signed(parts: &ApiParts) -> Documented {
     Documented::new()
         .merge(authorities::operations(authorities::Authorities {
             rotation: parts.rotation.clone(),
+            recovery: parts.recovery.clone(),
             registry: parts.registry.clone(),
             store: parts.store.clone(),
             clock: parts.clock.clone(),

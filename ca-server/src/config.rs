@@ -10,6 +10,7 @@ mod keys;
 mod lifetimes;
 mod limits;
 mod listen;
+mod recovery;
 mod spool;
 mod store;
 mod upstream;
@@ -33,6 +34,7 @@ pub use keys::{
 pub use lifetimes::{Lifetimes, LifetimesError};
 pub use limits::Limits;
 pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
+pub use recovery::RecoveryConfig;
 pub use spool::{SpoolConfig, SpoolConfigError};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
 pub use upstream::{UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11};
@@ -57,6 +59,9 @@ pub struct Config {
     /// Whose root the trust domain has; its own, if left out.
     #[serde(default)]
     pub upstream: Option<UpstreamConfig>,
+    /// Without it, agents that were away while a root was removed must be joined again.
+    #[serde(default)]
+    pub recovery: Option<RecoveryConfig>,
     #[serde(default)]
     pub listen: ListenConfig,
     #[serde(default)]
@@ -97,6 +102,7 @@ impl Config {
             spool: None,
             keys: KeysConfig::file(directory.join("keys").join("kek")),
             upstream: None,
+            recovery: None,
             listen: ListenConfig::loopback(),
             advertise: AdvertiseConfig::default(),
             web: WebConfig::default(),

@@ -12,6 +12,7 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use identity::x509::validity_of;
 use identity::{AgentId, SpiffeId};
 use runtime::Clock;
 use time::OffsetDateTime;
@@ -38,7 +39,7 @@ const LATE: u32 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Horizon {
     pub(crate) at: OffsetDateTime,
-    /// Every authority in use, and of agents and workloads the first to end.
+    /// The authorities in use, and of agents and workloads the first to end.
     pub(crate) endings: Vec<Ending>,
     /// Agents and workloads that should have been renewed; the first to end first.
     pub(crate) late: Vec<LatestSvid>,
@@ -60,6 +61,8 @@ pub(crate) struct Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndingKind {
     Root,
+    /// What stands between the root and this replica, where the root is an upstream's.
+    Upstream,
     Intermediate,
     Agent,
     Workload,
@@ -148,7 +151,25 @@ impl Horizons {
             Ending::of(EndingKind::Intermediate, end.replica, life, at)
         });
         let own = std::iter::once(self.own_intermediate());
-        Ok(root.into_iter().chain(own).chain(others).collect())
+        let upstream = self.upstream(at);
+        Ok(root
+            .into_iter()
+            .chain(upstream)
+            .chain(own)
+            .chain(others)
+            .collect())
+    }
+
+    /// The first to end of what an upstream has put above this replica.
+    fn upstream(&self, at: OffsetDateTime) -> Option<Ending> {
+        let intermediate = self.authority.intermediate();
+        let lives = intermediate.above().iter().filter_map(|der| {
+            let life = validity_of(der).ok()?;
+            Some((life.not_before(), life.not_after()))
+        });
+        let first = lives.min_by_key(|(_, not_after)| *not_after)?;
+        let name = intermediate.root().to_string();
+        Some(Ending::of(EndingKind::Upstream, name, first, at))
     }
 
     /// Agents that should have renewed their own certificate, and are not connected here.
@@ -242,11 +263,18 @@ impl Ending {
 }
 
 impl EndingKind {
-    pub(crate) const ALL: [Self; 4] = [Self::Root, Self::Intermediate, Self::Agent, Self::Workload];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Root,
+        Self::Upstream,
+        Self::Intermediate,
+        Self::Agent,
+        Self::Workload,
+    ];
 
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Root => "root",
+            Self::Upstream => "upstream",
             Self::Intermediate => "intermediate",
             Self::Agent => "agent",
             Self::Workload => "workload",

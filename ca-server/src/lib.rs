@@ -16,6 +16,7 @@ mod log;
 mod metrics;
 mod peer;
 mod pkcs11;
+mod recovery;
 pub mod registry;
 mod revocation;
 mod rotation;
@@ -34,6 +35,7 @@ pub use clock_check::ClockOff;
 pub use config::Config;
 pub use issue::ServingError;
 pub use pkcs11::TokenError;
+pub use recovery::RecoveryConfigError;
 pub use spool::{NotShipped, SpoolError, SpoolOpenError};
 pub use watch::{
     AttachedProxy, Bypassable, ConnectedAgent, Enforcement, Introduction, Presence, ProxyReport,

@@ -9,6 +9,7 @@ mod agents;
 mod announcements;
 mod authorities;
 mod bans;
+mod bundle_updates;
 mod cidr;
 mod configuration;
 mod crls;
@@ -50,6 +51,7 @@ pub use authorities::{
     AuthorityState, AuthorityStep, AuthorityStepError, IntermediateRow, LiveAgent,
 };
 pub use bans::{AgentBan, LiveSvids};
+pub use bundle_updates::BundleUpdateRow;
 pub use cidr::{Cidr, CidrError};
 pub use configuration::{Authorship, CommitError, RevisionRow};
 pub use crls::{CrlRow, RevokedRow};

@@ -1,5 +1,7 @@
 //! `countersign authority`: where each root is in its life, and the way to the next one.
 
+mod recovery;
+
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -26,6 +28,7 @@ enum Action {
     List(List),
     Show(Show),
     Rotate(Rotate),
+    Recovery(recovery::Recovery),
 }
 
 /// List the roots, the replicas' intermediates, and who has not acknowledged
@@ -82,6 +85,7 @@ impl Authority {
             Action::List(list) => list.run().await,
             Action::Show(show) => show.run().await,
             Action::Rotate(rotate) => rotate.run().await,
+            Action::Recovery(recovery) => recovery.run().await,
         }
     }
 }
@@ -120,6 +124,9 @@ impl Rotate {
             .await?;
         let news = progress(&begun);
         output::remark(&news);
+        if self.compromised {
+            output::remark(recovery::consequence(&begun));
+        }
         if self.detach {
             return Ok(());
         }

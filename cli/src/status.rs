@@ -88,13 +88,17 @@ fn expiry(horizon: &Value) -> Value {
         ends.min().map(str::to_owned)
     };
     let survives = horizon["survivesSeconds"].as_u64();
-    json!({
+    let mut expiry = json!({
         "root": first("root"),
         "intermediate": first("intermediate"),
         "agent": first("agent"),
         "workload": first("workload"),
         "survivesWithoutCa": survives.map(|seconds| format!("{} min", seconds / 60)),
-    })
+    });
+    if let Some(upstream) = first("upstream") {
+        expiry["upstream"] = upstream.into();
+    }
+    expiry
 }
 
 /// Certificates that are in use and were never recorded.
@@ -117,7 +121,9 @@ fn unlogged(leaves: &Value) -> Vec<String> {
 fn overdue(horizon: &Value) -> Vec<String> {
     let near = horizon["items"].as_array().into_iter().flatten();
     let near = near.filter(|item| item["near"] == true);
-    let authorities = near.filter(|item| item["kind"] == "root" || item["kind"] == "intermediate");
+    let is_authority =
+        |kind: &Value| kind == "root" || kind == "upstream" || kind == "intermediate";
+    let authorities = near.filter(|item| is_authority(&item["kind"]));
     let authorities = authorities.map(|item| {
         let ends = cell(item, "/notAfter");
         format!(

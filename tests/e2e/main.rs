@@ -30,6 +30,7 @@ mod outage;
 mod policy;
 mod pressure;
 mod protocols;
+mod recovery;
 mod refused_starts;
 mod refusing_replicas;
 mod renewal;

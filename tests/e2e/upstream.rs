@@ -35,6 +35,11 @@ async fn proxies_and_the_workload_api_carry_what_stands_between_a_mesh_and_its_u
     let bundle = shop.mesh.ca.bundle();
     assert_eq!(bundle.authorities().len(), 1);
     assert_eq!(bundle.authorities()[0].trust_domain(), None);
+    let horizon = shop.mesh.admin().get("/v1/horizon").await;
+    let horizon = horizon.expect("what ends first");
+    let items = horizon["items"].as_array().expect("a list").iter();
+    let kinds: Vec<_> = items.map(|item| item["kind"].as_str()).collect();
+    assert_eq!(kinds[..2], [Some("root"), Some("upstream")]);
 }
 
 /// An organization's root, and the authority that it gave the mesh.

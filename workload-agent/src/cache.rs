@@ -16,7 +16,9 @@ use prost::Message;
 use runtime::FileError;
 use runtime::files::{read_private, write_private};
 
-pub(crate) use stored::{StoredConfiguration, StoredCredentials, StoredJoining, StoredSvid};
+pub(crate) use stored::{
+    StoredConfiguration, StoredCredentials, StoredJoining, StoredRecovery, StoredSvid,
+};
 
 /// The cache's directory and key. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -31,6 +31,8 @@ pub(crate) struct Admission {
     pub(crate) chain: Vec<Vec<u8>>,
     pub(crate) bundle: mesh::Bundle,
     pub(crate) ca_time_unix_ms: i64,
+    /// SubjectPublicKeyInfo; empty where there is none.
+    pub(crate) recovery_key: Vec<u8>,
 }
 
 /// Why the CA did not admit this agent.
@@ -131,6 +133,7 @@ impl Admission {
             chain: svid.chain,
             bundle: response.bundle.ok_or(NotAdmitted::Incomplete("bundle"))?,
             ca_time_unix_ms: response.ca_time_unix_ms,
+            recovery_key: response.recovery_key,
         })
     }
 }

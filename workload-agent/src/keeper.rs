@@ -7,15 +7,19 @@
 //! has expired, so an own certificate that was used and then lost would need a new token.
 
 mod issuing;
+mod recovered;
 mod restored;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crypto::digest::Sha256;
 use crypto::random::{Random, SystemRandom};
 use crypto::signing::SigningKey;
 use identity::join_token::CaAddress;
-use identity::x509::{BundleSet, Denied, KeyMismatch, SvidError, UnverifiedChain, X509Svid};
+use identity::x509::{
+    Bundle, BundleSet, Denied, KeyMismatch, SvidError, UnverifiedChain, X509Svid,
+};
 use identity::{AgentId, SpiffeId, TrustDomain, renewal_time};
 use mtls::Publisher;
 use proto::mesh::v1 as mesh;
@@ -26,6 +30,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::cache::{Cache, StoredCredentials};
 use crate::contact::Contact;
 use crate::holdings::{Held, Holdings};
+use crate::recovery::without_removed;
 use crate::renewal::{Action, Event, Renewal};
 use crate::session::Verdict;
 use crate::view::{View, ViewError, judge_bundle, judge_untainted};
@@ -44,6 +49,9 @@ pub(crate) struct Keeper {
     pub(crate) contact: watch::Sender<Contact>,
     pub(crate) view: watch::Receiver<Option<Arc<View>>>,
     pub(crate) admitted: mpsc::Receiver<Admitted>,
+    pub(crate) recovered: mpsc::Receiver<Recovered>,
+    /// Digests of roots that are never trusted again.
+    pub(crate) removed: BTreeSet<Sha256>,
     pub(crate) renewal: Renewal,
     /// What each replica that was asked is good for.
     pub(crate) verdicts: mpsc::Sender<Verdict>,
@@ -56,6 +64,15 @@ pub(crate) struct Admitted {
     pub(crate) key: SigningKey,
     pub(crate) bundle: mesh::Bundle,
     pub(crate) judged: oneshot::Sender<Result<(), NotTaken>>,
+}
+
+/// Other roots, by the word of the recovery key.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) bundle: Bundle,
+    /// Digests of all roots that are never trusted again.
+    pub(crate) removed: BTreeSet<Sha256>,
+    pub(crate) done: oneshot::Sender<()>,
 }
 
 /// Why a certificate from the CA was not taken.
@@ -102,6 +119,7 @@ impl Keeper {
             tokio::select! {
                 () = shutdown.draining() => return Ok(()),
                 Some(admitted) = self.admitted.recv() => self.admit(admitted, &mut requests).await,
+                Some(recovered) = self.recovered.recv() => self.recover(recovered, &mut requests).await,
                 Ok(()) = self.view.changed() => self.reconfigure(&mut requests).await,
                 Some(batch) = requests.join_next() => self.answered(batch?, &mut requests).await,
                 Ok(()) = contact.changed() => {
@@ -145,6 +163,7 @@ impl Keeper {
         key: SigningKey,
         bundle: mesh::Bundle,
     ) -> Result<Arc<Holdings>, NotTaken> {
+        let bundle = without_removed(bundle, &self.removed);
         let bundles = BundleSet::from(judge_bundle(&self.trust_domain, &bundle)?);
         let svid = self.judge(chain, key, &bundles)?;
         if AgentId::try_from(svid.spiffe_id().clone()).is_err() {
@@ -166,7 +185,7 @@ impl Keeper {
             .view
             .borrow_and_update()
             .as_ref()
-            .map(|view| view.bundle().clone());
+            .map(|view| without_removed(view.bundle().clone(), &self.removed));
         let held = self.current().bundle.clone();
         let changed = offered.filter(|offered| {
             let stale = held

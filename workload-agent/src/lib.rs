@@ -19,6 +19,7 @@ mod join;
 mod keeper;
 mod metrics;
 mod peer_stream;
+mod recovery;
 mod renewal;
 mod session;
 mod socket;

@@ -9,9 +9,11 @@ mod detour;
 mod elsewhere;
 mod fresh;
 mod outbound;
+mod recovering;
 mod watch;
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +32,14 @@ use crate::contact::Contact;
 use crate::deliveries::Deliveries;
 use crate::feed::Roster;
 use crate::holdings::Holdings;
-use crate::keeper::Admitted;
+use crate::keeper::{Admitted, Recovered};
+use crate::recovery::{Recovery, RecoveryError};
 use crate::status::Problem;
 use crate::view::View;
 
 pub(crate) use admission::{AdmissionError, read_token};
 pub(crate) use detour::{Detour, Verdict};
+pub(crate) use recovering::UPDATE_FILE;
 use watch::WatchError;
 
 /// After a refusal that only a person can mend.
@@ -69,6 +73,12 @@ pub(crate) struct Session {
     pub(crate) forgotten: bool,
     pub(crate) verdicts: mpsc::Receiver<Verdict>,
     pub(crate) detour: Detour,
+    pub(crate) recovery: Recovery,
+    pub(crate) recovered: mpsc::Sender<Recovered>,
+    /// Where the host's operator may leave a bundle update.
+    pub(crate) update_file: PathBuf,
+    /// What was heard before may have come from a thief of the root: nothing is built on it.
+    pub(crate) afresh: bool,
 }
 
 /// Why the CA could not be used just now.
@@ -82,6 +92,14 @@ enum Trouble {
     Watch(#[from] WatchError),
     #[error("no address of the CA is known")]
     NoAddress,
+    #[error(
+        "the CA's root is not one that this agent trusts, and no bundle update helps: {reason}"
+    )]
+    Distrust {
+        #[source]
+        source: ConnectError,
+        reason: RecoveryError,
+    },
 }
 
 /// What the next round of the loop should do, at once.
@@ -103,11 +121,12 @@ impl Session {
             .expect("the constants are in order");
         let mut next = Next::Again;
         let mut steps = self.clock.steps();
+        self.recover_by_hand().await;
         loop {
             let this = std::mem::replace(&mut next, Next::Again);
             let round = tokio::select! {
                 () = shutdown.draining() => return Ok(()),
-                round = self.round(this, &mut backoff) => round,
+                round = self.round_or_recover(this, &mut backoff) => round,
             };
             match round {
                 Ok(then) => next = then,
@@ -122,6 +141,23 @@ impl Session {
                     }
                 }
             }
+        }
+    }
+
+    async fn round_or_recover(
+        &mut self,
+        this: Next,
+        backoff: &mut Backoff,
+    ) -> Result<Next, Trouble> {
+        let has_joined = self.holdings.borrow().bundle.is_some();
+        let trouble = match self.round(this, backoff).await {
+            Err(trouble) if has_joined && trouble.is_distrust() => trouble,
+            other => return other,
+        };
+        match (self.recover().await, trouble) {
+            (Ok(()), _) => Ok(Next::Again),
+            (Err(reason), Trouble::Connect(source)) => Err(Trouble::Distrust { source, reason }),
+            (Err(_), other) => Err(other),
         }
     }
 
@@ -208,7 +244,8 @@ impl Trouble {
         match self {
             Self::Admission(error) => error.needs_a_person(),
             Self::NoAddress => true,
-            Self::Connect(_) | Self::Watch(_) => false,
+            // An update may be published at any time.
+            Self::Connect(_) | Self::Watch(_) | Self::Distrust { .. } => false,
         }
     }
 
@@ -217,6 +254,7 @@ impl Trouble {
         let (code, next_step) = match self {
             Self::Connect(_) => ("ca-unreachable", None),
             Self::Watch(_) => ("watch-ended", None),
+            Self::Distrust { reason, .. } => ("ca-not-trusted", Some(reason.next_step())),
             Self::NoAddress => (
                 "no-ca-address",
                 Some("set `addresses` in the [ca] section of the agent's configuration".to_owned()),

@@ -1,5 +1,7 @@
 //! Authorities: where each is in its life, who has not acknowledged, and the wish for a successor.
 
+mod recovery;
+
 use std::time::Duration;
 
 use axum::Json;
@@ -8,6 +10,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::recovery::{__path_publish_update, __path_show_recovery, publish_update, show_recovery};
 use super::auth::Administrator;
 use super::body::{Fields, JsonBody};
 use super::documented::Documented;
@@ -16,6 +19,7 @@ use super::timestamp::Timestamp;
 use crate::authority::PublishedRoots;
 use crate::authority::RootError;
 use crate::authority::lifecycle::{Event, Generation, Member, Phase, Refusal, Trigger};
+use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::rotation::{Progress, Rotation, RotationError};
 use crate::store::{IntermediateRow, Store};
@@ -31,6 +35,7 @@ pub(super) struct Authorities {
     pub(super) rotation: Rotation,
     pub(super) registry: Registry,
     pub(super) store: Store,
+    pub(super) recovery: Recovery,
     pub(super) clock: Clock,
 }
 
@@ -38,6 +43,8 @@ pub(super) fn operations(authorities: Authorities) -> Documented {
     Documented::new()
         .on(&__path_list_authorities, list_authorities)
         .on(&__path_rotate_authority, rotate_authority)
+        .on(&__path_show_recovery, show_recovery)
+        .on(&__path_publish_update, publish_update)
         .with(authorities)
 }
 
@@ -50,6 +57,9 @@ struct AuthorityList {
     bundle_sequence: u64,
     /// Nothing is under way.
     settled: bool,
+    /// Agents that know its key recover by a bundle update when a root that they trust is removed
+    /// while they are away; without one they must be joined again.
+    recovery_key: bool,
     /// Live agents that have not acknowledged the bundle in force.
     pending: Vec<PendingView>,
     intermediates: Vec<IntermediateView>,
@@ -197,6 +207,7 @@ impl Authorities {
                 .collect(),
             bundle_sequence: progress.lifecycle.sequence(),
             settled: progress.lifecycle.is_settled(),
+            recovery_key: self.recovery.key().is_some(),
             pending: pending.collect(),
             intermediates: intermediates.into_iter().map(intermediate).collect(),
         })

@@ -21,7 +21,8 @@ pub(super) fn operations(vitals: Vitals) -> Documented {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct HorizonView {
-    /// The root that signs, what each live replica signs with, and of agents and workloads the
+    /// The root that signs, what an upstream has put between it and the replica that answers, what
+    /// each live replica signs with, and of agents and workloads the
     /// first to end.
     items: Vec<EndingView>,
     /// How long calls go on if nothing is signed from now on; none while there is no workload.
@@ -37,9 +38,10 @@ struct HorizonView {
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct EndingView {
-    /// `root`, `intermediate`, `agent` or `workload`.
+    /// `root`, `upstream`, `intermediate`, `agent` or `workload`.
     kind: &'static str,
-    /// The root's generation, the replica, or the SPIFFE ID.
+    /// The root's generation, that of the root above an upstream's authority, the replica, or the
+    /// SPIFFE ID.
     name: String,
     not_after: Timestamp,
     /// Less than a quarter of its life is left: it should have been renewed.

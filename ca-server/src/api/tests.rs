@@ -24,9 +24,10 @@ use tower::ServiceExt;
 use super::{ApiParts, router};
 use crate::authority::{Authority, KeyPlaces, RootKeeper};
 use crate::clock_check::ClockCheck;
-use crate::config::{BundleConfig, KeysConfig, Lifetimes};
+use crate::config::{BundleConfig, KeysConfig, Lifetimes, RecoveryConfig};
 use crate::horizon::{Horizons, Vitals};
 use crate::issue::{AdmittedAgents, Directory};
+use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::rotation::Rotation;
 use crate::spool::StoreStanding;
@@ -57,10 +58,14 @@ struct Answer {
 
 impl TestApi {
     async fn start() -> Self {
-        Self::start_on(TestStore::open().await).await
+        Self::start_with(TestStore::open().await, None).await
     }
 
     async fn start_on(store: TestStore) -> Self {
+        Self::start_with(store, None).await
+    }
+
+    async fn start_with(store: TestStore, recovery: Option<RecoveryConfig>) -> Self {
         let (clock, control) = Clock::adjustable();
         let keys = tempfile::tempdir().unwrap();
         let places = KeysConfig::file(keys.path().join("keys").join("kek"));
@@ -93,7 +98,9 @@ impl TestApi {
             (lifetimes, refresh_hint),
             clock.clone(),
         );
+        let recovery = Recovery::open(recovery.as_ref(), &store.store, clock.clone()).unwrap();
         let parts = ApiParts {
+            recovery,
             store: store.store.clone(),
             registry,
             presence: vitals.horizons.presence.clone(),

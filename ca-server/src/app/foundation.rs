@@ -1,9 +1,10 @@
 //! What is built on an open store and an open root: the parts of a replica, wired and started.
 
+mod duties;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use identity::SpiffeId;
 use mtls::Credentials;
@@ -23,22 +24,20 @@ use super::{Ca, credential, jobs};
 use crate::api::{self, ApiParts, WithoutStore};
 use crate::attest::{AttestDesk, AttestLimits, Attestors};
 use crate::authority::{Authority, RootKeeper};
-use crate::clock_check::{ClockCheck, ClockKeeper};
+use crate::clock_check::ClockCheck;
 use crate::config::Config;
 use crate::grpc::{AgentListener, Desks, SeenSerials};
-use crate::horizon::{HorizonKeeper, Horizons, Vitals};
+use crate::horizon::Vitals;
 use crate::issue::{AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingRenewal};
-use crate::log::{Sequencer, Sightings, Witness};
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
 use crate::registry::Registry;
-use crate::revocation::{ListSigning, RevocationKeeper, RevocationLists, RevokedPeers, ToldLists};
+use crate::revocation::{ListSigning, RevocationLists, RevokedPeers, ToldLists};
 use crate::rotation::Rotation;
 use crate::spool::StoreStanding;
 use crate::status::unix_millis;
 use crate::store::{AgentBan, AgentRow, Notices, Store};
-use crate::watch::{
-    BundleKeeper, EndpointBoard, EndpointKeeper, EnforcementKeeper, Presence, WatchDesk,
-};
+use crate::watch::{EndpointBoard, EndpointKeeper, Presence, WatchDesk};
 
 use super::start::StartError;
 
@@ -49,6 +48,7 @@ pub(super) struct Foundation {
     pub(super) keeper: RootKeeper,
     pub(super) authority: Authority,
     pub(super) rotation: Rotation,
+    pub(super) recovery: Recovery,
     pub(super) registry: Registry,
     pub(super) log_signer: NoteSigner,
     pub(super) clock: Clock,
@@ -232,6 +232,7 @@ impl Foundation {
             presence: parts.presence.clone(),
             clock: self.clock.clone(),
             rotation: self.rotation.clone(),
+            recovery: self.recovery.clone(),
             vitals: Vitals {
                 horizons: self.horizons(parts),
                 clock_check: self.clock_check.clone(),
@@ -288,6 +289,7 @@ impl Foundation {
             registry: self.registry.clone(),
             attestors: self.attestors.clone(),
             authority: self.authority.clone(),
+            recovery: self.recovery.clone(),
             issuer: parts.issuer.clone(),
             admitted: parts.admitted.clone(),
             revoked: RevokedPeers::new(&self.registry, self.store.clone()),
@@ -313,6 +315,7 @@ impl Foundation {
             admitted: parts.admitted.clone(),
             replica: self.config.replica.to_string(),
             replicas: advertised.agents.iter().map(ToString::to_string).collect(),
+            recovery: self.recovery.clone(),
             lifetimes: self.config.lifetimes,
             limits: self.config.limits,
             metrics: parts.metrics.clone(),
@@ -346,94 +349,6 @@ impl Foundation {
         let (lists, told) = RevocationLists::new(signing, registry, store, when);
         supervisor.spawn("revocation-lists", lists.run(self.shutdown.clone()));
         told
-    }
-
-    /// What proxies see is held against what was recorded.
-    fn sightings(&self, parts: &Parts, supervisor: &mut Supervisor) -> Sightings {
-        let (store, clock) = (self.store.clone(), self.clock.clone());
-        let spool = self.config.spool.as_ref();
-        let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
-        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
-        supervisor.spawn("witness", witness.run(self.shutdown.clone()));
-        sightings
-    }
-
-    fn spawn_jobs(&self, parts: &Parts, desks: &Desks, supervisor: &mut Supervisor) {
-        let enforcement = EnforcementKeeper::new(
-            self.config.replica.to_string(),
-            parts.presence.clone(),
-            self.registry.clone(),
-            self.store.clone(),
-            self.clock.clone(),
-            parts.metrics.clone(),
-        );
-        supervisor.spawn("enforcement", enforcement.run(self.shutdown.clone()));
-        self.spawn_vitals(parts, supervisor);
-        let (registry, store) = (self.registry.clone(), self.store.clone());
-        let revocation = RevocationKeeper::new(registry, store, self.clock.clone());
-        supervisor.spawn("revocation", revocation.run(self.shutdown.clone()));
-        let bundles = BundleKeeper::new(
-            parts.presence.clone(),
-            self.registry.clone(),
-            self.store.clone(),
-            self.rotation.clone(),
-        );
-        supervisor.spawn(
-            "bundle-acknowledgements",
-            bundles.run(self.shutdown.clone()),
-        );
-        let sequencer = Sequencer::new(
-            self.store.clone(),
-            self.config.replica.to_string(),
-            self.log_signer.clone(),
-            self.clock.clone(),
-            parts.metrics.clone(),
-        );
-        supervisor.spawn("log", sequencer.run(self.shutdown.clone()));
-        supervisor.spawn(
-            "limits",
-            jobs::forget_quiet(desks.clone(), self.shutdown.clone()),
-        );
-        supervisor.spawn(
-            "records-pruning",
-            jobs::prune_records(
-                self.config.replica.to_string(),
-                self.store.clone(),
-                self.clock.clone(),
-                self.shutdown.clone(),
-            ),
-        );
-    }
-
-    fn horizons(&self, parts: &Parts) -> Horizons {
-        Horizons {
-            store: self.store.clone(),
-            directory: parts.directory.clone(),
-            authority: self.authority.clone(),
-            admitted: parts.admitted.clone(),
-            presence: parts.presence.clone(),
-            lifetimes: self.config.lifetimes,
-            clock: self.clock.clone(),
-            replica: self.config.replica.to_string(),
-        }
-    }
-
-    fn spawn_vitals(&self, parts: &Parts, supervisor: &mut Supervisor) {
-        let horizon = HorizonKeeper {
-            horizons: self.horizons(parts),
-            metrics: parts.metrics.clone(),
-        };
-        supervisor.spawn("horizon", horizon.run(self.shutdown.clone()));
-        if self.store.is_shared() {
-            let clocks = ClockKeeper {
-                check: self.clock_check.clone(),
-                store: self.store.clone(),
-                clock: self.clock.clone(),
-                replica: self.config.replica.to_string(),
-                metrics: parts.metrics.clone(),
-            };
-            supervisor.spawn("clock-check", clocks.run(self.shutdown.clone()));
-        }
     }
 
     fn admin_source(

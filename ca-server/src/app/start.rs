@@ -15,6 +15,7 @@ use crate::authority::{Authority, IntermediateRenewal, KeyPlaces, RootError, Roo
 use crate::clock_check::{ClockCheck, ClockOff};
 use crate::config::{BrokenRule, Config};
 use crate::issue::ServingError;
+use crate::recovery::{Recovery, RecoveryConfigError};
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
 use crate::spool::SpoolOpenError;
@@ -41,6 +42,8 @@ pub enum StartError {
     Clock(#[from] ClockOff),
     #[error("cannot use [spool]")]
     Spool(#[from] SpoolOpenError),
+    #[error("cannot use [recovery]")]
+    Recovery(#[from] RecoveryConfigError),
     #[error("cannot open the root of the trust domain")]
     Root(#[from] RootError),
     #[error("cannot read the configuration objects")]
@@ -67,6 +70,7 @@ pub(super) async fn start(
     let attestors = Attestors::load(&config.attest, &config.trust_domain, &clock)?;
     let places = KeyPlaces::of(&config.keys, config.upstream.as_ref())?;
     let store = open_store(&config, clock.now()).await?;
+    let recovery = Recovery::open(config.recovery.as_ref(), &store, clock.clone())?;
     let clock_check = ClockCheck::begin(&store, &clock).await?;
     clock_check.require()?;
     let keeper = RootKeeper::open_or_make(
@@ -106,6 +110,7 @@ pub(super) async fn start(
         keeper,
         authority,
         rotation,
+        recovery,
         registry,
         log_signer,
         clock,

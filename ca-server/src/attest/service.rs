@@ -21,6 +21,7 @@ use super::refusal::Refusal;
 use crate::authority::Authority;
 use crate::issue::{AdmittedAgents, Authorized, Issued, Issuer, Standing};
 use crate::metrics::Metrics;
+use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::revocation::RevokedPeers;
 use crate::status::unix_millis;
@@ -33,6 +34,7 @@ pub(crate) struct AttestDesk {
     pub(crate) registry: Registry,
     pub(crate) attestors: Attestors,
     pub(crate) authority: Authority,
+    pub(crate) recovery: Recovery,
     pub(crate) issuer: Issuer,
     pub(crate) admitted: AdmittedAgents,
     pub(crate) revoked: RevokedPeers,
@@ -96,10 +98,7 @@ impl AttestCalls {
         }
     }
 
-    fn answer(
-        &self,
-        result: Result<wire::AttestResponse, Refusal>,
-    ) -> Result<Response<wire::AttestResponse>, Status> {
+    fn answer<T>(&self, result: Result<T, Refusal>) -> Result<Response<T>, Status> {
         result.map(Response::new).map_err(|refusal| {
             self.desk.metrics.attestation(refusal.code());
             tracing::warn!(
@@ -150,6 +149,7 @@ impl AttestDesk {
             svid: Some(issued.into_wire()),
             bundle: Some(self.authority.wire_bundle()),
             ca_time_unix_ms: unix_millis(now),
+            recovery_key: self.recovery.wire_key(),
         })
     }
 
@@ -202,5 +202,16 @@ impl Attestation for AttestCalls {
         request: Request<wire::ReattestRequest>,
     ) -> Result<Response<wire::AttestResponse>, Status> {
         self.answer(self.come_back(request.into_inner()).await)
+    }
+
+    async fn recover(
+        &self,
+        _request: Request<wire::RecoverRequest>,
+    ) -> Result<Response<wire::RecoverResponse>, Status> {
+        let admitted = self.desk.limits.admit(self.from);
+        let answer = admitted.map(|()| wire::RecoverResponse {
+            bundle_update: self.desk.recovery.wire_update(),
+        });
+        self.answer(answer)
     }
 }

@@ -58,6 +58,11 @@ impl Intermediate {
         std::iter::once(self.authority.certificate()).chain(&self.above)
     }
 
+    /// What stands between it and the root, if that is an upstream's.
+    pub(crate) fn above(&self) -> &[CertificateDer<'static>] {
+        &self.above
+    }
+
     /// SHA-256 of its public key, by which records name it.
     pub(crate) fn key_id(&self) -> &str {
         &self.key_id

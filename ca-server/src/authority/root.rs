@@ -2,82 +2,30 @@
 //! an intermediate is signed, and wiped; one whose key is in a token signs there. A wrong
 //! key-encryption key is refused before anything is written.
 
+mod error;
 mod issuer;
 mod key;
 mod lists;
 mod requested;
+mod seal;
 
-use crypto::digest::constant_time_eq;
 use crypto::random::SystemRandom;
-use crypto::sealing::OpenError;
-use crypto::signing::{KeyError, SigningKey, UnknownKind};
-use identity::x509::{self, Bundle};
-use identity::{SerialNumber, Validity, ValidityError};
+use crypto::signing::SigningKey;
+use identity::{SerialNumber, Validity, x509};
 use time::OffsetDateTime;
 
+pub use self::error::RootError;
 use self::issuer::RootIssuer;
 use self::key::RootKey;
-
-use super::kek::{self, Kek, KekError, KekSource};
+pub(crate) use self::seal::{kek_and_bundle, rotate_kek};
+use super::kek::{self, Kek, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
-use super::upstream::{OpenedUpstream, Upstream, UpstreamError};
+use super::upstream::{OpenedUpstream, Upstream};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
-use crate::pkcs11::{Token, TokenError, TokenKeyReference, destroy_keys, off_thread};
-use crate::store::{
-    AuthorityCertificate, IntermediateRow, KeyPurpose, SealedKeyRow, Store, StoreError,
-};
-
-/// Why there is no root to sign with.
-#[derive(Debug, thiserror::Error)]
-pub enum RootError {
-    #[error(transparent)]
-    Kek(#[from] KekError),
-    #[error("the sealed root could not be read from the store")]
-    Store(#[from] StoreError),
-    #[error("the state of the roots in the store is not one that this version knows")]
-    State(#[source] serde_json::Error),
-    #[error("the store holds no root yet; start the CA first")]
-    Absent,
-    #[error("the sealed keys changed meanwhile, and nothing was done; try again")]
-    Moved,
-    #[error("the sealed root did not open: the store was changed by hand, or is damaged")]
-    Sealed(#[source] OpenError),
-    #[error("the sealed root holds no usable key")]
-    Key(#[source] KeyError),
-    #[error("the root's certificate cannot be used")]
-    Certificate(#[from] x509::CertificateError),
-    #[error("the root cannot be used")]
-    Authority(#[from] x509::AuthorityError),
-    #[error("the root makes no bundle")]
-    Bundle(#[from] x509::BundleError),
-    #[error("the intermediate was not signed")]
-    Issue(#[from] x509::IssueError),
-    #[error("the key of the root is in a token, but `[keys.pkcs11]` names none")]
-    NoToken,
-    #[error("the token that holds a key did not do its part")]
-    Token(#[from] TokenError),
-    #[error("the certificate of the root is for a key of a kind that no token here has")]
-    Kind(#[from] UnknownKind),
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    #[error("the active root is an upstream's, but there is no [upstream]")]
-    NoUpstream,
-    #[error(
-        "the upstream's files lead to another root than the active one; it signs as soon as that \
-         root is active"
-    )]
-    OtherRoot,
-    #[error(
-        "the upstream has no other root than those that are trusted already; replace its files first"
-    )]
-    SameRoot,
-    #[error("the root ends too soon to sign an intermediate")]
-    Validity(#[from] ValidityError),
-    #[error("the sealed key of the transparency log is not one that this version knows")]
-    Log,
-}
+use crate::pkcs11::{Token, TokenKeyReference, destroy_keys, off_thread};
+use crate::store::{AuthorityCertificate, IntermediateRow, KeyPurpose, SealedKeyRow, Store};
 
 /// Where keys are, as the configuration says. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -356,10 +304,9 @@ impl RootKeeper {
         let (generation, _) = roots.active().ok_or(RootError::Absent)?;
         let rows = self.store.sealed_keys().await?;
         let keeper = self.clone();
-        let issuer = root_row(&rows, generation)?.key_id.clone();
         let serial = SerialNumber::random(&mut SystemRandom);
         let signing = off_thread(move || keeper.sign_with(&rows, generation, (serial, now)));
-        let intermediate = signing.await?;
+        let (intermediate, issuer) = signing.await?;
         let validity = intermediate.validity();
         let record = IntermediateRow {
             key_id: intermediate.key_id().to_owned(),
@@ -384,7 +331,7 @@ impl RootKeeper {
         rows: &[SealedKeyRow],
         generation: Generation,
         (serial, now): (SerialNumber, OffsetDateTime),
-    ) -> Result<Intermediate, RootError> {
+    ) -> Result<(Intermediate, String), RootError> {
         let issuer = self.issuer(root_row(rows, generation)?, rows, now)?;
         let validity = Validity::try_new(
             now - self.lifetimes.back_date,
@@ -393,7 +340,8 @@ impl RootKeeper {
         .clamp_to(&issuer.validity, self.lifetimes.margin)?;
         let key = SigningKey::generate();
         let der = issuer.sign(&self.replica, key.public_key(), validity, serial)?;
-        Ok(Intermediate::new(der, key, generation, issuer.above)?)
+        let signed = Intermediate::new(der, key, generation, issuer.above)?;
+        Ok((signed, issuer.key_id))
     }
 
     /// What signs in the name of this root now.
@@ -430,43 +378,6 @@ fn root_row(rows: &[SealedKeyRow], generation: Generation) -> Result<&SealedKeyR
 
 fn is_root(row: &SealedKeyRow, certificate: &[u8]) -> bool {
     row.purpose == KeyPurpose::X509Root && row.certificate == certificate
-}
-
-/// For the tool that makes a new administrator's credential: whoever runs it holds the key.
-pub(crate) async fn kek_and_bundle(
-    store: &Store,
-    kek: KekSource,
-) -> Result<(Kek, Bundle), RootError> {
-    let rows = store.sealed_keys().await?;
-    let kek = off_thread(move || opened_by(&kek, &rows)).await?;
-    let roots = PublishedRoots::read(store).await?;
-    Ok((kek, roots.bundle().clone()))
-}
-
-/// Wraps every sealed key by the key-encryption key of `to`, which is made if it does not exist;
-/// the one of `from` opens nothing afterwards. Answers how many keys there are.
-pub(crate) async fn rotate_kek(
-    store: &Store,
-    from: KekSource,
-    to: KekSource,
-) -> Result<usize, RootError> {
-    let rows = store.sealed_keys().await?;
-    let trust_domain = store.trust_domain().clone();
-    let rewrapping = off_thread(move || {
-        let old = opened_by(&from, &rows)?;
-        let new = to.open_or_make()?;
-        if constant_time_eq(&old.check_value(), &new.check_value()) {
-            return Err(KekError::Same(to.place().clone()).into());
-        }
-        let rewrap = |row: &SealedKeyRow| sealed::rewrap(row, &trust_domain, (&old, &new));
-        let rewrapped = rows.iter().map(rewrap).collect::<Result<Vec<_>, _>>()?;
-        Ok::<_, RootError>((old.check_value(), rewrapped))
-    });
-    let (old, rewrapped) = rewrapping.await?;
-    match store.rewrap_sealed_keys(old, &rewrapped).await? {
-        true => Ok(rewrapped.len()),
-        false => Err(RootError::Moved),
-    }
 }
 
 /// The key that wraps all of these: the store keeps none under another.

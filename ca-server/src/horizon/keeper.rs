@@ -55,7 +55,11 @@ impl Said {
     /// Once for each authority, and once until nothing is late any more.
     fn alarm(&mut self, horizon: &Horizon) {
         let authorities = horizon.endings.iter().filter(|ending| {
-            ending.near && matches!(ending.kind, EndingKind::Root | EndingKind::Intermediate)
+            ending.near
+                && matches!(
+                    ending.kind,
+                    EndingKind::Root | EndingKind::Upstream | EndingKind::Intermediate
+                )
         });
         let mut near = Vec::new();
         for ending in authorities {

@@ -30,6 +30,7 @@ pub(crate) use on_each_database;
 
 mod authorities;
 mod bans;
+mod bundle_updates;
 mod configuration;
 mod crls;
 mod issuance;

@@ -21,6 +21,7 @@ use crate::issue::{AdmittedAgents, Directory};
 use crate::log::Sightings;
 use crate::metrics::Metrics;
 use crate::peer::AgentPeer;
+use crate::recovery::Recovery;
 use crate::revocation::ToldLists;
 
 /// Messages that wait for an agent that reads slowly.
@@ -37,6 +38,7 @@ pub(crate) struct WatchDesk {
     /// `host:port` of every replica.
     pub(crate) replicas: Vec<String>,
     pub(crate) lists: watch::Receiver<Arc<ToldLists>>,
+    pub(crate) recovery: Recovery,
     pub(crate) lifetimes: Lifetimes,
     pub(crate) limits: Limits,
     pub(crate) metrics: Metrics,

@@ -406,6 +406,8 @@ impl WatchSession {
             replicas: self.desk.replicas.clone(),
             ca_time_unix_ms: status::unix_millis(self.desk.clock.now()),
             replica: self.desk.replica.clone(),
+            recovery_key: self.desk.recovery.wire_key(),
+            bundle_update: self.desk.recovery.wire_update(),
         }
     }
 

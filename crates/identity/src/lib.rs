@@ -1,4 +1,5 @@
-//! Who a workload is: SPIFFE IDs, names, lifetimes, join tokens, X.509-SVIDs and trust bundles.
+//! Who a workload is: SPIFFE IDs, names, lifetimes, join tokens, X.509-SVIDs, trust
+//! bundles and their recovery.
 //!
 //! Invariant: a value of these types obeys every rule of its specification, since parsing or
 //! checking is the only way to get one. The crate does no IO, reads no clock (each function that
@@ -9,6 +10,7 @@ mod dns_name;
 pub mod join_token;
 pub mod jwt;
 mod name;
+pub mod recovery;
 mod renewal;
 mod serde_text;
 mod serial;

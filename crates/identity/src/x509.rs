@@ -25,7 +25,7 @@ pub use authority::{
 };
 pub use bundle::{Bundle, BundleError, BundleSet};
 pub use certificate::{CertificateError, serial_of, validity_of};
-pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, VerifiedSvid};
+pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, UnvouchedSvid, VerifiedSvid};
 pub use crl::{CrlSpec, RevokedCertificate};
 pub use denied::{Denied, DenyList, DenyListError, MOST_DENIED};
 pub use host::{HostError, HostRoots, HostRootsError, KeyPurpose, VerifiedHost};

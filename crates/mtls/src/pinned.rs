@@ -3,7 +3,8 @@
 //! its chain.
 //!
 //! Accepted is a chain that leads to a root with a pinned digest **and** whose leaf is a CA
-//! replica of the trust domain: any workload's leaf leads to the same root.
+//! replica of the trust domain: any workload's leaf leads to the same root. The one exception has
+//! its danger in its name, and proves nothing of the server.
 
 use std::sync::Arc;
 
@@ -22,8 +23,15 @@ use crate::verifier::PeerVerifier;
 /// The roots of a trust domain, known by digest. Without any digest nothing is accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PinnedRoots {
-    digests: Vec<Sha256>,
+    pins: Pins,
     trust_domain: TrustDomain,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Pins {
+    Digests(Vec<Sha256>),
+    /// Whatever root the server sends last.
+    Unproven,
 }
 
 impl PinnedRoots {
@@ -31,7 +39,18 @@ impl PinnedRoots {
     #[must_use]
     pub fn new(trust_domain: TrustDomain, digests: Vec<Sha256>) -> Self {
         Self {
-            digests,
+            pins: Pins::Digests(digests),
+            trust_domain,
+        }
+    }
+
+    /// Whoever answers, with a root of its own making: for fetching what proves itself, such as a
+    /// bundle update under a recovery key, and for nothing else. No secret may be sent over it, and
+    /// nothing that is read from it may be believed for where it came from.
+    #[must_use]
+    pub fn danger_unproven(trust_domain: TrustDomain) -> Self {
+        Self {
+            pins: Pins::Unproven,
             trust_domain,
         }
     }
@@ -64,8 +83,13 @@ impl PinnedRoots {
         mut chain: Vec<CertificateDer<'static>>,
         now: OffsetDateTime,
     ) -> Result<(VerifiedSvid, CertificateDer<'static>), Refusal> {
-        let pinned = |sent: &CertificateDer<'_>| self.digests.contains(&Sha256::of(sent));
-        let place = chain.iter().position(pinned).ok_or(Refusal::NotPinned)?;
+        let place = match &self.pins {
+            Pins::Digests(digests) => chain
+                .iter()
+                .position(|sent| digests.contains(&Sha256::of(sent))),
+            Pins::Unproven => chain.len().checked_sub(1).filter(|last| *last > 0),
+        };
+        let place = place.ok_or(Refusal::NotPinned)?;
         let root = chain.remove(place);
         let bundle = Bundle::new(self.trust_domain.clone(), 0, vec![root.to_vec()])
             .map_err(Refusal::PinnedRoot)?;

@@ -18,10 +18,11 @@ use crate::contact::Contact;
 use crate::deliveries::Deliveries;
 use crate::feed::{FeedDesk, FeedListener, FeedParts, InProcess, ProxyMap, Roster};
 use crate::holdings::Holdings;
-use crate::keeper::{Admitted, Keeper, adopted_event};
+use crate::keeper::{Admitted, Keeper, Recovered, adopted_event};
 use crate::metrics;
+use crate::recovery::Recovery;
 use crate::renewal::Renewal;
-use crate::session::{Detour, Session, Verdict};
+use crate::session::{Detour, Session, UPDATE_FILE, Verdict};
 use crate::socket::Socket;
 use crate::status::{AgentStatus, StatusSource};
 use crate::view::View;
@@ -186,18 +187,21 @@ impl Wiring {
         let (publisher, credentials) = channel(move || clock.now());
         let (admitted, admissions) = mpsc::channel(1);
         let (judging, verdicts) = mpsc::channel(VERDICTS);
+        let (recovered, recoveries) = mpsc::channel(1);
+        let recovery = Recovery::restored(self.identity.clone(), self.cache.clone());
         let shutdown = self.supervisor.shutdown();
-        let keeper = self.keeper(publisher, admissions, judging);
+        let keeper = self.keeper(publisher, (admissions, recoveries), &recovery, judging);
         self.supervisor
             .spawn("keeper", keeper.run(shutdown.clone()));
-        let session = self.session(credentials, admitted, verdicts);
+        let session = self.session(credentials, (admitted, recovered), recovery, verdicts);
         self.supervisor.spawn("session", session.run(shutdown));
     }
 
     fn keeper(
         &self,
         publisher: Publisher,
-        admitted: mpsc::Receiver<Admitted>,
+        (admitted, recovered): (mpsc::Receiver<Admitted>, mpsc::Receiver<Recovered>),
+        recovery: &Recovery,
         verdicts: mpsc::Sender<Verdict>,
     ) -> Keeper {
         Keeper {
@@ -209,6 +213,8 @@ impl Wiring {
             contact: self.contact.clone(),
             view: self.view.subscribe(),
             admitted,
+            recovered,
+            removed: recovery.removed(),
             renewal: restored_renewal(&self.holdings.borrow(), &self.clock),
             verdicts,
         }
@@ -217,7 +223,8 @@ impl Wiring {
     fn session(
         &self,
         credentials: Credentials,
-        admitted: mpsc::Sender<Admitted>,
+        (admitted, recovered): (mpsc::Sender<Admitted>, mpsc::Sender<Recovered>),
+        recovery: Recovery,
         verdicts: mpsc::Receiver<Verdict>,
     ) -> Session {
         Session {
@@ -238,6 +245,10 @@ impl Wiring {
             forgotten: false,
             verdicts,
             detour: Detour::default(),
+            recovery,
+            recovered,
+            update_file: self.config.state_dir.join(UPDATE_FILE),
+            afresh: false,
         }
     }
 }

@@ -67,6 +67,24 @@ pub(crate) struct StoredConfiguration {
     pub(crate) revocation_lists: Option<RevocationLists>,
 }
 
+/// What the recovery key has to do with this agent.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct StoredRecovery {
+    /// SubjectPublicKeyInfo; empty until one is pinned.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) key: Vec<u8>,
+    /// Number of the last bundle update that was taken, or known.
+    #[prost(uint64, tag = "2")]
+    pub(crate) taken: u64,
+    /// SHA-256 of roots that are never trusted again.
+    #[prost(bytes = "vec", repeated, tag = "3")]
+    pub(crate) removed: Vec<Vec<u8>>,
+}
+
+impl Sealed for StoredRecovery {
+    const NAME: &'static str = "recovery";
+}
+
 impl Sealed for StoredJoining {
     const NAME: &'static str = "joining";
 }

@@ -124,11 +124,12 @@ impl Session {
     }
 
     pub(super) async fn hand_over(
-        &self,
+        &mut self,
         admission: Admission,
         key: SigningKey,
     ) -> Result<(), Trouble> {
         note_clock(&self.contact, admission.ca_time_unix_ms, self.clock.now());
+        let recovery_key = admission.recovery_key;
         let (judged, verdict) = oneshot::channel();
         let admitted = Admitted {
             chain: admission.chain,
@@ -139,7 +140,10 @@ impl Session {
         let sent = self.admitted.send(admitted).await;
         sent.map_err(|_| AdmissionError::Stopping)?;
         let verdict = verdict.await.map_err(|_| AdmissionError::Stopping)?;
-        Ok(verdict.map_err(AdmissionError::from)?)
+        verdict.map_err(AdmissionError::from)?;
+        let now = self.clock.now();
+        self.recovery.told(&recovery_key, "", now).await;
+        Ok(())
     }
 
     fn token(&self) -> Result<JoinToken, AdmissionError> {

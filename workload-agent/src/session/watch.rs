@@ -146,7 +146,7 @@ impl Session {
     /// What is held and can be built on.
     fn resumable(&self) -> Option<Arc<View>> {
         let held = self.view.borrow().clone();
-        held.filter(|view| view.has_addresses())
+        held.filter(|view| view.has_addresses() && !self.afresh)
     }
 
     async fn open(&self, connection: &Connection) -> Result<Stream, WatchError> {
@@ -188,10 +188,16 @@ impl Session {
         message: wire::CaMessage,
     ) -> Result<(), WatchError> {
         match message.message {
-            Some(ca_message::Message::Greeting(greeting)) => self.greeted(stream, &greeting),
+            Some(ca_message::Message::Greeting(greeting)) => {
+                self.greeted(stream, &greeting)?;
+                let (key, update) = (&greeting.recovery_key, &greeting.bundle_update);
+                self.recovery.told(key, update, self.clock.now()).await;
+                Ok(())
+            }
             _ if !stream.greeted => Err(WatchError::NotGreeted),
             Some(ca_message::Message::Snapshot(snapshot)) => {
                 let held = self.view.borrow().clone();
+                let held = held.filter(|_| !std::mem::take(&mut self.afresh));
                 let view = View::from_snapshot(&self.trust_domain, snapshot, held.as_deref())?;
                 self.publish(view).await;
                 Ok(())

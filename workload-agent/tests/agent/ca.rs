@@ -221,6 +221,7 @@ impl Ca {
             svid: Some(self.issue(AGENT.parse().unwrap(), key)),
             bundle: self.shared.snapshot.borrow().bundle.clone(),
             ca_time_unix_ms: 0,
+            recovery_key: Vec::new(),
         })
     }
 }
@@ -299,6 +300,13 @@ impl Attestation for Ca {
         }
         drop(redeemed_by);
         Ok(self.admit(&key))
+    }
+
+    async fn recover(
+        &self,
+        _request: Request<wire::RecoverRequest>,
+    ) -> Result<Response<wire::RecoverResponse>, Status> {
+        Ok(Response::new(wire::RecoverResponse::default()))
     }
 
     async fn reattest(

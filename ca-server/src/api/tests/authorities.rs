@@ -1,6 +1,17 @@
 //! Claims on the authorities' part of the interface.
 
+use std::time::Duration;
+
+use crypto::random::SystemRandom;
+use crypto::signing::SigningKey;
+use identity::recovery::{BundleUpdate, public_to_pem};
+use identity::x509::{Authority, Bundle};
+use identity::{SerialNumber, Validity};
+
 use super::*;
+use crate::config::RecoveryConfig;
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
 
 async fn rotate(api: &TestApi, request: Value) -> Answer {
     let path = "/v1/authorities/rotation";
@@ -43,4 +54,92 @@ async fn an_answer_names_the_published_roots() {
         root["sha256"],
         list.headers["countersign-roots"].to_str().unwrap()
     );
+}
+
+const RECOVERY: &str = "/v1/authorities/recovery";
+
+struct Recoverable {
+    api: TestApi,
+    key: SigningKey,
+    _public: TempDir,
+}
+
+impl Recoverable {
+    async fn start() -> Self {
+        let (key, public) = (SigningKey::generate(), tempfile::tempdir().unwrap());
+        let public_key_file = public.path().join("recovery.pub");
+        std::fs::write(&public_key_file, public_to_pem(key.public_key())).unwrap();
+        let api = TestApi::start_with(
+            TestStore::open().await,
+            Some(RecoveryConfig { public_key_file }),
+        )
+        .await;
+        Self {
+            api,
+            key,
+            _public: public,
+        }
+    }
+
+    fn active(&self) -> Vec<u8> {
+        let roots = self.api.parts.registry.snapshot().roots().clone();
+        roots.active().unwrap().1.der().to_vec()
+    }
+
+    fn foreign(&self) -> Vec<u8> {
+        let now = self.api.parts.clock.now();
+        let validity = Validity::try_new(now - HOUR, now + HOUR).unwrap();
+        let (key, serial) = (
+            SigningKey::generate(),
+            SerialNumber::random(&mut SystemRandom),
+        );
+        let trust_domain = self.api.parts.store.trust_domain();
+        let root = Authority::new_root(trust_domain, &key, validity, serial).unwrap();
+        root.certificate().to_vec()
+    }
+
+    async fn publish(&self, number: u64, roots: Vec<Vec<u8>>) -> Answer {
+        let now = self.api.parts.clock.now();
+        let validity = Validity::try_new(now - HOUR, now + HOUR).unwrap();
+        let trust_domain = self.api.parts.store.trust_domain().clone();
+        let bundle = Bundle::new(trust_domain, 1, roots).unwrap();
+        let update = BundleUpdate::new(number, validity, bundle, Vec::new()).unwrap();
+        let request = json!({ "update": update.sign(&self.key) });
+        self.api.call(Method::POST, RECOVERY, Some(request)).await
+    }
+}
+
+#[tokio::test]
+async fn without_a_recovery_key_nothing_is_published() {
+    let api = TestApi::start().await;
+    let request = json!({"update": "csu1.e30.e30"});
+    let answer = api.call(Method::POST, RECOVERY, Some(request)).await;
+    answer.problem(StatusCode::CONFLICT, "no-recovery-key");
+}
+
+#[tokio::test]
+async fn an_update_that_leads_away_from_the_ca_is_refused() {
+    let recoverable = Recoverable::start().await;
+    let (active, foreign) = (recoverable.active(), recoverable.foreign());
+    let answer = recoverable.publish(7, vec![foreign.clone()]).await;
+    let problem = answer.problem(StatusCode::UNPROCESSABLE_ENTITY, "without-active-root");
+    assert_eq!(problem["pointer"], "/update");
+    let answer = recoverable.publish(7, vec![active, foreign]).await;
+    answer.problem(StatusCode::UNPROCESSABLE_ENTITY, "unknown-root");
+}
+
+#[tokio::test]
+async fn an_update_is_published_once_and_the_next_one_has_a_higher_number() {
+    let recoverable = Recoverable::start().await;
+    let active = recoverable.active();
+    let published = recoverable.publish(7, vec![active.clone()]).await;
+    let published = published.is(StatusCode::OK).json();
+    assert_eq!(published["published"]["number"], 7);
+    assert_eq!(published["nextNumber"], 8);
+    for number in [6, 7] {
+        let answer = recoverable.publish(number, vec![active.clone()]).await;
+        answer.problem(StatusCode::UNPROCESSABLE_ENTITY, "bundle-update-refused");
+    }
+    let seen = recoverable.api.get(RECOVERY).await.json();
+    assert_eq!(seen["roots"].as_array().unwrap().len(), 1);
 }

@@ -2,11 +2,16 @@
 
 use std::time::Duration;
 
+use crypto::random::SystemRandom;
 use crypto::signing::SigningKey;
+use identity::x509::{Authority, LeafSpec};
+use identity::{SerialNumber, SpiffeId, Validity};
+use time::OffsetDateTime;
 use tonic::Code;
 
-use super::agent::{possession, refused};
+use super::agent::{TestAgent, possession, refused};
 use super::harness::{TestCa, agent_id};
+use crate::authority::lifecycle::{Event, Generation, Phase};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -251,4 +256,40 @@ async fn a_renewal_whose_reply_was_lost_bricks_nobody() {
         response.unwrap().svid.unwrap().spiffe_id,
         agent_id("web-7").as_str()
     );
+}
+
+#[tokio::test]
+async fn below_a_removed_root_only_a_leaf_on_record_comes_back() {
+    let ca = TestCa::start().await;
+    let agent = ca.agent("web-7").await;
+    let generation = Generation::FIRST;
+    let within = Duration::ZERO;
+    ca.wish(Event::Compromised { generation, within }).await;
+    ca.until(&[Phase::Removed, Phase::Active]).await;
+    assert!(!ca.verifies(&agent));
+    let forged = forged(&agent_id("web-7"), ca.clock.now());
+    let refusal = ca.anonymous().await;
+    let refusal = refusal.reattest(&forged, &SigningKey::generate()).await;
+    refused(refusal, Code::PermissionDenied, "svid-not-admitted");
+    let key = SigningKey::generate();
+    let back = ca.anonymous().await.reattest(&agent, &key).await.unwrap();
+    let chain = back.svid.unwrap().chain;
+    assert_eq!(ca.svid(&chain, &key).spiffe_id(), &agent_id("web-7"));
+}
+
+/// As whoever has stolen a root would make it.
+fn forged(id: &SpiffeId, now: OffsetDateTime) -> TestAgent {
+    let serial = || SerialNumber::random(&mut SystemRandom);
+    let validity = Validity::try_new(now - HOUR, now + HOUR).unwrap();
+    let (root, key) = (SigningKey::generate(), SigningKey::generate());
+    let root = Authority::new_root(id.trust_domain(), &root, validity, serial()).unwrap();
+    let leaf = LeafSpec {
+        spiffe_id: id.clone(),
+        public_key: *key.public_key(),
+        validity,
+        serial: serial(),
+        dns_names: Vec::new(),
+    };
+    let chain = vec![root.issue(&leaf).unwrap().certificate.to_vec()];
+    TestAgent { key, chain }
 }

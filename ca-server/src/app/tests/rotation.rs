@@ -26,7 +26,7 @@ impl TestCa {
         self.ca.rotation.progress().await.unwrap()
     }
 
-    async fn wish(&self, event: Event) {
+    pub(super) async fn wish(&self, event: Event) {
         let wished = self.ca.rotation.wish(&event, "test".to_owned());
         wished.await.unwrap();
     }

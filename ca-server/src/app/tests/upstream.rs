@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crypto::digest::Sha256;
 use crypto::signing::CertificateKey;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use runtime::FileError;
@@ -15,10 +16,14 @@ use time::OffsetDateTime;
 use super::harness::TestCa;
 use crate::app::{Ca, StartError, install_upstream, request_upstream};
 use crate::authority::lifecycle::{Event, Phase};
-use crate::authority::{RootError, UpstreamError};
-use crate::config::{Config, UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11};
+use crate::authority::{KeyPlaces, PublishedRoots, RootError, RootKeeper, UpstreamError};
+use crate::config::{
+    Config, KeysConfig, Lifetimes, UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11,
+};
 use crate::pkcs11::tests::with_token;
 use crate::rotation::RotationError;
+use crate::store::Settling;
+use crate::store::tests::TestStore;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -315,4 +320,23 @@ async fn the_upstream_may_sign_in_a_token() {
             _
         ))))
     ));
+}
+
+#[tokio::test]
+async fn the_log_names_the_authority_that_signed_and_not_the_root_above_it() {
+    let organization = Organization::with_authority("first", 30 * DAY);
+    let keys = KeysConfig::file(organization.files.path().join("keys").join("kek"));
+    let places = KeyPlaces::of(&keys, organization.disk().as_ref()).unwrap();
+    let (test, lifetimes) = (TestStore::open().await, Lifetimes::default());
+    let keeper = RootKeeper::open_or_make(&test.store, "ca-1", places, lifetimes, now());
+    let keeper = keeper.await.unwrap();
+    let roots = PublishedRoots::read(&test.store).await.unwrap();
+    keeper.sign_intermediate(&roots, now()).await.unwrap();
+    let mut settling = Settling::default();
+    let pending = test.store.pending_leaves(&mut settling, 10).await.unwrap();
+    let key = fs::read(organization.key_file()).unwrap();
+    let key = CertificateKey::from_pem(&key).unwrap();
+    let issuer = Sha256::of(key.spki()).to_string();
+    // The root is the first.
+    assert_eq!(pending.authorities[1].issuer, issuer);
 }

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use identity::AgentId;
-use identity::x509::{BundleSet, Denied, DenyList};
+use identity::x509::{BundleSet, Denied, DenyList, ExpiredSvid, SvidError, UnverifiedChain};
+use time::OffsetDateTime;
 
 use super::{Attested, Circumstances, Proof};
 use crate::attest::JOIN_TOKEN;
@@ -26,10 +27,7 @@ impl UnverifiedReturn {
             .possession
             .verify(here.channel)
             .map_err(|_| Refusal::Possession)?;
-        let expired = self
-            .chain
-            .verify_expired(bundles, here.now, within)
-            .map_err(Refusal::Svid)?;
+        let expired = judge(self.chain, store, bundles, (here.now, within)).await?;
         let statement = here.channel.statement(Purpose::Reattest, key.public_key());
         expired
             .public_key()
@@ -79,5 +77,26 @@ impl UnverifiedReturn {
             key,
             by: Proof::ExpiredSvid,
         })
+    }
+}
+
+/// Below a root that was removed meanwhile no path leads up any more: then a leaf that is on record
+/// is one of ours, as whoever has stolen that root could not have made it.
+async fn judge(
+    chain: UnverifiedChain,
+    store: &Store,
+    bundles: &BundleSet,
+    (now, within): (OffsetDateTime, Duration),
+) -> Result<ExpiredSvid, Refusal> {
+    let refused = match chain.clone().verify_expired(bundles, now, within) {
+        Ok(expired) => return Ok(expired),
+        Err(refused @ (SvidError::Path { .. } | SvidError::NoValidRoot { .. })) => refused,
+        Err(refused) => return Err(Refusal::Svid(refused)),
+    };
+    let leaf = chain.unvouched(now, within).map_err(Refusal::Svid)?;
+    let (id, serial, digest) = (leaf.spiffe_id(), leaf.serial(), leaf.leaf_digest());
+    match store.is_recorded(id, serial, digest).await? {
+        true => Ok(leaf.recorded()),
+        false => Err(Refusal::Svid(refused)),
     }
 }

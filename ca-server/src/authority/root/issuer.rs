@@ -22,6 +22,8 @@ pub(super) struct RootIssuer {
     pub(super) validity: Validity,
     /// What chains carry between an intermediate and the root.
     pub(super) above: Vec<CertificateDer<'static>>,
+    /// SHA-256 of its own key, in hex, by which the log names it.
+    pub(super) key_id: String,
     in_token: Option<Arc<TokenSigningKey>>,
 }
 
@@ -31,12 +33,15 @@ impl RootIssuer {
             authority: x509::Authority::load(root.der().clone(), key.signer())?,
             validity: *root.validity(),
             above: Vec::new(),
+            key_id: root.key_id().to_string(),
             in_token: key.in_token(),
         })
     }
 
     pub(super) fn of_upstream(opened: OpenedUpstream) -> Result<Self, RootError> {
+        let key_id = Sha256::of(opened.key.spki()).to_string();
         Ok(Self {
+            key_id,
             authority: opened.chain.authority(opened.key)?,
             validity: *opened.chain.validity(),
             above: opened.chain.above().to_vec(),
@@ -62,12 +67,6 @@ impl RootIssuer {
     pub(super) fn sign_crl(&self, list: &CrlSpec) -> Result<Vec<u8>, RootError> {
         let signed = self.authority.sign_crl(list);
         signed.map_err(|error| self.explain(error))
-    }
-
-    /// By whom its lists are looked for.
-    pub(super) fn key_id(&self) -> Result<Sha256, RootError> {
-        let certificate = self.authority.certificate().clone();
-        Ok(RootCertificate::from_der(certificate)?.key_id())
     }
 
     /// The token knows better than who made the certificate.

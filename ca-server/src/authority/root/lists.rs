@@ -35,7 +35,7 @@ impl RootKeeper {
                 ..list
             };
             Ok(SignedCrl {
-                issuer: issuer.key_id()?.to_string(),
+                issuer: issuer.key_id.clone(),
                 next_update,
                 der: issuer.sign_crl(&list)?,
             })

@@ -2,10 +2,13 @@
 
 use std::path::PathBuf;
 
+use crypto::sealing::OpenError;
 use time::macros::datetime;
 
 use super::*;
+use crate::authority::KekError;
 use crate::config::KekPlace;
+use crate::pkcs11::TokenError;
 use crate::pkcs11::tests::{TestToken, with_token};
 use crate::store::{StoreConfig, StorePlace};
 

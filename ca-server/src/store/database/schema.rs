@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 11] = [
+const FILES: [File; 12] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -46,6 +46,7 @@ const FILES: [File; 11] = [
     file!(9, "revocations", "0009_revocations.sql"),
     file!(10, "revocation lists", "0010_crls.sql"),
     file!(11, "enforcement", "0011_enforcement.sql"),
+    file!(12, "bundle updates", "0012_bundle_updates.sql"),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

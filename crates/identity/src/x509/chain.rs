@@ -105,6 +105,26 @@ impl UnverifiedChain {
         Ok(ExpiredSvid(Arc::new(Evidence::new(leaf, path, self.0))))
     }
 
+    /// For `Reattest` alone, where no root vouches any more for what it signed: the leaf, which may
+    /// have ended at most `within` ago, as one that only a record can vouch for.
+    pub fn unvouched(
+        self,
+        now: OffsetDateTime,
+        within: Duration,
+    ) -> Result<UnvouchedSvid, SvidError> {
+        let leaf = LeafFacts::check(&self.0[0]).map_err(SvidError::Leaf)?;
+        check_started(&leaf.validity, now)?;
+        let not_after = leaf.validity.not_after();
+        if now - not_after > within {
+            return Err(SvidError::ExpiredTooLongAgo { not_after });
+        }
+        let path = TrustedPath {
+            holds: leaf.validity.not_before()..=not_after,
+            authorities: Vec::new(),
+        };
+        Ok(UnvouchedSvid(Evidence::new(leaf, path, self.0)))
+    }
+
     fn verify_path(
         &self,
         leaf: &LeafFacts,
@@ -159,6 +179,32 @@ pub struct VerifiedSvid(Arc<Evidence>);
 /// but a re-attestation. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct ExpiredSvid(Arc<Evidence>);
+
+/// A leaf that no path was found for: anybody may have made it.
+#[derive(Debug)]
+pub struct UnvouchedSvid(Evidence);
+
+impl UnvouchedSvid {
+    pub fn spiffe_id(&self) -> &SpiffeId {
+        &self.0.leaf.spiffe_id
+    }
+
+    pub fn serial(&self) -> SerialNumber {
+        self.0.leaf.serial
+    }
+
+    /// SHA-256 of the leaf's DER.
+    pub fn leaf_digest(&self) -> Sha256 {
+        self.0.digest
+    }
+
+    /// For who has found this very leaf (identity, number, digest) among those that it issued. Of
+    /// what stood above it nothing is known.
+    #[must_use]
+    pub fn recorded(self) -> ExpiredSvid {
+        ExpiredSvid(Arc::new(self.0))
+    }
+}
 
 #[derive(Debug)]
 struct Evidence {

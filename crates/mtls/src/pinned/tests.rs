@@ -57,6 +57,17 @@ async fn a_workload_under_the_pinned_root_is_refused() {
 }
 
 #[tokio::test]
+async fn without_proof_of_the_root_a_server_must_still_be_a_ca_by_its_own_word() {
+    let mesh = Mesh::new("mesh.test");
+    let unproven = PinnedRoots::danger_unproven(mesh.trust_domain.clone());
+    let (expected, got) = (Expected::CaReplica, mesh.id("/ns/shop/sa/orders"));
+    let refused = refusal(&unproven, &mesh, "/ns/shop/sa/orders").await;
+    assert_eq!(refused, Refusal::IdentityMismatch { expected, got });
+    let server = mesh.server_with(mesh.leaf(CA).certified_with(mesh.root()));
+    assert!(handshake(server, client(&unproven)).await.1.is_ok());
+}
+
+#[tokio::test]
 async fn a_root_pinned_for_another_trust_domain_is_refused() {
     let (mesh, other) = (Mesh::new("mesh.test"), Mesh::new("other.test"));
     let pins = PinnedRoots::new(mesh.trust_domain.clone(), vec![Sha256::of(&other.root())]);
