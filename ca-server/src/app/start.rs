@@ -120,9 +120,8 @@ pub(super) async fn start(
         attestors,
     };
     let sockets = (sockets, notices);
-    foundation
-        .serve(sockets, supervisor, web_tls, log_level)
-        .await
+    let serving = foundation.serve(sockets, supervisor, web_tls, log_level);
+    serving.await
 }
 
 pub(super) async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {
