@@ -1,14 +1,11 @@
 //! A store that has lost revisions, since a back-up was restored: nobody goes back silently; with one
 //! command everybody goes on together.
 
-use std::process::Command;
-
 use crypto::signing::SigningKey;
 use http::StatusCode;
 use identity::JoinToken;
 use mesh_tests::application::Application;
 use mesh_tests::operator::CaProcess;
-use mesh_tests::processes::binary_path;
 use mesh_tests::replicas::Replicas;
 use mesh_tests::shop::{CHECKOUT_MAY_CALL, NOBODY_MAY_CALL, ORDERS, SERVICE};
 use mesh_tests::stranger::Line as AgentLine;
@@ -93,12 +90,12 @@ async fn refused_until_accepted(ca: &CaProcess, token: &JoinToken) {
     let answer = line.attest(token, line.possession(&key)).await;
     assert_eq!(answer.err(), Some(Code::Unavailable));
 
-    let said = countersign(ca, &["store", "accept-loss"]);
+    let said = countersign(ca, &["store", "accept-loss"]).await;
     assert!(
         said.contains("are lost") && said.contains("--yes"),
         "{said}"
     );
-    let said = countersign(ca, &["store", "accept-loss", "--yes"]);
+    let said = countersign(ca, &["store", "accept-loss", "--yes"]).await;
     assert!(said.contains("a new epoch begins"), "{said}");
     enforced(ca, CHECKOUT_MAY_CALL_ALL).await;
     let line = AgentLine::pinned(token, &clock).await;
@@ -107,13 +104,8 @@ async fn refused_until_accepted(ca: &CaProcess, token: &JoinToken) {
 }
 
 /// What the program says of a command.
-fn countersign(ca: &CaProcess, arguments: &[&str]) -> String {
-    let output = Command::new(binary_path("countersign"))
-        .args(arguments)
-        .arg("--admin")
-        .arg(ca.directory().join("admin.toml"))
-        .output()
-        .expect("it was built");
+async fn countersign(ca: &CaProcess, arguments: &[&str]) -> String {
+    let output = ca.countersign(arguments).await;
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

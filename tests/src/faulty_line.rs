@@ -55,6 +55,11 @@ impl FaultyLine {
     pub fn is(&self, line: Line) {
         self.state.send_modify(|(state, _)| *state = line);
     }
+
+    /// Whoever connects from now on reaches this server.
+    pub fn leads_to(&self, server: SocketAddr) {
+        self.state.send_modify(|(_, leads_to)| *leads_to = server);
+    }
 }
 
 type State = watch::Receiver<(Line, SocketAddr)>;

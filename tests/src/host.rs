@@ -117,7 +117,8 @@ impl Host {
         }
     }
 
-    async fn serial(&self) -> Option<String> {
+    /// Of the certificate that the proxy presents.
+    pub async fn serial(&self) -> Option<String> {
         Some(self.status().await?["serial"].as_str()?.to_owned())
     }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use cli::admin::{AdminFile, Client};
 use identity::JoinToken;
@@ -9,6 +10,7 @@ use nix::unistd::getuid;
 use runtime::Clock;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::process::Command;
 
 use crate::processes::{Process, binary_path, free_address};
 use crate::waiting::eventually;
@@ -170,6 +172,24 @@ impl CaProcess {
         let answer = answer.expect("a token");
         let token = answer["tokens"][0]["token"].as_str().expect("text");
         token.parse().expect("the CA's tokens parse")
+    }
+
+    /// The operator's program, told to do this here; it begins when it is first awaited.
+    pub fn countersign(&self, arguments: &[&str]) -> impl Future<Output = Output> + use<> {
+        let mut program = Command::new(binary_path("countersign"));
+        let admin = self.directory().join("admin.toml");
+        program.args(arguments).arg("--admin").arg(admin);
+        let ended = program.kill_on_drop(true).output();
+        async { ended.await.expect("it was built") }
+    }
+
+    /// It does nothing until it is resumed.
+    pub fn suspend(&self) {
+        self.process.suspend();
+    }
+
+    pub fn resume(&self) {
+        self.process.resume();
     }
 
     pub fn admin(&self) -> &Client {

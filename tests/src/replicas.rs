@@ -29,6 +29,8 @@ pub struct Replicas {
     /// The keys of `[store.postgres]`.
     store: String,
     addresses: Vec<Addresses>,
+    /// Those whom the database knows the replicas by.
+    roles: Vec<String>,
     lifetimes: String,
 }
 
@@ -39,14 +41,27 @@ impl Replicas {
         Some(Self::start_on(database, count, "").await)
     }
 
-    /// On an empty database of any server, with these `[lifetimes]`.
+    /// As [`Self::start_on`]; each replica comes to the database in a role of its own, so that the
+    /// server can tell who does what.
+    pub async fn start_as(
+        database: Database,
+        roles: &[&str],
+        lifetimes: &str,
+    ) -> (Self, Vec<CaProcess>) {
+        let shared = tempfile::tempdir().expect("a temporary directory");
+        let roles = roles.iter().map(|role| (*role).to_owned()).collect();
+        Self::start_at(shared, of_socket(&database), &database, roles, lifetimes).await
+    }
+
+    /// On an empty database of any server, with these `[lifetimes]`, and with what sections follow.
     pub async fn start_on(
         database: Database,
         count: usize,
         lifetimes: &str,
     ) -> (Self, Vec<CaProcess>) {
         let shared = tempfile::tempdir().expect("a temporary directory");
-        Self::start_at(shared, of_socket(&database), &database, count, lifetimes).await
+        let roles = owner(&database, count);
+        Self::start_at(shared, of_socket(&database), &database, roles, lifetimes).await
     }
 
     /// As [`Self::start_on`]; the server is reached at this address, with this password.
@@ -74,16 +89,17 @@ impl Replicas {
             "host = \"{ip}\"\nport = {port}\npassword_file = \"{}\"",
             file.display()
         );
-        Self::start_at(shared, store, database, count, lifetimes).await
+        Self::start_at(shared, store, database, owner(database, count), lifetimes).await
     }
 
     async fn start_at(
         shared: TempDir,
         store: String,
         database: &Database,
-        count: usize,
+        roles: Vec<String>,
         lifetimes: &str,
     ) -> (Self, Vec<CaProcess>) {
+        let count = roles.len();
         let addresses = (0..count).map(|_| Addresses {
             web: free_address(),
             agents: free_address(),
@@ -93,6 +109,7 @@ impl Replicas {
             database: database.clone(),
             store: in_database(&store, database),
             addresses: addresses.collect(),
+            roles,
             lifetimes: lifetimes.to_owned(),
         };
         let starting = (0..count).map(|index| replicas.launch(index));
@@ -152,6 +169,13 @@ impl Replicas {
         CaProcess::restart_in(directory, &config).await
     }
 
+    /// The credential goes on with the roots that this replica's operator has heard of.
+    pub fn take_credential_of(&self, replica: &CaProcess) {
+        let heard = fs::read(replica.directory().join("admin.toml"));
+        let made = self.shared.path().join("admin.toml");
+        write_private(made, &heard.expect("it has one")).expect("the directory is ours");
+    }
+
     /// The one credential of the mesh, for this replica's address.
     async fn give_credential(&self, directory: &Path, web: SocketAddr) {
         let made = self.shared.path().join("admin.toml");
@@ -170,13 +194,14 @@ impl Replicas {
         let all: Vec<_> = self.addresses.iter().map(|each| each.agents).collect();
         let all: Vec<_> = all.iter().map(|agents| format!("\"{agents}\"")).collect();
         let shared = self.shared.path().display();
-        let store = &self.store;
+        let (store, role) = (&self.store, &self.roles[index]);
         format!(
             r#"trust_domain = "{TRUST_DOMAIN}"
 replica = "ca-{number}"
 
 [store.postgres]
 {store}
+user = "{role}"
 
 [keys]
 kek_file = "{shared}/keys/kek"
@@ -212,6 +237,11 @@ fn of_socket(Database { socket, port, .. }: &Database) -> String {
     format!("host = \"{}\"\nport = {port}", socket.display())
 }
 
-fn in_database(store: &str, Database { name, user, .. }: &Database) -> String {
-    format!("{store}\ndatabase = \"{name}\"\nuser = \"{user}\"")
+fn in_database(store: &str, Database { name, .. }: &Database) -> String {
+    format!("{store}\ndatabase = \"{name}\"")
+}
+
+/// All replicas come as the one who made the database.
+fn owner(database: &Database, count: usize) -> Vec<String> {
+    vec![database.user.to_owned(); count]
 }

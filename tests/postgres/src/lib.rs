@@ -7,6 +7,7 @@
 
 mod installed;
 mod server;
+mod standby;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -63,16 +64,20 @@ impl Cluster {
         let installed = Installed::find()?;
         let directory = installed.directory();
         installed.initialize(&directory.path().join("data"));
-        let mut cluster = Self {
+        let mut cluster = Self::in_directory(installed, directory, port);
+        cluster.configure(settings, files);
+        cluster.resume();
+        Some(cluster)
+    }
+
+    fn in_directory(installed: Installed, directory: TempDir, port: u16) -> Self {
+        Self {
             installed,
             directory,
             server: None,
             port,
             databases: AtomicU32::new(0),
-        };
-        cluster.configure(settings, files);
-        cluster.resume();
-        Some(cluster)
+        }
     }
 
     /// An empty database that nobody else uses.
