@@ -138,8 +138,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let log_level = telemetry::init(&config.log)?;
-    runtime::open_files_for(config.limits.agent_connections.get().into());
+    let connections = config.limits.agent_connections.get().into();
     let ca = Ca::start_with_log(config, Clock::system(), log_level).await?;
+    // Only now: who is refused a start reads one line.
+    runtime::open_files_for(connections);
     let mut signals = pin!(ca.trigger().on_signals().context("cannot take signals")?);
     let mut running = pin!(ca.run(DRAIN));
     let mut forced = false;

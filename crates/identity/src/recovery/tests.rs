@@ -19,7 +19,7 @@ fn domain() -> TrustDomain {
 fn bundle() -> Bundle {
     let validity = Validity::try_new(NOW - DAY, NOW + DAY).unwrap();
     let serial = SerialNumber::random(&mut SystemRandom);
-    let root = Authority::new_root(&domain(), &SigningKey::generate(), validity, serial).unwrap();
+    let root = Authority::new_root(&domain(), SigningKey::generate(), validity, serial).unwrap();
     Bundle::new(domain(), 7, vec![root.certificate().to_vec()]).unwrap()
 }
 
@@ -177,7 +177,7 @@ proptest! {
         let (key, update) = (SigningKey::generate(), update());
         let text = update.sign(&key);
         let place = place.index(text.len());
-        let mut other = text.clone();
+        let mut other = text;
         other.replace_range(place..=place, &to);
         // The last bits of base64 may say nothing.
         if let Ok(taken) = verify(&other, &key) {
