@@ -130,7 +130,10 @@ impl Recovery {
         }
         match self.judge(update, now) {
             Ok(update) => self.took(&update).await,
-            Err(RecoveryError::Update(BundleUpdateError::Replayed { .. })) => Ok(()),
+            // The CA goes on showing it; who is told by the CA itself needs it no more.
+            Err(RecoveryError::Update(
+                BundleUpdateError::Replayed { .. } | BundleUpdateError::Expired { .. },
+            )) => Ok(()),
             Err(error) => Err(error),
         }
     }
