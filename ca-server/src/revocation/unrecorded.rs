@@ -29,7 +29,8 @@ use crate::spool::{
     AppendError, Found, NotShipped, SpoolFile, SpoolOpenError, SpooledRevocation, tell_unreadable,
 };
 use crate::store::{
-    Authorship, NewRevocation, RevocationChange, RevocationSubject, Store, StoreError,
+    Authorship, NewRevocation, RevocationChange, RevocationError, RevocationSubject, Store,
+    StoreError,
 };
 use crate::watch::Presence;
 
@@ -222,8 +223,20 @@ impl RevocationShipping {
     async fn ship(&mut self) -> Result<(), NotReplayed> {
         let probe = timeout(PROBE_WITHIN, self.obeying.store.probe_write());
         probe.await.map_err(|_| NotReplayed::Silent)??;
+        let mut refused = None;
         for revocation in &self.waiting {
-            self.obeying.record(revocation).await?;
+            match self.obeying.record(revocation).await {
+                // It keeps no other from being recorded.
+                Err(
+                    error @ NotReplayed::Revoke(RevokeError::Refused(RevocationError::TooMany)),
+                ) => {
+                    refused = Some(error);
+                }
+                other => other?,
+            }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         self.obeying.directory.registry().settle().await?;
         let mut file = self.file.take().ok_or(NotReplayed::Gone)?;

@@ -54,7 +54,7 @@ enum Action {
     Publish(Publish),
 }
 
-/// Make a recovery key; the public key, for [recovery] of the CA, is written to standard output
+/// Make a recovery key; the public key, for the configuration of the CA, is written to standard output
 #[derive(Debug, Args)]
 struct GenerateKey {
     /// Where the private key goes (0600, PKCS#8 in PEM); must not exist
