@@ -194,6 +194,9 @@ impl Authorities {
 
     async fn list(&self) -> Result<AuthorityList, Problem> {
         let progress = self.rotation.progress().await?;
+        // Another replica may have made the last step. Who reads of a root is told of it beside the
+        // answer too: the next connection may lead to it.
+        self.registry.look().await?;
         let roots = self.registry.snapshot().roots().clone();
         let members = progress.lifecycle.members().iter();
         let pending = progress.pending.iter().map(|agent| PendingView {
