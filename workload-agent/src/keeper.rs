@@ -8,6 +8,7 @@
 
 mod issuing;
 mod recovered;
+mod replacing;
 mod restored;
 
 use std::collections::BTreeSet;
@@ -198,61 +199,6 @@ impl Keeper {
         }
         if self.reassign(requests) {
             self.save(&self.current()).await;
-        }
-    }
-
-    /// Nothing that is revoked is handed out any more; what may be replaced is, at once.
-    fn obey_denials(&mut self, requests: &mut JoinSet<Batch>) {
-        let offered = self.view.borrow().as_ref().map(|it| it.denied().clone());
-        let offered = offered.filter(|offered| *offered != self.current().denied);
-        let Some(denied) = offered else {
-            return;
-        };
-        self.publisher.deny(denied.clone());
-        let mut next = self.current();
-        Arc::make_mut(&mut next).denied = denied;
-        let replaceable = next.replaceable();
-        self.holdings.send_replace(next);
-        if !replaceable.is_empty() {
-            tracing::warn!(
-                certificates = replaceable.len(),
-                "certificates were revoked; others are asked for"
-            );
-            self.step(Event::Replace(replaceable), requests);
-        }
-    }
-
-    /// What stands under an intermediate that nobody can list revocations of is replaced, for the
-    /// sake of validators that go by lists.
-    fn replace_superseded(&mut self, requests: &mut JoinSet<Batch>) {
-        let lists = self
-            .view
-            .borrow()
-            .as_ref()
-            .map(|it| Arc::clone(it.revocation_lists()));
-        let Some(lists) = lists.filter(|it| !it.superseded.is_empty()) else {
-            return;
-        };
-        let replaceable = self.current().under(&lists.superseded);
-        if !replaceable.is_empty() {
-            self.step(Event::Replace(replaceable), requests);
-        }
-    }
-
-    /// What leads to a root that is about to be removed is replaced at once.
-    async fn adopt_bundle(&mut self, bundle: mesh::Bundle, requests: &mut JoinSet<Batch>) {
-        let mut next = self.current();
-        Arc::make_mut(&mut next).bundle = Some(Arc::new(bundle));
-        self.save(&next).await;
-        self.publish_own(&next);
-        let tainted = next.tainted(&self.trust_domain, self.clock.now());
-        self.holdings.send_replace(next);
-        if !tainted.is_empty() {
-            tracing::warn!(
-                certificates = tainted.len(),
-                "a root is about to be removed; what leads to it is replaced"
-            );
-            self.step(Event::Replace(tainted), requests);
         }
     }
 
