@@ -8,6 +8,7 @@
 //! about a Service until each agent that could host it has spoken, or has had the time to.
 
 mod elsewhere;
+mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
-use super::announcements::{EndpointMap, Published};
+use super::announcements::EndpointMap;
 use super::decode::{Hello, Said, Sighting};
 use super::presence::Session;
 use super::service::WatchDesk;
@@ -370,34 +370,11 @@ impl WatchSession {
                 continue;
             };
             if known.get(service) != Some(&published.generation) {
-                news.push(self.wire_endpoints(service, &published));
+                news.push(published.wire(service, &self.desk.replica));
                 known.insert(service.clone(), published.generation);
             }
         }
         news
-    }
-
-    fn wire_endpoints(
-        &self,
-        service: &QualifiedName,
-        published: &Published,
-    ) -> mesh::ServiceEndpoints {
-        let endpoints = published.endpoints.iter().map(|endpoint| mesh::Endpoint {
-            address: endpoint.address.clone(),
-            ports: endpoint
-                .ports
-                .iter()
-                .map(|(name, port)| (name.clone(), u32::from(*port)))
-                .collect(),
-            zone: endpoint.zone.clone(),
-        });
-        mesh::ServiceEndpoints {
-            namespace: service.namespace.to_string(),
-            service: service.name.to_string(),
-            generation: published.generation,
-            endpoints: endpoints.collect(),
-            source: self.desk.replica.clone(),
-        }
     }
 
     fn greeting(&self) -> wire::Greeting {
