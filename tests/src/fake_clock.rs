@@ -7,6 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 const RIGHT: &str = "+0s";
+const LIBRARY: &str = "libfaketime.so.1";
 
 /// What these processes read as the time of day. Their monotonic clock is the host's.
 #[derive(Debug)]
@@ -78,11 +79,9 @@ fn library() -> Option<PathBuf> {
 /// Where the package manager has put it, whatever the architecture.
 fn of_package() -> Option<PathBuf> {
     let listed = said(Command::new("dpkg").args(["-L", "libfaketime"]))?;
-    let mut files = listed.lines();
-    files
-        .find(|line| line.ends_with("/libfaketime.so.1"))
-        .map(PathBuf::from)
-        .filter(|path| path.exists())
+    let mut files = listed.lines().map(PathBuf::from);
+    let library = files.find(|path| path.file_name().is_some_and(|name| name == LIBRARY));
+    library.filter(|path| path.exists())
 }
 
 /// What the `faketime` program would preload.

@@ -5,14 +5,11 @@ use std::time::Duration;
 
 use crypto::signing::SigningKey;
 use identity::JoinToken;
-use mesh_tests::application::Application;
 use mesh_tests::faulty_line::{FaultyLine, Line};
-use mesh_tests::host::Host;
-use mesh_tests::invariants::{Calls, Witness, renew};
+use mesh_tests::invariants::{Witness, renew};
 use mesh_tests::operator::CaProcess;
 use mesh_tests::processes::free_address;
 use mesh_tests::replicas::Replicas;
-use mesh_tests::shop::{CHECKOUT_MAY_CALL, SERVICE};
 use mesh_tests::stranger::{Joined, Line as AgentLine, join};
 use mesh_tests::waiting::eventually;
 use postgres_cluster::{Cluster, Database};
@@ -21,6 +18,7 @@ use serde_json::json;
 use tonic::Code;
 
 use super::log_steps::cover_all;
+use super::replicated::Hosts;
 
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
 const PASSWORD: &str = "correct horse";
@@ -88,7 +86,7 @@ async fn a_stale_standby_is_not_trusted_until_the_loss_is_accepted() {
     let Some(mut world) = World::open().await else {
         return;
     };
-    let shop = Shop::open(&world.replicas[0]).await;
+    let shop = Hosts::open(&world.replicas[0]).await;
     let agents = Agents::join(&world.replicas[0]).await;
     world.standby_falls_behind().await;
     agents.lose_a_ban_and_records(&world).await;
@@ -116,35 +114,6 @@ async fn a_stale_standby_is_not_trusted_until_the_loss_is_accepted() {
     shop.calls.never_failed_longer_than(Duration::ZERO);
     for replica in &world.replicas {
         witness.holds(replica).await;
-    }
-}
-
-/// Hosts whose calls never pause.
-struct Shop {
-    calls: Calls,
-    _hosts: [Host; 2],
-    _application: Application,
-}
-
-impl Shop {
-    async fn open(ca: &CaProcess) -> Self {
-        for name in ["orders", "checkout"] {
-            ca.register("shop", name).await;
-        }
-        for objects in [SERVICE, CHECKOUT_MAY_CALL] {
-            ca.try_apply(objects).await.expect("valid objects");
-        }
-        let application = Application::http().await;
-        let at = Some(application.address());
-        let orders = Host::start(ca, "orders-1", "shop/orders", at).await;
-        let checkout = Host::start(ca, "checkout-1", "shop/checkout", None).await;
-        let calls = Calls::through(checkout.outbound);
-        calls.pass().await;
-        Self {
-            calls,
-            _hosts: [orders, checkout],
-            _application: application,
-        }
     }
 }
 

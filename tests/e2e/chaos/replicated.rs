@@ -38,6 +38,35 @@ pub(super) struct Shop {
     _application: Application,
 }
 
+/// Two hosts, of which one calls what runs on the other.
+pub(super) struct Hosts {
+    pub(super) calls: Calls,
+    pub(super) hosts: [(&'static str, Host); 2],
+    pub(super) application: Application,
+}
+
+impl Hosts {
+    pub(super) async fn open(ca: &CaProcess) -> Self {
+        for name in ["orders", "checkout"] {
+            ca.register("shop", name).await;
+        }
+        for objects in [SERVICE, CHECKOUT_MAY_CALL] {
+            ca.try_apply(objects).await.expect("valid objects");
+        }
+        let application = Application::http().await;
+        let at = Some(application.address());
+        let orders = Host::start(ca, "orders-1", "shop/orders", at).await;
+        let checkout = Host::start(ca, "checkout-1", "shop/checkout", None).await;
+        let calls = Calls::through(checkout.outbound);
+        calls.pass().await;
+        Self {
+            calls,
+            hosts: [("orders", orders), ("checkout", checkout)],
+            application,
+        }
+    }
+}
+
 impl Pair {
     /// `None` where there is no PostgreSQL.
     pub(super) async fn open() -> Option<Self> {
@@ -122,25 +151,18 @@ impl Shop {
     pub(super) async fn open() -> Option<Self> {
         let pair = Pair::open().await?;
         let ca = pair.replica(0);
-        for name in ["orders", "checkout"] {
-            ca.register("shop", name).await;
-        }
-        for objects in [SERVICE, CHECKOUT_MAY_CALL] {
-            ca.try_apply(objects).await.expect("valid objects");
-        }
-        let application = Application::http().await;
-        let at = Some(application.address());
-        let orders = Host::start(ca, "orders-1", "shop/orders", at).await;
-        let checkout = Host::start(ca, "checkout-1", "shop/checkout", None).await;
-        let calls = Calls::through(checkout.outbound);
-        calls.pass().await;
+        let Hosts {
+            calls,
+            hosts,
+            application,
+        } = Hosts::open(ca).await;
         let mut witness = Witness::default();
         // It will not renew.
         let token = ca.join_token("short-lived", &[]).await;
         witness.expired(&join(&token, &Clock::system()).await.svid);
         Some(Self {
             pair,
-            hosts: [("orders", orders), ("checkout", checkout)],
+            hosts,
             calls,
             witness,
             _application: application,
