@@ -160,11 +160,12 @@ async fn list_revocations(
     State(revocations): State<Revocations>,
 ) -> Result<Json<RevocationList>, Problem> {
     let now = revocations.clock.now();
-    let mut items = Vec::new();
-    for revocation in revocations.store.revocations(now).await? {
-        items.push(revocations.view(&revocation).await?);
-    }
-    Ok(Json(RevocationList { items }))
+    let live = revocations.store.live_svids_of_revoked(now).await?;
+    let all = revocations.store.revocations(now).await?;
+    let items = all.iter().map(|it| view(it, live.get(&it.subject)));
+    Ok(Json(RevocationList {
+        items: items.collect(),
+    }))
 }
 
 /// Shows one revocation.
@@ -325,17 +326,22 @@ impl Revocations {
 
     async fn view(&self, revocation: &Revocation) -> Result<RevocationView, Problem> {
         let live = self.hits(&revocation.subject).await?;
-        Ok(RevocationView {
-            kind: revocation.subject.kind(),
-            subject: revocation.subject.to_string(),
-            reason: revocation.reason.clone(),
-            author: revocation.author.clone(),
-            created_at: revocation.created_at.into(),
-            expires_at: revocation.expires_at.map(Into::into),
-            revision: revocation.revision.to_string(),
-            live_svids: live.count,
-            live_until: live.until.map(Into::into),
-        })
+        Ok(view(revocation, Some(&live)))
+    }
+}
+
+/// `live`: what it hits, if anything.
+fn view(revocation: &Revocation, live: Option<&LiveSvids>) -> RevocationView {
+    RevocationView {
+        kind: revocation.subject.kind(),
+        subject: revocation.subject.to_string(),
+        reason: revocation.reason.clone(),
+        author: revocation.author.clone(),
+        created_at: revocation.created_at.into(),
+        expires_at: revocation.expires_at.map(Into::into),
+        revision: revocation.revision.to_string(),
+        live_svids: live.map_or(0, |live| live.count),
+        live_until: live.and_then(|live| live.until).map(Into::into),
     }
 }
 

@@ -6,6 +6,8 @@
 
 mod subject;
 
+use std::collections::BTreeMap;
+
 use identity::x509::{Denied, MOST_DENIED};
 use policy::Revision;
 use time::OffsetDateTime;
@@ -220,6 +222,49 @@ impl Store {
             count: row.unsigned("live")?,
             until: row.instant_if_any("until")?,
         })
+    }
+
+    /// [`Self::live_svids_of`] each revocation that hits any, in one question.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn live_svids_of_revoked(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<BTreeMap<RevocationSubject, LiveSvids>, StoreError> {
+        let live = Statement::new(
+            "SELECT kind, subject, COUNT(*) AS live, MAX(not_after) AS until FROM (
+                 SELECT 'agent' AS kind, agent_id AS subject, not_after FROM issued
+                 WHERE not_after > $1 AND agent_id IN (SELECT spiffe_id FROM agent_bans)
+                 UNION ALL
+                 SELECT kind, subject, not_after FROM issued
+                     JOIN revocations ON subject = spiffe_id
+                 WHERE kind = 'identity' AND not_after > $1
+                 UNION ALL
+                 SELECT kind, subject, not_after FROM issued
+                     JOIN revocations ON subject = serial
+                 WHERE kind = 'serial' AND not_after > $1
+                 UNION ALL
+                 SELECT kind, subject, not_after FROM issued
+                     JOIN revocations ON subject = issuer
+                 WHERE kind = 'authority' AND not_after > $1
+                 UNION ALL
+                 SELECT kind, subject, issued.not_after FROM revocations
+                     JOIN sealed_keys ON sealed_keys.key_id = subject
+                     JOIN intermediates ON intermediates.generation = sealed_keys.version
+                     JOIN issued ON issued.issuer = intermediates.key_id
+                 WHERE kind = 'authority' AND issued.not_after > $1
+             ) AS hit GROUP BY kind, subject",
+        );
+        let rows = self.database.fetch_all(live.bind(now)).await?;
+        let hits = rows.iter().map(|row| {
+            let live = LiveSvids {
+                count: row.unsigned("live")?,
+                until: row.instant_if_any("until")?,
+            };
+            Ok((subject_in(row)?, live))
+        });
+        hits.collect()
     }
 
     async fn known(

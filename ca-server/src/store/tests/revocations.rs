@@ -86,6 +86,7 @@ on_each_database![
     a_banned_agent_stands_for_what_was_issued_through_it_and_has_not_ended,
     a_revocation_that_has_ended_is_in_no_list,
     what_a_revocation_hits_is_counted,
+    all_that_revocations_hit_is_counted_as_of_each,
 ];
 
 async fn what_was_never_revoked_cannot_be_lifted(test: TestStore) {
@@ -194,4 +195,21 @@ async fn what_a_revocation_hits_is_counted(test: TestStore) {
     }
     let one = RevocationSubject::Serial(serial);
     assert_eq!(test.store.live_svids_of(&one, NOW).await.unwrap().count, 1);
+}
+
+async fn all_that_revocations_hit_is_counted_as_of_each(test: TestStore) {
+    test.issue(1, AGENT, NOW).await;
+    let serial = test.issue(2, AGENT, NOW + minutes(1)).await.to_string();
+    test.issue(3, AGENT, NOW + minutes(9)).await;
+    let kinds = [("agent", AGENT), ("identity", ORDERS), ("serial", &serial)];
+    for (kind, text) in kinds {
+        test.revoke(kind, text).await;
+    }
+    test.revoke("authority", &Sha256::of(b"key").to_string())
+        .await;
+    let all = test.store.live_svids_of_revoked(NOW).await.unwrap();
+    assert_eq!(all.len(), kinds.len());
+    for (hit, live) in all {
+        assert_eq!(test.store.live_svids_of(&hit, NOW).await.unwrap(), live);
+    }
 }
