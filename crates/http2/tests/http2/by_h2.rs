@@ -40,26 +40,31 @@ pub(crate) async fn client(io: DuplexStream, script: Rc<Script>) -> Vec<Outcome>
         }
         let (sender, script) = (sender.clone(), Rc::clone(&script));
         calls.spawn_local(async move {
-            loop {
-                let outcome = call(sender.clone(), at, &script.calls[at]).await;
-                // Refused, while work that was given up goes on: it may be sent again.
-                if outcome != Outcome::Unprocessed || script.leaves.is_some() {
-                    break (at, outcome);
-                }
-                tokio::task::yield_now().await;
-            }
+            let call = &script.calls[at];
+            (at, retry(&sender, at, call, script.leaves.is_some()).await)
         });
     }
     let mut outcomes = calls.join_all().await;
     outcomes.sort_by_key(|(at, _)| *at);
     let mut outcomes: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     if script.leaves.is_none() {
-        outcomes.push(call(sender.clone(), script.calls.len(), &Call::large()).await);
+        outcomes.push(retry(&sender, script.calls.len(), &Call::large(), false).await);
     }
     drop((sender, change));
     let ended = driver.await.unwrap();
     assert!(ended.is_ok() || script.leaves.is_some(), "{ended:?}");
     outcomes
+}
+
+/// A server may refuse streams while work that was given up goes on.
+async fn retry(sender: &SendRequest<Bytes>, at: usize, it: &Call, leaves: bool) -> Outcome {
+    loop {
+        let outcome = call(sender.clone(), at, it).await;
+        if outcome != Outcome::Unprocessed || leaves {
+            return outcome;
+        }
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn call(sender: SendRequest<Bytes>, at: usize, call: &Call) -> Outcome {

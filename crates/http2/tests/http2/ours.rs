@@ -35,7 +35,7 @@ pub(crate) async fn client(io: DuplexStream, script: Rc<Script>) -> Vec<Outcome>
     outcomes.sort_by_key(|(at, _)| *at);
     let mut outcomes: Vec<_> = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
     if script.leaves.is_none() {
-        outcomes.push(call(&requests, script.calls.len(), &Call::large()).await);
+        outcomes.push(retry(&requests, script.calls.len(), &Call::large()).await);
     }
     drop(requests);
     let left = driver.await.unwrap();
@@ -47,7 +47,8 @@ pub(crate) async fn client(io: DuplexStream, script: Rc<Script>) -> Vec<Outcome>
     outcomes
 }
 
-/// A server may refuse streams that were opened before its settings came.
+/// A server may refuse streams that were opened before its settings came, and while work that was
+/// given up goes on.
 async fn retry(requests: &Requests, at: usize, it: &Call) -> Outcome {
     loop {
         let outcome = call(requests, at, it).await;
