@@ -176,8 +176,8 @@ impl Store {
         rows.iter().map(intermediate).collect()
     }
 
-    /// For each authority the end of the last recorded leaf that leads to it. An issuer that was
-    /// recorded before issuers were is the first's.
+    /// For each authority the end of the last recorded leaf, or of the last authority of another
+    /// instance, that leads to it. An issuer that was recorded before issuers were is the first's.
     ///
     /// # Errors
     /// The store is unavailable or damaged.
@@ -186,10 +186,14 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<BTreeMap<u32, OffsetDateTime>, StoreError> {
         let ends = Statement::new(
-            "SELECT COALESCE(intermediates.generation, 1) AS generation,
-                    MAX(issued.not_after) AS until
-             FROM issued LEFT JOIN intermediates ON intermediates.key_id = issued.issuer
-             WHERE issued.not_after > $1 GROUP BY 1",
+            "SELECT generation, MAX(not_after) AS until FROM (
+                 SELECT COALESCE(intermediates.generation, 1) AS generation,
+                        MAX(issued.not_after) AS not_after
+                 FROM issued LEFT JOIN intermediates ON intermediates.key_id = issued.issuer
+                 WHERE issued.not_after > $1 GROUP BY 1
+                 UNION ALL
+                 SELECT generation, not_after FROM downstream_authorities WHERE not_after > $1
+             ) AS below GROUP BY generation",
         );
         let rows = self.database.fetch_all(ends.bind(now)).await?;
         rows.iter()

@@ -122,8 +122,8 @@ impl Store {
         rows.iter().map(revoked_row).collect()
     }
 
-    /// Which live intermediates of a root are revoked or superseded. One that an older build made
-    /// has no serial to be named by.
+    /// Which live intermediates of a root are revoked or superseded, and which authorities of
+    /// instances below are revoked. One that an older build made has no serial to be named by.
     ///
     /// # Errors
     /// The store is unavailable or damaged.
@@ -140,6 +140,14 @@ impl Store {
                      ON revocations.kind = 'authority'
                      AND revocations.subject = intermediates.key_id
                  WHERE intermediates.generation = $1 AND intermediates.not_after > $2
+                     AND (revocations.expires_at IS NULL OR revocations.expires_at > $2)
+                 UNION ALL
+                 SELECT downstream_authorities.serial, revocations.created_at, revocations.revision
+                 FROM downstream_authorities JOIN revocations
+                     ON revocations.kind = 'authority'
+                     AND revocations.subject = downstream_authorities.key_id
+                 WHERE downstream_authorities.generation = $1
+                     AND downstream_authorities.not_after > $2
                      AND (revocations.expires_at IS NULL OR revocations.expires_at > $2)
                  UNION ALL
                  SELECT serial, superseded_at, 0 FROM intermediates

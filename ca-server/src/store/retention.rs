@@ -30,6 +30,8 @@ impl Store {
              AND id != (SELECT id FROM admin_credentials ORDER BY created_at DESC, id LIMIT 1)",
         );
         transaction.execute(credentials.bind(before)).await?;
+        let downstream = Statement::new("DELETE FROM downstream_authorities WHERE not_after < $1");
+        transaction.execute(downstream.bind(before)).await?;
         log::prune(&mut transaction, before).await?;
         let unlogged = Statement::new("DELETE FROM unlogged_leaves WHERE last_seen < $1");
         transaction.execute(unlogged.bind(before)).await?;

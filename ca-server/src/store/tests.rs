@@ -33,6 +33,7 @@ mod bans;
 mod bundle_updates;
 mod configuration;
 mod crls;
+mod downstreams;
 mod issuance;
 mod issuers_tokens;
 mod join_tokens;

@@ -107,13 +107,35 @@ impl Authority {
         validity: Validity,
         serial: SerialNumber,
     ) -> Result<CertificateDer<'static>, IssueError> {
+        self.sign_authority(("intermediate", replica, 0), public_key, validity, serial)
+    }
+
+    /// The certificate of an authority for another instance of the mesh's CA, which signs its
+    /// replicas' authorities with it. `name` goes into the subject, for people to read.
+    pub fn sign_mesh_authority(
+        &self,
+        name: &str,
+        public_key: &PublicKey,
+        validity: Validity,
+        serial: SerialNumber,
+    ) -> Result<CertificateDer<'static>, IssueError> {
+        self.sign_authority(("mesh authority", name, 1), public_key, validity, serial)
+    }
+
+    fn sign_authority(
+        &self,
+        (kind, name, path_length): (&str, &str, u8),
+        public_key: &PublicKey,
+        validity: Validity,
+        serial: SerialNumber,
+    ) -> Result<CertificateDer<'static>, IssueError> {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if !(1..=MAX_REPLICA).contains(&replica.len()) || !replica.bytes().all(is_name) {
+        if !(1..=MAX_REPLICA).contains(&name.len()) || !name.bytes().all(is_name) {
             return Err(IssueError::Replica);
         }
         self.check_within(&validity)?;
-        let subject = authority_name("intermediate", serial, Some(replica));
-        let depth = BasicConstraints::Constrained(0);
+        let subject = authority_name(kind, serial, Some(name));
+        let depth = BasicConstraints::Constrained(path_length);
         let mut params = authority_params(&self.trust_domain, subject, validity, serial, depth)?;
         params.use_authority_key_identifier_extension = true;
         Ok(params.signed_by(public_key, &self.issuer)?.into())

@@ -77,9 +77,28 @@ impl UnverifiedIssuingChain {
         }
     }
 
+    /// Of an authority that was signed for another instance: the one that signs first, the root
+    /// last. It was not seen to sign anything.
+    ///
+    /// # Errors
+    /// It has too many certificates, or one of them allows no replica's authority that far below.
+    pub fn for_another(
+        certificates: Vec<CertificateDer<'static>>,
+    ) -> Result<Self, IssuingChainError> {
+        for (below, der) in certificates.iter().enumerate() {
+            check_length(below, der)?;
+        }
+        Self::from_certificates(certificates)
+    }
+
     /// What [`from_concatenated_der`](Self::from_concatenated_der) reads.
     pub fn to_concatenated_der(&self) -> Vec<u8> {
         self.0.iter().flat_map(|der| der.to_vec()).collect()
+    }
+
+    /// The one that signs first, the root last.
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.0
     }
 
     /// Whether the certificate that signs names this trust domain, as one that was asked for does.
@@ -213,10 +232,14 @@ fn check_one(
             not_after: validity.not_after(),
         });
     }
+    check_length(below, der)?;
+    Ok(facts.validity)
+}
+
+/// webpki does not look at the root's; others do. Below each is the replica's own authority too.
+fn check_length(below: usize, der: &[u8]) -> Result<(), IssuingChainError> {
     let length = Certificate::parse(der).and_then(|certificate| certificate.path_length());
-    let length = length.map_err(|reason| refused(below, reason))?;
-    // webpki does not look at the root's; others do. Below each is the replica's own authority too.
-    match length {
+    match length.map_err(|reason| refused(below, reason))? {
         Some(length) if u64::from(length) < below as u64 + 1 => {
             Err(IssuingChainError::PathLength {
                 index: below,
@@ -224,7 +247,7 @@ fn check_one(
                 needed: below + 1,
             })
         }
-        _ => Ok(facts.validity),
+        _ => Ok(()),
     }
 }
 
