@@ -90,11 +90,9 @@ async fn the_first_certificate_of_a_key_stays_until_it_has_ended(test: TestStore
 }
 
 async fn a_root_is_in_use_until_the_last_authority_below_it_has_ended(test: TestStore) {
-    store
-        .keep_below(&authority("a", 2, NOW + minutes(10)), NOW)
+    test.keep_below(&authority("a", 2, NOW + minutes(10)), NOW)
         .await;
-    store
-        .keep_below(&authority("b", 2, NOW + minutes(30)), NOW)
+    test.keep_below(&authority("b", 2, NOW + minutes(30)), NOW)
         .await;
     let until = test.store.leaves_until(NOW).await.unwrap();
     assert_eq!(until.get(&2), Some(&(NOW + minutes(30))));
@@ -105,8 +103,7 @@ async fn a_root_is_in_use_until_the_last_authority_below_it_has_ended(test: Test
 async fn who_holds_a_live_authority_is_waited_for(test: TestStore) {
     test.downstream(EU).await;
     test.downstream("us").await;
-    store
-        .keep_below(&authority("a", 1, NOW + minutes(10)), NOW)
+    test.keep_below(&authority("a", 1, NOW + minutes(10)), NOW)
         .await;
     let eu = test.recognized(EU).await.unwrap();
     for sequence in [7, 5] {
@@ -119,7 +116,7 @@ async fn who_holds_a_live_authority_is_waited_for(test: TestStore) {
         .map(|row| (&*row.name, row.bundle_sequence))
         .collect();
     assert_eq!(live, [(EU, 7)]);
-    let later = store
+    let later = test
         .store
         .live_downstreams(NOW + minutes(10))
         .await
