@@ -5,15 +5,19 @@ use std::time::Duration;
 use ca_server::config::{BundleConfig, Lifetimes};
 use http::StatusCode;
 use mesh_tests::caller::Caller;
+use mesh_tests::frames;
+use mesh_tests::holder::Holder;
 use mesh_tests::mesh::Mesh;
 use mesh_tests::shop::{ORDERS, Shop};
-use mesh_tests::waiting::eventually;
+use mesh_tests::waiting::{DEADLINE, eventually};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use workload_api::{Endpoint, X509Source};
 
-const LIFE: Duration = Duration::from_secs(3);
+const LIFE: Duration = Duration::from_secs(5);
 const AUTHORITIES: &str = "/v1/authorities";
 
 /// Three refresh hints and one leaf are a few seconds.
@@ -80,6 +84,20 @@ async fn the_credential_that_began_a_rotation_outlives_the_root_that_it_pinned()
     let roots = shop.mesh.ca.bundle();
     assert!(file.contains(&roots.authorities()[0].digest().to_string()));
     assert!(get(&shop, "/v1/about").await["revision"].is_string());
+}
+
+#[tokio::test]
+async fn who_was_shown_a_certificate_under_a_compromised_root_is_asked_to_leave_before_it_goes() {
+    let shop = Shop::open().await;
+    // Its agent acknowledges nothing, so that nothing is hurried.
+    let holder = Holder::of(&shop.mesh, "checkout").await;
+    let mut kept = holder.connect(shop.orders.mesh_listener(), b"h2").await;
+    kept.write_all(&frames::opening(&[])).await.expect("taken");
+    rotate(&shop, json!({"compromised": true, "within": "1m"})).await;
+    shop.mesh.clock.advance(Duration::from_secs(31));
+    let left = timeout(DEADLINE, kept.read_to_end(&mut Vec::new())).await;
+    drop(left.expect("it is left"));
+    assert_eq!(shop.mesh.ca.bundle().authorities().len(), 2);
 }
 
 async fn rotate(shop: &Shop, request: Value) {

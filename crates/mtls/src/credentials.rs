@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use crypto::digest::Sha256;
 use identity::x509::{
     Bundle, BundleSet, ChainError, DenyList, RootCertificate, SvidError, UnverifiedChain, X509Svid,
 };
@@ -279,6 +280,12 @@ impl Current {
     #[must_use]
     pub fn svid(&self) -> &X509Svid {
         &self.svid
+    }
+
+    /// The root that our own SVID leads to: SHA-256 of its SubjectPublicKeyInfo.
+    #[must_use]
+    pub fn root(&self) -> Option<Sha256> {
+        self.svid.svid().authorities().last().copied()
     }
 
     /// The authorities of every trust domain that we know.

@@ -57,6 +57,8 @@ impl Ending {
                 reason,
                 retry_after,
             } => answered(status, grpc_status, reason, retry_after),
+            // A certificate has ended on the way, which is nobody's fault.
+            Self::Unprocessed(Reason::PeerExpired) => Health::Unknown,
             Self::Unprocessed(_) => Health::Busy(None),
             Self::Unsent(reason) | Self::Broken(reason) => broken(reason),
             Self::TimedOut => Health::Bad,

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::admission::Admission;
 use super::body::{Frame, Incoming, Source, Upload};
 use super::failure::Failure;
-use super::hop::{Attempt, Reply, Seen};
+use super::hop::{Attempt, Reply, Seen, is_turned_away};
 use super::http_server::Interims;
 use super::outbound::Outbound;
 use super::pipe::Pipe;
@@ -228,6 +228,14 @@ impl<'a> Effort<'a> {
 
 impl Outcome {
     fn answered(reply: Reply, ended: Instant) -> Self {
+        if is_turned_away(reply.status, &reply.fields) {
+            return Self {
+                result: Ok(reply),
+                ending: Ending::Unprocessed(Reason::PeerExpired),
+                ended,
+                body: Body::Gone,
+            };
+        }
         let text = |name: &str| reply.fields.get(name)?.to_str().ok();
         let ending = Ending::Answered {
             status: reply.status,
@@ -370,5 +378,41 @@ impl Body {
                 _ => Upload::nothing(),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    use super::*;
+
+    fn refused(reason: Reason) -> Outcome {
+        let said = (REASON, HeaderValue::from_static(reason.code()));
+        let reply = Reply {
+            status: reason.status(),
+            fields: HeaderMap::from_iter([said]),
+            body: Incoming::Empty,
+            upload: None,
+            lease: None,
+            carried: None,
+        };
+        Outcome::answered(reply, Instant::now()).or_body(Body::Nothing)
+    }
+
+    #[test]
+    fn what_a_server_refuses_for_the_certificate_of_the_connection_it_has_not_processed() {
+        let denied = refused(Reason::PolicyDenied);
+        assert!(matches!(denied.ending, Ending::Answered { .. }));
+        let outcome = refused(Reason::PeerExpired);
+        let unprocessed = Ending::Unprocessed(Reason::PeerExpired);
+        assert_eq!(outcome.ending, unprocessed);
+        assert_eq!(unprocessed.health(), Health::Unknown);
+        assert!(
+            outcome.is_replayable()
+                && outcome
+                    .result
+                    .is_ok_and(|it| it.status == StatusCode::MISDIRECTED_REQUEST)
+        );
     }
 }

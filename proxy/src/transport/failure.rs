@@ -33,6 +33,16 @@ impl Failure {
         }
     }
 
+    /// What was ended while the other side may have acted upon it. Nobody may take that for 421,
+    /// after which any request is sent again (RFC 9110 section 15.5.20).
+    pub(crate) fn cut_off(reason: Reason, detail: impl Into<String>) -> Self {
+        let failure = Self::new(reason, detail);
+        match reason {
+            Reason::PeerExpired => failure.with_status(StatusCode::BAD_GATEWAY),
+            _ => failure,
+        }
+    }
+
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
         self

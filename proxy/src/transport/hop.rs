@@ -13,6 +13,7 @@ use super::http2_client::Lease;
 use super::pipe::{Broken, Pipe};
 use super::steering::Carried;
 use crate::failure::Reason;
+use crate::head::REASON;
 
 /// A response's head, its body to come, and what is left of the upload.
 #[derive(Debug)]
@@ -92,7 +93,7 @@ impl Attempt {
     /// The connection was ended from outside, for this reason if any.
     pub(crate) fn because(mut self, ended: Option<Reason>) -> Self {
         if let Some(reason) = ended {
-            self.failure = Failure::new(reason, "the connection to the server was ended");
+            self.failure = Failure::cut_off(reason, "the connection to the server was ended");
         }
         self
     }
@@ -113,10 +114,49 @@ pub(super) fn source_fault(polled: std::task::Poll<Result<(), Broken>>) -> Optio
     }
 }
 
+/// Whether the other proxy has looked at nothing but the connection, and wants another one (RFC 9110
+/// section 15.5.20): a leaf ended, or a root was removed, while the request was on its way.
+pub(crate) fn is_turned_away(status: StatusCode, fields: &HeaderMap) -> bool {
+    let said = fields.get(REASON).map(|it| it.as_bytes());
+    status == StatusCode::MISDIRECTED_REQUEST && said == Some(Reason::PeerExpired.code().as_bytes())
+}
+
 /// RFC 9110 section 9.2.2.
 pub(crate) fn is_idempotent(method: &Method) -> bool {
     matches!(
         *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE | Method::PUT | Method::DELETE
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(status: StatusCode, reason: Option<Reason>, expected: bool) {
+        let value = reason.map(|it| (REASON, HeaderValue::from_static(it.code())));
+        let fields = value.into_iter().collect();
+        assert_eq!(
+            is_turned_away(status, &fields),
+            expected,
+            "{status} {reason:?}"
+        );
+    }
+
+    #[test]
+    fn only_who_was_refused_for_the_connection_may_ask_again_on_another() {
+        let expired = Some(Reason::PeerExpired);
+        let cut_off = Failure::cut_off(Reason::PeerExpired, "").status;
+        check(cut_off.unwrap(), expired, false);
+        check(
+            StatusCode::MISDIRECTED_REQUEST,
+            Some(Reason::NoRoute),
+            false,
+        );
+        check(StatusCode::MISDIRECTED_REQUEST, None, false);
+        check(Reason::PeerExpired.status(), expired, true);
+    }
 }

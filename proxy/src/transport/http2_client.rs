@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::admission::Counted;
 use super::body::{Incoming, Upload};
 use super::fault::Fault;
-use super::hop::{Attempt, Reply, source_fault};
+use super::hop::{Attempt, Reply, is_turned_away, source_fault};
 use super::http_server::Interims;
 use super::http2_driver::Driver;
 use super::io::Io;
@@ -37,6 +37,8 @@ pub(crate) struct Http2 {
 #[derive(Debug, Default)]
 struct Streams {
     open: Cell<usize>,
+    /// The other proxy takes no calls on it any more.
+    left: Cell<bool>,
     freed: OnceCell<Rc<Freed>>,
     /// Of a connection to another proxy.
     bond: Option<Bond>,
@@ -117,7 +119,7 @@ impl Http2 {
 
     /// Whether it takes requests at all.
     pub(crate) fn is_usable(&self) -> bool {
-        !self.ended.get() && self.requests.is_usable()
+        !self.ended.get() && !self.streams.left.get() && self.requests.is_usable()
     }
 
     /// Whether it has room for another stream.
@@ -173,7 +175,14 @@ impl Http2 {
             upload: Pipe::new(upload, sink, Way::Up),
         };
         match poll_fn(|context| sending.poll(context, stream, interims)).await {
-            Ok(response) => Ok(sending.reply(response, lease)),
+            Ok(response) => {
+                let turned_away = self.streams.bond.is_some()
+                    && is_turned_away(response.status, &response.fields);
+                if turned_away {
+                    self.streams.left.set(true);
+                }
+                Ok(sending.reply(response, lease, turned_away))
+            }
             Err(broken) => Err(sending.attempt(broken, lease.ended_by())),
         }
     }
@@ -211,8 +220,9 @@ impl Sending {
         !self.upload.is_done() || self.upload.source().outlasts()
     }
 
-    fn reply(self, response: Response, lease: Lease) -> Reply {
-        let upload = self.is_upload_wanted();
+    fn reply(self, response: Response, lease: Lease, turned_away: bool) -> Reply {
+        let again = turned_away && self.upload.source().can_begin();
+        let upload = again || self.is_upload_wanted();
         Reply {
             status: response.status,
             fields: response.fields,

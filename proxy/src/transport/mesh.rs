@@ -86,6 +86,8 @@ impl Inbound {
         let alpn: &[&[u8]] = if is_http { &ALPN_HTTP } else { &[] };
         // On the heap, or a connection's task would have room for it as long as it lives.
         let leave = self.connections.enter(None, Some(closed.clone()));
+        // Before the handshake: what is shown in it is this or newer.
+        let root = self.credentials.current().and_then(|it| it.root());
         let shaken = unless_silent(&leave, self.handshake(stream, alpn, &target));
         let Some(Some((tls, peer, _place))) = Box::pin(shaken).await else {
             return;
@@ -99,7 +101,9 @@ impl Inbound {
             _ => Wire::Http1,
         };
         let retire_at = self.retire_at(&peer);
-        let leave = self.connections.enter(Some(retire_at), Some(closed));
+        let leave = self
+            .connections
+            .enter_under(root, Some(retire_at), Some(closed));
         // A request on it asks once more whether the peer is vouched for.
         let leave = leave.with(self.gate.bind(&peer));
         let handler = Rc::new(MeshHttp::new(Rc::clone(&self), peer, target, wire));

@@ -174,9 +174,9 @@ impl MeshHttp {
         let failure = match answered {
             Ok(Ok(reply)) => return self.answer(reply, call),
             Ok(Err(attempt)) => attempt.failure,
-            Err(reason) => Failure::new(reason, "ended before the application answered"),
+            Err(reason) => Failure::cut_off(reason, "ended before the application answered"),
         };
-        refuse(call, failure.reason, &failure.detail, judged.manner)
+        refuse_for(call, &failure, judged.manner)
     }
 
     fn answer(&self, reply: Reply, mut call: Box<Call>) -> Answer {

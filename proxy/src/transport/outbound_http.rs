@@ -262,7 +262,7 @@ impl Outbound {
             let sent = pin!(self.carry(&way, upload, &stream, &mut call, interims));
             unless_ended(&stream, sent).await
         };
-        let sent = sent.unwrap_or_else(|reason| Err(Failure::new(reason, "no answer in time")));
+        let sent = sent.unwrap_or_else(|reason| Err(Failure::cut_off(reason, "no answer in time")));
         match sent {
             Ok(reply) => answer(reply, call),
             Err(failure) => refuse_for(call, &failure, manner),

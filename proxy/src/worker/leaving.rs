@@ -1,6 +1,6 @@
 //! Connections that are to end once nothing is in flight on them: when the proxy drains, their
-//! listener closes, a certificate that they rest on is about to end, or their peer is trusted no
-//! more.
+//! listener closes, a certificate that they rest on is about to end, a root is about to go, or their
+//! peer is trusted no more.
 //!
 //! Asking costs a call nothing: a connection looks at a flag, and is woken when it is set.
 
@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crypto::digest::Sha256;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,8 @@ struct Entry {
     waker: RefCell<Option<Waker>>,
     retire_at: Option<OffsetDateTime>,
     closed: Option<CancellationToken>,
+    /// The root above the certificate that the peer was shown, where it was shown one.
+    root: Option<Sha256>,
 }
 
 impl Connections {
@@ -52,11 +55,23 @@ impl Connections {
         retire_at: Option<OffsetDateTime>,
         closed: Option<CancellationToken>,
     ) -> Leave {
+        self.enter_under(None, retire_at, closed)
+    }
+
+    /// As [`Self::enter`]; the connection is to leave, too, once what is shown leads to another root
+    /// than this one: whoever has verified it over this one is cut off when that is removed.
+    pub(crate) fn enter_under(
+        &self,
+        root: Option<Sha256>,
+        retire_at: Option<OffsetDateTime>,
+        closed: Option<CancellationToken>,
+    ) -> Leave {
         let entry = Rc::new(Entry {
             asked: Cell::new(self.table.draining.get()),
             waker: RefCell::new(None),
             retire_at,
             closed,
+            root,
         });
         let mut entries = self.table.entries.borrow_mut();
         let key = self.table.free.borrow_mut().pop().unwrap_or(entries.len());
@@ -72,12 +87,13 @@ impl Connections {
         }
     }
 
-    /// Asks those whose time has come.
-    pub(crate) fn sweep(&self, now: OffsetDateTime) {
+    /// Asks those whose time has come. `root` is above what peers are shown now.
+    pub(crate) fn sweep(&self, now: OffsetDateTime, root: Option<Sha256>) {
         for entry in self.table.entries.borrow().iter().flatten() {
             let retired = entry.retire_at.is_some_and(|at| at <= now);
             let closed = || entry.closed.as_ref().is_some_and(|it| it.is_cancelled());
-            if retired || closed() {
+            let superseded = || entry.root.is_some() && root.is_some() && entry.root != root;
+            if retired || closed() || superseded() {
                 entry.ask();
             }
         }
@@ -161,8 +177,21 @@ mod tests {
             connections.enter(Some(NOON), None),
             connections.enter(Some(NOON + Duration::from_secs(1)), None),
         );
-        connections.sweep(NOON);
+        connections.sweep(NOON, None);
         assert_eq!((early.is_asked(), late.is_asked()), (true, false));
+    }
+
+    #[test]
+    fn who_was_shown_another_root_is_asked_and_who_was_shown_none_is_not() {
+        let connections = Connections::default();
+        let roots = [b"old", b"new"].map(|it| Some(Sha256::of(it)));
+        let [old, new] = roots.map(|root| connections.enter_under(root, None, None));
+        let unshown = connections.enter(None, None);
+        connections.sweep(NOON, None);
+        assert!(!old.is_asked());
+        connections.sweep(NOON, roots[1]);
+        let asked = [&old, &new, &unshown].map(Leave::is_asked);
+        assert_eq!(asked, [true, false, false]);
     }
 
     #[test]
@@ -172,7 +201,7 @@ mod tests {
         let own = connections.enter(None, Some(closed.clone()));
         let other = connections.enter(None, Some(CancellationToken::new()));
         closed.cancel();
-        connections.sweep(NOON);
+        connections.sweep(NOON, None);
         assert_eq!((own.is_asked(), other.is_asked()), (true, false));
     }
 

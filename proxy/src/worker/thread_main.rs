@@ -175,11 +175,14 @@ impl Worker {
         if self.probes {
             self.tasks.spawn(Rc::clone(&self.outbound).probe());
         }
+        let mut published = self.inbound.credentials.clone();
         loop {
             tokio::select! {
                 () = self.tasks.shutdown().draining() => break,
                 Some(open) = commands.recv() => self.open(open),
                 _ = ticks.tick() => self.sweep(),
+                // Before anybody is told that it was: a root may be removed then.
+                Ok(_) = published.changed() => self.sweep(),
             }
         }
         drop(commands);
@@ -260,7 +263,9 @@ impl Worker {
     }
 
     fn sweep(&self) {
-        self.connections.sweep(self.clock.now());
+        let current = self.inbound.credentials.current();
+        let root = current.and_then(|current| current.root());
+        self.connections.sweep(self.clock.now(), root);
         self.inbound.applications.sweep();
         self.outbound.peers.sweep();
         self.outbound.externals.sweep();
