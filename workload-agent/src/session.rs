@@ -197,7 +197,9 @@ impl Session {
         }
     }
 
-    /// A quarter of the shortest leaf life: proxies judge by it how fresh their feed is.
+    /// An eighth of the shortest leaf life: proxies judge by it how fresh their feed is, and a replica
+    /// that hangs is left while what is held still lives. Whoever has nothing live does not count
+    /// when a root is removed, and may know none of the others afterwards.
     fn ping_every(&self) -> Duration {
         let held = self.holdings.borrow().shortest_life();
         let assigned = self
@@ -207,7 +209,7 @@ impl Session {
             .and_then(|view| view.shortest_ttl());
         let shortest = held.into_iter().chain(assigned).min();
         shortest.map_or(LONGEST_PING, |life| {
-            (life / 4).clamp(SHORTEST_PING, LONGEST_PING)
+            (life / 8).clamp(SHORTEST_PING, LONGEST_PING)
         })
     }
 

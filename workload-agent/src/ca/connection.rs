@@ -24,7 +24,8 @@ use tower::Service;
 
 const HTTP2: &[&[u8]] = &[b"h2"];
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
-const PING_ANSWER_WITHIN: Duration = Duration::from_secs(10);
+const LONGEST_SILENCE: Duration = Duration::from_secs(10);
+const SHORTEST_SILENCE: Duration = Duration::from_secs(1);
 /// What the attestation's signature is bound to (agent.proto, `Possession`).
 const EXPORTER: &[u8] = b"EXPORTER-countersign-attest";
 
@@ -43,7 +44,8 @@ pub(crate) struct Dial {
     pub(crate) address: CaAddress,
     pub(crate) trust: Trust,
     pub(crate) clock: Clock,
-    /// How often an idle connection is asked whether it lives.
+    /// How often an idle connection is asked whether it lives; it has as long for its answer, within
+    /// bounds.
     pub(crate) ping_every: Duration,
 }
 
@@ -101,7 +103,7 @@ impl Dial {
         let (send, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(self.ping_every)
-            .keep_alive_timeout(PING_ANSWER_WITHIN)
+            .keep_alive_timeout(answer_within(self.ping_every))
             .keep_alive_while_idle(true)
             .handshake(TokioIo::new(listening))
             .await
@@ -129,6 +131,10 @@ impl Dial {
             .await
             .map_err(|source| ConnectError::Tls(self.address.clone(), source))
     }
+}
+
+fn answer_within(ping_every: Duration) -> Duration {
+    ping_every.clamp(SHORTEST_SILENCE, LONGEST_SILENCE)
 }
 
 impl Connection {
