@@ -8,5 +8,6 @@ mod hosts;
 mod kills;
 mod leases;
 mod log_steps;
+mod recovery;
 mod replicated;
 mod rotation;

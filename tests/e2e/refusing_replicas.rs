@@ -16,7 +16,7 @@ const SHORT: &str = "agent = \"8s\"\nworkload = \"8s\"\nmargin = \"1s\"";
 const LONGER: &str = "agent = \"20s\"\nworkload = \"20s\"\nmargin = \"1s\"";
 
 #[tokio::test]
-async fn a_host_goes_on_renewing_when_the_clock_of_its_replica_is_off() {
+async fn a_host_goes_on_elsewhere_while_the_clock_of_its_replica_is_off_and_comes_back() {
     let Some(clock) = FakeClock::obtain() else {
         return;
     };
@@ -36,7 +36,14 @@ async fn a_host_goes_on_renewing_when_the_clock_of_its_replica_is_off() {
         refusal.to_string().contains("clock-off").then_some(())
     })
     .await;
-    host.renewals(3).await;
+    host.renewals(2).await;
+    clock.set_right();
+    assert!(!attends(&first).await);
+    eventually("the agent comes back", || async {
+        attends(&first).await.then_some(())
+    })
+    .await;
+    host.renewals(1).await;
 }
 
 #[tokio::test]
@@ -62,6 +69,14 @@ async fn a_host_goes_on_renewing_when_its_replica_has_lost_its_database_and_has_
     let host = host_of(&first).await;
     line.is(Line::Cut);
     host.renewals(2).await;
+}
+
+/// Whether the agent's stream ends at this replica.
+async fn attends(replica: &CaProcess) -> bool {
+    let ask = || async { replica.admin().get("/v1/agents").await.ok() };
+    let agents = eventually("the replica answers", ask).await;
+    let agent = &agents["items"][0];
+    agent["connected"] == true && agent["connectedTo"].is_null()
 }
 
 /// Its agent's first address is that of the first replica.

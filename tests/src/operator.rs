@@ -176,11 +176,9 @@ impl CaProcess {
 
     /// The operator's program, told to do this here; it begins when it is first awaited.
     pub fn countersign(&self, arguments: &[&str]) -> impl Future<Output = Output> + use<> {
-        let mut program = Command::new(binary_path("countersign"));
         let admin = self.directory().join("admin.toml");
-        program.args(arguments).arg("--admin").arg(admin);
-        let ended = program.kill_on_drop(true).output();
-        async { ended.await.expect("it was built") }
+        let admin = admin.to_str().expect("a plain path");
+        countersign(&[arguments, &["--admin", admin]].concat())
     }
 
     /// It does nothing until it is resumed.
@@ -208,6 +206,13 @@ impl CaProcess {
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// The operator's program, without a credential; it begins when it is first awaited.
+pub fn countersign(arguments: &[&str]) -> impl Future<Output = Output> + use<> {
+    let mut program = Command::new(binary_path("countersign"));
+    let ended = program.args(arguments).kill_on_drop(true).output();
+    async { ended.await.expect("it was built") }
 }
 
 fn agents_of(config: &str) -> SocketAddr {

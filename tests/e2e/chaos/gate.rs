@@ -7,7 +7,7 @@ use postgres_cluster::{Cluster, Database};
 use tokio::task::spawn_blocking;
 
 /// Those whom the database knows the replicas by.
-pub(super) const ROLES: [&str; 2] = ["ca_1", "ca_2"];
+pub(super) const ROLES: [&str; 3] = ["ca_1", "ca_2", "ca_3"];
 
 /// Superusers, so that either may have made the tables that both use.
 const MAKE_ROLE: &str = "DO $$ BEGIN CREATE ROLE $role LOGIN SUPERUSER;

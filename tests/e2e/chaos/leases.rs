@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::gate::{Gate, Held, ROLES};
 use super::log_steps::LogSteps;
-use super::replicated::Pair;
+use super::replicated::{LIFETIMES, Replicated};
 
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
 
@@ -23,7 +23,7 @@ async fn a_sequencer_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
     };
     let database = cluster.database();
     Gate::make_roles(cluster, &database);
-    let (_mesh, replicas) = Replicas::start_as(database.clone(), &ROLES, "").await;
+    let (_mesh, replicas) = Replicas::start_as(database.clone(), &ROLES[..2], "").await;
     let ca = &replicas[0];
     ca.register("shop", "orders").await;
     let token = ca.join_token("web-7", &["shop/orders"]).await;
@@ -63,25 +63,25 @@ async fn a_sequencer_that_slept_past_its_lease_changes_nothing_when_it_wakes() {
 
 #[tokio::test]
 async fn a_rotation_ends_although_a_replica_sleeps_in_the_middle_of_its_step() {
-    let Some(pair) = Pair::open().await else {
+    let Some(cas) = Replicated::open(2, LIFETIMES).await else {
         return;
     };
-    let gate = Gate::close(pair.cluster, &pair.mesh);
+    let gate = Gate::close(cas.cluster, &cas.mesh);
     let mut asked = JoinSet::new();
     asked.spawn(
-        pair.replica(0)
+        cas.replica(0)
             .countersign(&["authority", "rotate", "--compromised"]),
     );
     gate.open("active").await;
     let Held::Step { state, by: sleeper } = gate.next().await else {
         panic!("nobody goes on");
     };
-    pair.replica(sleeper).suspend();
+    cas.replica(sleeper).suspend();
     gate.open_for_good().await;
 
     gate.left(&state).await;
     assert!(matches!(gate.next().await, Held::Settled));
-    pair.replica(sleeper).resume();
+    cas.replica(sleeper).resume();
 
     let ended = timeout(DEADLINE, asked.join_next()).await;
     assert!(ended.is_ok(), "the operator's program waits for ever");

@@ -1,4 +1,4 @@
-//! A shop of real processes on two replicas, certificates that live for seconds, and calls that
+//! A shop of real processes on some replicas, certificates that live for seconds, and calls that
 //! never pause.
 
 use std::collections::BTreeSet;
@@ -18,11 +18,11 @@ use tempfile::TempDir;
 
 use super::gate::{Gate, ROLES};
 
-const LIFETIMES: &str = "agent = \"4s\"\nworkload = \"4s\"\nmargin = \"1s\"\n\
+pub(super) const LIFETIMES: &str = "agent = \"4s\"\nworkload = \"4s\"\nmargin = \"1s\"\n\
                          [bundle]\nrefresh_hint = \"1s\"";
 
-/// Two replicas, each of which the database can tell from the other.
-pub(super) struct Pair {
+/// Some replicas, each of which the database can tell from the others.
+pub(super) struct Replicated {
     pub(super) cluster: &'static Cluster,
     pub(super) mesh: Replicas,
     replicas: Vec<Option<CaProcess>>,
@@ -31,7 +31,7 @@ pub(super) struct Pair {
 }
 
 pub(super) struct Shop {
-    pub(super) pair: Pair,
+    pub(super) cas: Replicated,
     hosts: [(&'static str, Host); 2],
     pub(super) calls: Calls,
     pub(super) witness: Witness,
@@ -67,13 +67,13 @@ impl Hosts {
     }
 }
 
-impl Pair {
+impl Replicated {
     /// `None` where there is no PostgreSQL.
-    pub(super) async fn open() -> Option<Self> {
+    pub(super) async fn open(count: usize, lifetimes: &str) -> Option<Self> {
         let cluster = shared()?;
         let database = cluster.database();
         Gate::make_roles(cluster, &database);
-        let (mesh, replicas) = Replicas::start_as(database, &ROLES, LIFETIMES).await;
+        let (mesh, replicas) = Replicas::start_as(database, &ROLES[..count], lifetimes).await;
         Some(Self {
             cluster,
             mesh,
@@ -90,6 +90,11 @@ impl Pair {
     pub(super) async fn kill(&mut self, index: usize) {
         let replica = self.replicas[index].take().expect("it runs");
         self.directories.push(replica.crash().await);
+    }
+
+    /// Another one than this.
+    pub(super) fn other_than(&self, index: usize) -> &CaProcess {
+        self.replica((index + 1) % self.replicas.len())
     }
 
     pub(super) async fn start_again(&mut self, index: usize) {
@@ -119,28 +124,24 @@ impl Pair {
         }
     }
 
-    /// Another root has been made, beside those that are known.
-    pub(super) async fn more_roots_than(&self, known: usize) {
-        eventually("the rotation has begun", || async {
-            let list = self.replica(0).admin().get("/v1/authorities").await.ok()?;
-            list["items"].get(known).map(drop)
-        })
-        .await;
+    /// No replica has anything left to do.
+    pub(super) async fn settled(&self) {
+        self.settled_with_more_roots_than(0).await;
     }
 
-    /// No replica has anything left to do. Each is asked all the time: who asks only afterwards
-    /// knows none of the roots.
-    pub(super) async fn settled(&self) {
+    /// The same, after another root was made beside those that are known. Each replica is asked all
+    /// the time: who asks only afterwards knows none of the roots.
+    pub(super) async fn settled_with_more_roots_than(&self, known: usize) {
         let indices = 0..self.replicas.len();
         let running = indices.filter(|index| self.replicas[*index].is_some());
-        join_all(running.map(|index| self.settled_at(index))).await;
+        join_all(running.map(|index| self.settled_at(index, known))).await;
     }
 
-    pub(super) async fn settled_at(&self, index: usize) {
+    async fn settled_at(&self, index: usize, known: usize) {
         eventually("the rotation has ended", || async {
             let admin = self.replica(index).admin();
             let list = admin.get("/v1/authorities").await.ok()?;
-            (list["settled"] == true).then_some(())
+            (list["settled"] == true && list["items"].get(known).is_some()).then_some(())
         })
         .await;
     }
@@ -148,9 +149,14 @@ impl Pair {
 
 impl Shop {
     /// `None` where there is no PostgreSQL.
-    pub(super) async fn open() -> Option<Self> {
-        let pair = Pair::open().await?;
-        let ca = pair.replica(0);
+    pub(super) async fn open(replicas: usize) -> Option<Self> {
+        Self::open_with(replicas, LIFETIMES).await
+    }
+
+    /// With these `[lifetimes]`.
+    pub(super) async fn open_with(replicas: usize, lifetimes: &str) -> Option<Self> {
+        let cas = Replicated::open(replicas, lifetimes).await?;
+        let ca = cas.replica(0);
         let Hosts {
             calls,
             hosts,
@@ -161,7 +167,7 @@ impl Shop {
         let token = ca.join_token("short-lived", &[]).await;
         witness.expired(&join(&token, &Clock::system()).await.svid);
         Some(Self {
-            pair,
+            cas,
             hosts,
             calls,
             witness,
@@ -180,7 +186,7 @@ impl Shop {
 
     /// The invariants, at each replica.
     pub(super) async fn holds(&self) {
-        for replica in self.pair.replicas.iter().flatten() {
+        for replica in self.cas.replicas.iter().flatten() {
             self.witness.holds(replica).await;
         }
     }
