@@ -201,7 +201,7 @@ fn agents_and_revocations(parts: &ApiParts) -> Documented {
     Documented::new()
         .merge(agents::operations(agents::Agents {
             store: parts.store.clone(),
-            registry: parts.registry.clone(),
+            directory: parts.vitals.horizons.directory.clone(),
             presence: parts.presence.clone(),
             clock: parts.clock.clone(),
             revocations: revocations.clone(),

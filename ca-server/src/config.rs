@@ -23,8 +23,8 @@ use serde::Deserialize;
 
 pub use attest::{
     Algorithm, AttestConfig, ClaimPointer, ClaimRefused, ClaimTemplate, ClaimTemplateError,
-    HostNaming, JwtIssuerConfig, KeysUrl, KeysUrlError, NamePattern, NamePatternError, OneOf,
-    X509PopConfig,
+    HostNaming, HostSelectors, JwtIssuerConfig, KeysUrl, KeysUrlError, NamePattern,
+    NamePatternError, OneOf, SelectorTemplate, SelectorsError, TokenSelectors, X509PopConfig,
 };
 pub use bundle::{BundleConfig, RefreshHintError};
 pub use keys::{

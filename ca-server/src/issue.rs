@@ -14,7 +14,7 @@ mod service;
 mod serving;
 mod sign;
 
-pub(crate) use admitted::{AdmittedAgents, Standing};
+pub(crate) use admitted::{AdmittedAgents, SelectorWatch, Standing};
 pub(crate) use assignments::{Assignments, CustomIdentities, Directory};
 pub(crate) use authorize::Authorized;
 pub(crate) use record::Recorder;

@@ -3,7 +3,7 @@
 //! Invariant: what is destructive names one agent in full, or an age.
 
 use clap::{Args, Subcommand};
-use identity::AgentId;
+use identity::{AgentId, QualifiedName};
 use runtime::Span;
 use runtime::exit::Usage;
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ pub(crate) struct Agent {
 enum Action {
     List(List),
     Show(Show),
+    Explain(Explain),
     Ban(Ban),
     /// Lift an agent's ban
     Unban(Named),
@@ -45,6 +46,25 @@ struct List {
 struct Show {
     /// As attestor/name, or its SPIFFE ID
     agent: String,
+    #[command(flatten)]
+    admin: AdminArguments,
+    #[command(flatten)]
+    output: OutputArguments,
+}
+
+/// Say whether an agent may hold a workload, and why not
+///
+/// An entry names an agent by its ID, or by its attestor and what that said of it when the agent
+/// attested last.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign agent explain k8s/web-7 shop/orders")]
+struct Explain {
+    /// As attestor/name, or its SPIFFE ID
+    agent: String,
+    /// As namespace/name
+    workload: QualifiedName,
     #[command(flatten)]
     admin: AdminArguments,
     #[command(flatten)]
@@ -100,6 +120,7 @@ impl Agent {
         match &self.action {
             Action::List(list) => list.run().await,
             Action::Show(show) => show.run().await,
+            Action::Explain(explain) => explain.run().await,
             Action::Ban(ban) => ban.run().await,
             Action::Unban(named) => named.lift_ban().await,
             Action::Evict(named) => named.evict().await,
@@ -121,7 +142,14 @@ impl List {
 }
 
 fn table(agents: &Value) -> String {
-    let mut table = Table::new(&["AGENT", "ATTESTED", "EXPIRES", "CONNECTED", "BANNED"]);
+    let mut table = Table::new(&[
+        "AGENT",
+        "ATTESTED",
+        "EXPIRES",
+        "CONNECTED",
+        "SELECTORS",
+        "BANNED",
+    ]);
     let listed = agents["items"].as_array().into_iter().flatten();
     for agent in listed.clone() {
         let cells = [
@@ -129,14 +157,22 @@ fn table(agents: &Value) -> String {
             "/attestedAt",
             "/notAfter",
             "/connected",
+            "/selectors",
             "/ban/reason",
         ];
-        table.row(cells.map(|pointer| cell(agent, pointer)));
+        table.row(cells.map(|pointer| text_of(agent, pointer)));
     }
     let known: Vec<_> = listed.map(|agent| &agent["spiffeId"]).collect();
     for ban in agents["bans"].as_array().into_iter().flatten() {
         if !known.contains(&&ban["agentId"]) {
-            let cells = ["/agentId", "/none", "/none", "/none", "/ban/reason"];
+            let cells = [
+                "/agentId",
+                "/none",
+                "/none",
+                "/none",
+                "/none",
+                "/ban/reason",
+            ];
             table.row(cells.map(|pointer| cell(ban, pointer)));
         }
     }
@@ -157,14 +193,52 @@ impl Show {
                 ("connected", "/connected"),
                 ("applied", "/acknowledged"),
                 ("product", "/product"),
+                ("selectors", "/selectors"),
                 ("workloads", "/workloads"),
                 ("banned at", "/ban/bannedAt"),
                 ("banned by", "/ban/author"),
                 ("banned because", "/ban/reason"),
             ] {
-                table.row([name.to_owned(), cell(agent, pointer)]);
+                table.row([name.to_owned(), text_of(agent, pointer)]);
             }
             table.render()
+        })
+    }
+}
+
+/// As [`cell`]; of selectors, all of them.
+fn text_of(agent: &Value, pointer: &str) -> String {
+    if pointer == "/selectors" {
+        return selectors(agent);
+    }
+    cell(agent, pointer)
+}
+
+/// `name=value`, separated by commas.
+fn selectors(agent: &Value) -> String {
+    let selectors = agent["selectors"].as_object().into_iter().flatten();
+    let selectors: Vec<_> = selectors
+        .map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()))
+        .collect();
+    match selectors.is_empty() {
+        true => cell(&Value::Null, ""),
+        false => selectors.join(","),
+    }
+}
+
+impl Explain {
+    async fn run(&self) -> anyhow::Result<()> {
+        let client = self.admin.client()?;
+        let path = path(&client, &self.agent)?;
+        let answer = client
+            .get(&format!("{path}/workloads/{}", self.workload))
+            .await?;
+        output::print(self.output.format, &answer, |answer| {
+            let pair = format!("{} {}", cell(answer, "/agentId"), cell(answer, "/workload"));
+            match answer["whyNot"].as_str() {
+                None => format!("{pair}: may hold it\n"),
+                Some(why) => format!("{pair}: may not hold it: {why}\n"),
+            }
         })
     }
 }

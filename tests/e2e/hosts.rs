@@ -45,6 +45,7 @@ impl HostPki {
                 agent_name: HostNaming::DnsName,
                 allowed_names: vec!["*.hosts.example".parse().expect("a pattern")],
                 extended_key_usage: None,
+                selectors: Default::default(),
             });
         })
         .await

@@ -1,10 +1,15 @@
-//! Agents: which have attested, which are connected, what they have acknowledged and report.
+//! Agents: which have attested, which are connected, what they have acknowledged and report, and
+//! why one may not hold a workload.
 
 mod ending;
+mod entitlement;
+
+use std::collections::BTreeMap;
 
 use axum::Json;
 use axum::extract::State;
-use identity::{AgentId, SpiffeId};
+use identity::AgentId;
+use policy::resource::{SelectorName, SelectorValue};
 use runtime::Clock;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -14,7 +19,7 @@ use super::problem::Problem;
 use super::query::Segments;
 use super::revocations::Revocations;
 use super::timestamp::Timestamp;
-use crate::registry::{Registry, RegistrySnapshot};
+use crate::issue::Directory;
 use crate::store::{AgentBan, AgentRow, Store};
 use crate::watch::{ConnectedAgent, Presence};
 use ending::BanView;
@@ -23,7 +28,7 @@ use ending::BanView;
 #[derive(Clone, Debug)]
 pub(super) struct Agents {
     pub(super) store: Store,
-    pub(super) registry: Registry,
+    pub(super) directory: Directory,
     pub(super) presence: Presence,
     pub(super) clock: Clock,
     pub(super) revocations: Revocations,
@@ -33,6 +38,10 @@ pub(super) fn operations(agents: Agents) -> Documented {
     Documented::new()
         .on(&__path_list_agents, list_agents)
         .on(&__path_show_agent, show_agent)
+        .on(
+            &entitlement::__path_show_entitlement,
+            entitlement::show_entitlement,
+        )
         .on(&ending::__path_ban_agent, ending::ban_agent)
         .on(&ending::__path_lift_ban, ending::lift_ban)
         .on(&ending::__path_forget_agent, ending::forget_agent)
@@ -73,6 +82,8 @@ struct AgentView {
     /// What all its counted proxies decide by.
     acknowledged: Option<String>,
     product: Option<String>,
+    /// What its attestor said of it when it attested last; entries may name it by that.
+    selectors: BTreeMap<String, String>,
     /// `namespace/name` of the identities that it may hold.
     workloads: Vec<String>,
     /// Its clock minus ours, when it connected.
@@ -157,7 +168,9 @@ impl Agents {
     fn view(&self, row: &AgentRow, bans: &[AgentBan]) -> AgentView {
         let id = &row.spiffe_id;
         let ban = bans.iter().find(|ban| ban.spiffe_id == *id);
-        let workloads = workloads_of(&self.registry.snapshot(), id);
+        let assignments = self.directory.current();
+        let workloads = assignments.workloads_of(id).into_iter();
+        let workloads = workloads.map(ToString::to_string).collect();
         let mut view = view(row, self.presence.agent(id).as_ref(), workloads);
         if !view.connected {
             view.connected_to = self.presence.held_by(id);
@@ -166,12 +179,6 @@ impl Agents {
         view.ban = ban.map(BanView::from);
         view
     }
-}
-
-fn workloads_of(snapshot: &RegistrySnapshot, agent: &SpiffeId) -> Vec<String> {
-    let workloads = snapshot.objects().workloads();
-    let held = workloads.filter(|workload| workload.agents.contains(agent));
-    held.map(|workload| workload.name.to_string()).collect()
 }
 
 fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<String>) -> AgentView {
@@ -188,6 +195,7 @@ fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<Strin
             .and_then(|agent| agent.acknowledged)
             .map(|revision| revision.to_string()),
         product: introduction.map(|introduction| introduction.product.clone()),
+        selectors: row.selectors.iter().map(texts).collect(),
         workloads,
         clock_offset_ms: introduction.and_then(|introduction| {
             introduction
@@ -199,6 +207,10 @@ fn view(row: &AgentRow, connected: Option<&ConnectedAgent>, workloads: Vec<Strin
         proxies: connected.map(proxies).unwrap_or_default(),
         reports: connected.map(reports).unwrap_or_default(),
     }
+}
+
+fn texts((name, value): (&SelectorName, &SelectorValue)) -> (String, String) {
+    (name.to_string(), value.to_string())
 }
 
 fn proxies(agent: &ConnectedAgent) -> Vec<ProxyView> {

@@ -9,6 +9,7 @@ use crypto::random::{Random, SystemRandom};
 use data_encoding::HEXLOWER;
 use identity::join_token::CaAddress;
 use identity::{AgentId, JoinToken, QualifiedName};
+use policy::resource::NamedAgents;
 use policy::{Kind, ObjectKey, Resource};
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
@@ -234,8 +235,9 @@ impl JoinTokens {
             };
             let mut workload = workload.clone();
             for agent in agents.iter().map(AgentId::spiffe_id) {
-                if !workload.agents.contains(agent) {
-                    workload.agents.push(agent.clone());
+                let entry = NamedAgents::Id(agent.clone());
+                if !workload.agents.contains(&entry) {
+                    workload.agents.push(entry);
                 }
             }
             changes.upserts.push(Resource::Workload(workload));

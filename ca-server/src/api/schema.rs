@@ -118,9 +118,9 @@ pub(super) struct WorkloadSpec {
     /// Instead of the ID that the trust domain's template gives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) spiffe_id: Option<String>,
-    /// SPIFFE IDs of the agents that may hold it.
+    /// The agents that may hold it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) agents: Vec<String>,
+    pub(super) agents: Vec<NamedAgentsDocument>,
     pub(super) selectors: SelectorsDocument,
     /// Life of its certificates, such as `1h`; at most 24 h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -132,6 +132,26 @@ pub(super) struct WorkloadSpec {
     /// `ec-p256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) key_type: Option<String>,
+}
+
+/// One agent, or all of an attestor that hold the selectors.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum NamedAgentsDocument {
+    /// A SPIFFE ID.
+    Id(String),
+    Of(AgentsOfDocument),
+}
+
+/// Exactly these values, of what the attestor said of an agent when it attested last.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub(super) struct AgentsOfDocument {
+    /// As in the agents' IDs.
+    #[schema(example = "k8s")]
+    pub(super) attestor: String,
+    /// Up to 8, such as `cluster: prod`.
+    #[serde(flatten)]
+    pub(super) selectors: BTreeMap<String, String>,
 }
 
 /// How an agent recognizes the process: at least one of these, and all that are stated.

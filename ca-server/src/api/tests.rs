@@ -372,7 +372,7 @@ async fn vitals(store: &Store, registry: &Registry, keeper: &RootKeeper, clock: 
     let admitted = AdmittedAgents::default();
     let horizons = Horizons {
         store: store.clone(),
-        directory: Directory::new(registry.clone()),
+        directory: Directory::new(registry.clone(), admitted.clone()),
         authority: Authority::new(registry.roots(), first.await.unwrap()),
         presence: Presence::new(admitted.clone()),
         admitted,

@@ -1,5 +1,5 @@
 //! Follows what other replicas do to the shared store: revisions that they commit, agents that
-//! they forget or ban, and what is announced to them.
+//! they forget or ban or hear more of, and what is announced to them.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -115,7 +115,7 @@ impl Known {
             if let Err(error) = reviewed {
                 tracing::warn!(
                     error = %runtime::exit::one_line(&error),
-                    "which agents were forgotten or banned elsewhere cannot be read"
+                    "what other replicas know of agents cannot be read"
                 );
             }
         }
@@ -133,7 +133,10 @@ impl Known {
             true => self.presence.ban(agent),
             false => self.presence.lift_ban(agent),
         }
-        if self.store.agent(agent).await?.is_none() && self.admitted.contains(agent) {
+        let as_of = self.admitted.as_of();
+        let row = self.store.agent(agent).await?;
+        self.admitted.learn(agent, row.as_ref(), &as_of);
+        if row.is_none() && self.admitted.contains(agent) {
             self.presence.disconnect(agent);
         }
         Ok(())
@@ -146,8 +149,10 @@ impl Known {
         let (admitted, banned) = self.admitted.sets();
         let bans = self.store.agent_bans().await?.into_iter();
         let bans: HashSet<_> = bans.map(|ban| ban.spiffe_id).collect();
-        let agents = self.store.agents().await?.into_iter();
-        let agents: HashSet<_> = agents.map(|row| row.spiffe_id).collect();
+        let as_of = self.admitted.as_of();
+        let rows = self.store.agents().await?;
+        self.admitted.learn_all(&rows, &as_of);
+        let agents: HashSet<_> = rows.into_iter().map(|row| row.spiffe_id).collect();
         for agent in bans.difference(&banned) {
             self.presence.ban(agent);
         }

@@ -176,8 +176,9 @@ impl Foundation {
             banned.iter().map(|ban| ban.spiffe_id.clone()),
             standing.clone(),
         );
+        admitted.learn_all(known, &admitted.as_of());
         Parts {
-            directory: Directory::new(self.registry.clone()),
+            directory: Directory::new(self.registry.clone(), admitted.clone()),
             issuer: Issuer::new(
                 (self.authority.clone(), self.registry.denials()),
                 recorder,

@@ -12,5 +12,6 @@ mod listening;
 mod lists;
 mod replica;
 mod rotation;
+mod selectors;
 mod upstream;
 mod watching;

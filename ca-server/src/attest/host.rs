@@ -8,6 +8,7 @@ use std::{fs, io};
 
 use identity::x509::{HostRoots, HostRootsError, KeyPurpose, UnverifiedChain, VerifiedHost};
 use identity::{AgentId, AgentIdError, TrustDomain};
+use policy::resource::AgentSelectors;
 use time::OffsetDateTime;
 
 use super::attestors::X509POP;
@@ -21,6 +22,7 @@ pub(crate) struct HostAttestor {
     purpose: Option<KeyPurpose>,
     naming: HostNaming,
     allowed: Vec<NamePattern>,
+    selectors: AgentSelectors,
     trust_domain: TrustDomain,
 }
 
@@ -59,6 +61,7 @@ impl HostAttestor {
             purpose: config.extended_key_usage.clone(),
             naming: config.agent_name,
             allowed: config.allowed_names.clone(),
+            selectors: config.selectors.held().clone(),
             trust_domain: trust_domain.clone(),
         })
     }
@@ -83,6 +86,11 @@ impl HostAttestor {
         };
         let authority = rest.split('/').next().unwrap_or_default();
         scheme.eq_ignore_ascii_case("spiffe") && authority.eq_ignore_ascii_case(&own)
+    }
+
+    /// The same of every host.
+    pub(super) fn selectors(&self) -> &AgentSelectors {
+        &self.selectors
     }
 
     /// The agent's ID: `/countersign/agent/x509pop/<name>`.

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use identity::jwt::{Expectations, JwtError, UnverifiedJwt, VerifiedJwt};
 use identity::{AgentId, TrustDomain};
+use policy::resource::AgentSelectors;
 use runtime::Clock;
 use time::OffsetDateTime;
 
 use super::issuer_keys::{IssuerKeys, IssuerKeysError};
 use super::refusal::Refusal;
-use crate::config::{ClaimPointer, ClaimTemplate, JwtIssuerConfig, OneOf};
+use crate::config::{ClaimPointer, ClaimTemplate, JwtIssuerConfig, OneOf, TokenSelectors};
 
 /// What is configured.
 #[derive(Debug, Default)]
@@ -26,13 +27,15 @@ struct Issuer {
     algorithms: Vec<crypto::jws::JwsAlgorithm>,
     agent_name: ClaimTemplate,
     require: BTreeMap<ClaimPointer, OneOf>,
+    selectors: TokenSelectors,
     keys: IssuerKeys,
 }
 
-/// Evidence: a believed token, and the agent that it speaks of.
+/// Evidence: a believed token, the agent that it speaks of, and what it says of it.
 #[derive(Debug)]
 pub(super) struct Introduced {
     pub(super) agent: AgentId,
+    pub(super) selectors: AgentSelectors,
     pub(super) jwt: VerifiedJwt,
 }
 
@@ -81,6 +84,7 @@ impl Issuer {
             algorithms: config.algorithms(),
             agent_name: config.agent_name.clone(),
             require: config.require.clone(),
+            selectors: config.selectors.clone(),
             keys: IssuerKeys::load(config, clock)?,
         })
     }
@@ -119,6 +123,23 @@ impl Issuer {
         let name = self.agent_name.name(&jwt).map_err(Refusal::Claims)?;
         let agent = AgentId::new(trust_domain, &self.attestor, &name)
             .map_err(|_| Refusal::NotAnAgent(name))?;
-        Ok(Introduced { agent, jwt })
+        Ok(Introduced {
+            agent,
+            selectors: self.selectors(&jwt)?,
+            jwt,
+        })
+    }
+
+    /// Each, or none: an agent of which less is said than is configured would be another one.
+    fn selectors(&self, jwt: &VerifiedJwt) -> Result<AgentSelectors, Refusal> {
+        let mut selectors = AgentSelectors::none();
+        for (name, template) in self.selectors.iter() {
+            let refused = |why| Refusal::Selector(name.clone(), why);
+            let value = template.value(jwt).map_err(refused)?;
+            selectors
+                .insert(name.clone(), value)
+                .expect("the configuration has no more than an agent may have");
+        }
+        Ok(selectors)
     }
 }

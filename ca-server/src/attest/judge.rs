@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crypto::signing::PublicKey;
 use identity::AgentId;
+use policy::resource::AgentSelectors;
 use time::OffsetDateTime;
 
 use super::attestors::Attestors;
@@ -41,12 +42,14 @@ impl Proof {
     }
 }
 
-/// Evidence that an agent with this ID holds this key, and may have its first SVID.
+/// Evidence that an agent with this ID holds this key, and may have its first SVID; and what its
+/// attestor says of it, by which entries of the registry may name it.
 #[derive(Debug)]
 pub(crate) struct Attested {
     agent: AgentId,
     key: ProvenKey,
     by: Proof,
+    selectors: AgentSelectors,
 }
 
 impl Attested {
@@ -56,6 +59,11 @@ impl Attested {
 
     pub(crate) fn by(&self) -> Proof {
         self.by
+    }
+
+    /// Nothing by an expired SVID, which says nothing new.
+    pub(crate) fn selectors(&self) -> &AgentSelectors {
+        &self.selectors
     }
 
     pub(crate) fn into_parts(self) -> (AgentId, PublicKey) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use identity::jwt::JwtError;
 use identity::x509::{Denied, HostError, SvidError};
+use policy::resource::SelectorName;
 use tonic::{Code, Status};
 
 use super::host::HostNameRefused;
@@ -70,6 +71,8 @@ pub(crate) enum Refusal {
     Jwt(#[source] JwtError),
     #[error("{0}")]
     Claims(#[source] ClaimRefused),
+    #[error("selector {0}: {1}")]
+    Selector(SelectorName, #[source] ClaimRefused),
     #[error("the token was already used by another key; attest with a new one")]
     TokenOfAnotherKey,
     #[error("the keys of the token's issuer are not to be had; retry later")]
@@ -109,7 +112,7 @@ impl Refusal {
             Self::HostOfMesh(_) => "host-certificate-of-mesh",
             Self::UnknownIssuer => "unknown-issuer",
             Self::Jwt(_) => "token-refused",
-            Self::Claims(_) => "claims-refused",
+            Self::Claims(_) | Self::Selector(..) => "claims-refused",
             Self::TokenOfAnotherKey => "already-used",
             Self::IssuerKeys(_) => "issuer-keys-unavailable",
             Self::Busy(_) => "attestation-limit",

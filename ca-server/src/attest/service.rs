@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use identity::{AgentId, SpiffeId};
+use policy::resource::AgentSelectors;
 use proto::agent::v1 as wire;
 use proto::agent::v1::attestation_server::Attestation;
 use runtime::Clock;
@@ -138,13 +139,20 @@ impl AttestDesk {
             return Err(Refusal::Banned);
         }
         self.limits.admit_agent(agent.spiffe_id())?;
-        let by = attested.by();
+        let (by, selectors) = (attested.by(), attested.selectors().clone());
         let authorized = Authorized::first_of_agent(attested);
         let issued = self.issuer.issue_one(authorized).await?;
         let now = self.clock.now();
-        self.record(&agent, by, &issued, now).await?;
+        let said = selectors.to_string();
+        self.record(&agent, (by, selectors), &issued, now).await?;
         self.metrics.attestation(by.as_str());
-        tracing::info!(agent = %agent, serial = %issued.serial(), by = by.as_str(), "agent attested");
+        tracing::info!(
+            agent = %agent,
+            serial = %issued.serial(),
+            by = by.as_str(),
+            selectors = said,
+            "agent attested"
+        );
         Ok(wire::AttestResponse {
             svid: Some(issued.into_wire()),
             bundle: Some(self.authority.wire_bundle()),
@@ -155,11 +163,12 @@ impl AttestDesk {
 
     /// A fresh proof makes an agent known. An expired SVID only continues one that is: it must not bring
     /// back an agent that was forgotten since it was judged. An agent is admitted before its row is
-    /// written, so that forgetting in between leaves it refused, never admitted without a row.
+    /// written, so that forgetting in between leaves it refused, never admitted without a row; and
+    /// once more after it, so that nothing that was read meanwhile outlives what it proved.
     async fn record(
         &self,
         agent: &AgentId,
-        by: Proof,
+        (by, selectors): (Proof, AgentSelectors),
         issued: &Issued,
         now: OffsetDateTime,
     ) -> Result<(), Refusal> {
@@ -173,18 +182,20 @@ impl AttestDesk {
                 Err(Refusal::Forgotten)
             };
         }
-        self.admitted.admit(agent);
+        let _turn = self.admitted.turn(id).await;
+        self.admitted.admit(agent, selectors.clone());
         let row = AgentRow {
             spiffe_id: id.clone(),
             attested_at: now,
             serial,
             not_after,
+            selectors: selectors.clone(),
         };
-        if self.store.record_agent(row).await? {
-            Ok(())
-        } else {
-            Err(Refusal::Banned)
+        if !self.store.record_agent(row).await? {
+            return Err(Refusal::Banned);
         }
+        self.admitted.remember(id, selectors);
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod claims;
 mod jwt;
+mod selectors;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -13,8 +14,11 @@ use serde::Deserialize;
 
 use super::BrokenRule;
 
-pub use claims::{ClaimPointer, ClaimRefused, ClaimTemplate, ClaimTemplateError, OneOf};
+pub use claims::{
+    ClaimPointer, ClaimRefused, ClaimTemplate, ClaimTemplateError, OneOf, SelectorTemplate,
+};
 pub use jwt::{Algorithm, JwtIssuerConfig, KeysUrl, KeysUrlError};
+pub use selectors::{HostSelectors, SelectorsError, TokenSelectors};
 
 /// Attestors beside join tokens.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -40,6 +44,9 @@ pub struct X509PopConfig {
     pub allowed_names: Vec<NamePattern>,
     /// What the certificate must list. Absent: one that limits its use must leave `client-auth`.
     pub extended_key_usage: Option<KeyPurpose>,
+    /// What each of its agents holds, in fixed texts.
+    #[serde(default)]
+    pub selectors: HostSelectors,
 }
 
 /// How the agent of a host is named.

@@ -49,7 +49,7 @@ fn horizon(svids: &[LatestSvid], away: &[&str]) -> Horizon {
     let entries = entries.map(|resource| (resource, revision));
     let mesh = MeshNames::new("td.test".parse().unwrap(), IdTemplate::default());
     let snapshot = RegistrySnapshot::of_objects(revision, entries, mesh);
-    let assignments = Assignments::of(&Arc::new(snapshot));
+    let assignments = Assignments::of(&Arc::new(snapshot), admitted.selectors());
     let judge = Judge {
         at: NOON,
         assignments: &assignments,

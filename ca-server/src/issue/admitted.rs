@@ -1,6 +1,6 @@
 //! Which agents have attested and were neither forgotten nor banned: the store's tables, kept in
 //! memory so that an issuance asks no database. Where replicas share the store, an agent that
-//! attested to another one is looked up when it comes.
+//! attested to another one is looked up when it comes. Beside them stands what attestors said of them.
 //!
 //! Invariant: a ban outweighs everything; admitting an agent does not lift it.
 
@@ -8,11 +8,16 @@ use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use identity::{AgentId, SpiffeId};
-use tokio::sync::watch;
+use policy::resource::AgentSelectors;
+use tokio::sync::{MutexGuard, watch};
 
 use super::refusal::IssueError;
 use crate::spool::StoreStanding;
-use crate::store::{Store, StoreError};
+use crate::store::{AgentRow, Store, StoreError};
+use selectors::SelectorTable;
+pub(crate) use selectors::{AsOf, KnownSelectors, SelectorWatch};
+
+mod selectors;
 
 /// Cheap to clone; all clones show the same sets.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +37,7 @@ struct Shared {
     sets: RwLock<Sets>,
     /// Wakes when an agent was dismissed.
     dismissals: watch::Sender<()>,
+    selectors: SelectorTable,
     standing: StoreStanding,
 }
 
@@ -61,12 +67,30 @@ impl AdmittedAgents {
         Self(Arc::new(Shared {
             sets: RwLock::new(sets),
             dismissals: watch::Sender::default(),
+            selectors: SelectorTable::default(),
             standing,
         }))
     }
 
-    pub(crate) fn admit(&self, agent: &AgentId) {
+    /// By a fresh proof, which said this of it.
+    pub(crate) fn admit(&self, agent: &AgentId, selectors: AgentSelectors) {
         self.write().admitted.insert(agent.spiffe_id().clone());
+        self.0.selectors.judged(agent.spiffe_id(), selectors);
+    }
+
+    /// Once more what it was admitted with, now that it is recorded; of one that was forgotten
+    /// meanwhile, nothing.
+    pub(crate) fn remember(&self, agent: &SpiffeId, selectors: AgentSelectors) {
+        let sets = self.read();
+        if sets.admitted.contains(agent) {
+            self.0.selectors.judged(agent, selectors);
+        }
+    }
+
+    /// Held while the proof of an agent is recorded: of two proofs at once, the one that is written
+    /// last is remembered.
+    pub(crate) async fn turn(&self, agent: &SpiffeId) -> MutexGuard<'_, ()> {
+        self.0.selectors.turn(agent).await
     }
 
     pub(crate) fn forget(&self, agent: &SpiffeId) {
@@ -75,6 +99,7 @@ impl AdmittedAgents {
             sets.admitted.remove(agent);
             sets.forgotten += 1;
         }
+        self.0.selectors.judged(agent, AgentSelectors::none());
         self.0.dismissals.send_replace(());
     }
 
@@ -141,17 +166,57 @@ impl AdmittedAgents {
                 Standing::Banned => return Ok(false),
                 Standing::Forgotten => {}
             }
-            if !store.is_shared()
-                || self.0.standing.is_away()
-                || store.agent(agent).await?.is_none()
-            {
+            if !store.is_shared() || self.0.standing.is_away() {
                 return Ok(false);
             }
+            let as_of = self.as_of();
+            let Some(row) = store.agent(agent).await? else {
+                return Ok(false);
+            };
+            self.learn(agent, Some(&row), &as_of);
             let mut sets = self.write();
             if sets.forgotten == forgotten {
                 sets.admitted.insert(agent.clone());
             }
         }
+    }
+
+    /// To be asked before the store is read.
+    pub(crate) fn as_of(&self) -> AsOf {
+        self.0.selectors.now()
+    }
+
+    /// What the store said of an agent's selectors at that time; `None`: it has no such agent.
+    pub(crate) fn learn(&self, agent: &SpiffeId, row: Option<&AgentRow>, as_of: &AsOf) {
+        let selectors = row.map(|row| row.selectors.clone()).unwrap_or_default();
+        self.0.selectors.read(agent, selectors, as_of);
+    }
+
+    /// As [`Self::learn`], of all agents that there are.
+    pub(crate) fn learn_all(&self, rows: &[AgentRow], as_of: &AsOf) {
+        for row in rows {
+            self.learn(&row.spiffe_id, Some(row), as_of);
+        }
+        let there: HashSet<_> = rows.iter().map(|row| &row.spiffe_id).collect();
+        let known = self.selectors();
+        for agent in known.keys().filter(|agent| !there.contains(agent)) {
+            self.learn(agent, None, as_of);
+        }
+    }
+
+    /// What is known of agents' selectors now.
+    pub(crate) fn selectors(&self) -> KnownSelectors {
+        self.0.selectors.known()
+    }
+
+    /// Wakes when those of any agent have changed.
+    pub(crate) fn selector_changes(&self) -> watch::Receiver<()> {
+        self.0.selectors.changes()
+    }
+
+    /// As [`Self::selector_changes`], of one agent.
+    pub(crate) fn watch_selectors(&self, agent: &SpiffeId) -> SelectorWatch {
+        self.0.selectors.watch(agent)
     }
 
     /// Who is admitted, and who is banned.
@@ -195,7 +260,7 @@ mod tests {
     fn an_agent_that_attests_stays_banned() {
         let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
         agents.ban(web.spiffe_id());
-        agents.admit(&web);
+        agents.admit(&web, AgentSelectors::none());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
         agents.lift_ban(web.spiffe_id());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);
@@ -204,7 +269,7 @@ mod tests {
     #[test]
     fn a_ban_that_the_store_has_not_heard_of_is_not_lifted_by_what_it_says() {
         let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
-        agents.admit(&web);
+        agents.admit(&web, AgentSelectors::none());
         agents.ban_unrecorded(web.spiffe_id());
         agents.lift_ban(web.spiffe_id());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
@@ -217,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn an_agent_is_dismissed_when_it_is_banned_and_not_when_another_is() {
         let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
-        agents.admit(&web);
+        agents.admit(&web, AgentSelectors::none());
         let mut dismissed = std::pin::pin!(agents.dismissed(web.spiffe_id()));
         assert!(futures_util::poll!(&mut dismissed).is_pending());
         agents.forget(agent("web-8").spiffe_id());

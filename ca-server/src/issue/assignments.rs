@@ -1,8 +1,9 @@
 //! Which agent may hold which identity, and what is written about which Service: what issuing,
 //! watching and announcing ask, without a scan of all objects.
 //!
-//! Invariant: derived from one state of the registry and from nothing else. The next state's is
-//! made of what differs, so that a change costs the same however many workloads there are.
+//! Invariant: derived from one state of the registry, and of what attestors said of agents. The next
+//! state's is made of what differs, so that a change costs the same however many workloads and agents
+//! there are. Whether an agent may hold a workload is decided in one place, [`Assignments::holds`].
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,15 +11,26 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use identity::{QualifiedName, SpiffeId};
 use imbl::OrdSet;
-use policy::resource::{Resource, Workload};
+use policy::resource::{AgentSelectors, NamedAgents, Resource, Workload};
 use policy::{Kind, ObjectKey, ObjectSet};
 
+use super::admitted::{AdmittedAgents, KnownSelectors};
 use crate::registry::{Registry, RegistrySnapshot};
+
+mod by_attestor;
+mod reason;
+
+use by_attestor::ByAttestor;
+pub(crate) use reason::NotHeld;
+
+/// Of an agent of which nothing is said.
+static NOTHING: AgentSelectors = AgentSelectors::none();
 
 /// Answers for the registry's present state; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Directory {
     registry: Registry,
+    admitted: AdmittedAgents,
     known: Arc<ArcSwap<Assignments>>,
 }
 
@@ -26,8 +38,10 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) struct Assignments {
     snapshot: Arc<RegistrySnapshot>,
+    selectors: KnownSelectors,
     custom: Arc<CustomIdentities>,
     by_agent: Index<SpiffeId, QualifiedName>,
+    by_attestor: ByAttestor,
     services_of: Index<QualifiedName, QualifiedName>,
     about: Index<QualifiedName, ObjectKey>,
 }
@@ -43,22 +57,23 @@ pub(crate) struct CustomIdentities {
 type Index<K, V> = imbl::HashMap<K, OrdSet<V>>;
 
 impl Directory {
-    pub(crate) fn new(registry: Registry) -> Self {
-        let first = Assignments::of(&registry.snapshot());
+    pub(crate) fn new(registry: Registry, admitted: AdmittedAgents) -> Self {
+        let first = Assignments::of(&registry.snapshot(), admitted.selectors());
         Self {
             registry,
+            admitted,
             known: Arc::new(ArcSwap::from_pointee(first)),
         }
     }
 
-    /// Never older than the last committed write.
+    /// Never older than the last committed write, and the last proof of an agent.
     pub(crate) fn current(&self) -> Arc<Assignments> {
-        let snapshot = self.registry.snapshot();
+        let (snapshot, selectors) = (self.registry.snapshot(), self.admitted.selectors());
         let known = self.known.load();
-        if Arc::ptr_eq(&known.snapshot, &snapshot) {
+        if Arc::ptr_eq(&known.snapshot, &snapshot) && known.selectors.ptr_eq(&selectors) {
             return Arc::clone(&known);
         }
-        let fresh = Arc::new(known.followed_by(&snapshot));
+        let fresh = Arc::new(known.followed_by(&snapshot, selectors));
         self.known.store(Arc::clone(&fresh));
         fresh
     }
@@ -66,14 +81,21 @@ impl Directory {
     pub(crate) fn registry(&self) -> &Registry {
         &self.registry
     }
+
+    /// Whose selectors count in the assignments.
+    pub(crate) fn admitted(&self) -> &AdmittedAgents {
+        &self.admitted
+    }
 }
 
 impl Assignments {
-    pub(crate) fn of(snapshot: &Arc<RegistrySnapshot>) -> Self {
+    pub(crate) fn of(snapshot: &Arc<RegistrySnapshot>, selectors: KnownSelectors) -> Self {
         let mut assignments = Self {
             snapshot: Arc::clone(snapshot),
+            selectors,
             custom: Arc::new(CustomIdentities::of(snapshot)),
             by_agent: Index::new(),
+            by_attestor: ByAttestor::default(),
             services_of: Index::new(),
             about: Index::new(),
         };
@@ -81,14 +103,19 @@ impl Assignments {
         assignments
     }
 
-    fn followed_by(&self, snapshot: &Arc<RegistrySnapshot>) -> Self {
+    fn followed_by(&self, snapshot: &Arc<RegistrySnapshot>, selectors: KnownSelectors) -> Self {
         let mut next = Self {
             snapshot: Arc::clone(snapshot),
+            selectors,
             custom: Arc::clone(&self.custom),
             by_agent: self.by_agent.clone(),
+            by_attestor: self.by_attestor.clone(),
             services_of: self.services_of.clone(),
             about: self.about.clone(),
         };
+        if Arc::ptr_eq(&self.snapshot, snapshot) {
+            return next;
+        }
         let custom = CustomIdentities::of(snapshot);
         if custom != *self.custom {
             next.custom = Arc::new(custom);
@@ -112,8 +139,11 @@ impl Assignments {
     fn learn(&mut self, resource: &Resource) {
         match resource {
             Resource::Workload(workload) => {
-                for agent in &workload.agents {
-                    insert(&mut self.by_agent, agent, &workload.name);
+                for entry in &workload.agents {
+                    match entry {
+                        NamedAgents::Id(id) => insert(&mut self.by_agent, id, &workload.name),
+                        NamedAgents::Of(of) => self.by_attestor.insert(of, &workload.name),
+                    }
                 }
             }
             Resource::Service(service) => {
@@ -132,8 +162,11 @@ impl Assignments {
     fn forget(&mut self, resource: &Resource) {
         match resource {
             Resource::Workload(workload) => {
-                for agent in &workload.agents {
-                    remove(&mut self.by_agent, agent, &workload.name);
+                for entry in &workload.agents {
+                    match entry {
+                        NamedAgents::Id(id) => remove(&mut self.by_agent, id, &workload.name),
+                        NamedAgents::Of(of) => self.by_attestor.remove(of, &workload.name),
+                    }
                 }
             }
             Resource::Service(service) => {
@@ -153,20 +186,39 @@ impl Assignments {
         &self.snapshot
     }
 
+    /// What the agent's attestor said of it.
+    pub(crate) fn selectors_of(&self, agent: &SpiffeId) -> &AgentSelectors {
+        self.selectors.get(agent).map_or(&NOTHING, |held| held)
+    }
+
+    /// Whether the workload's entry names the agent, by its ID or by what it holds: the one place
+    /// that says who may have, watch, announce and report what.
+    pub(crate) fn holds(&self, agent: &SpiffeId, workload: &QualifiedName) -> bool {
+        self.sets_of(agent).any(|set| set.contains(workload))
+    }
+
     /// The entry of this identity, if it names the agent.
     pub(crate) fn assigned(&self, id: &SpiffeId, agent: &SpiffeId) -> Option<&Workload> {
+        let entry = self.entry_of(id)?;
+        self.holds(agent, &entry.name).then_some(entry)
+    }
+
+    /// The entry of this identity, whomever it names.
+    fn entry_of(&self, id: &SpiffeId) -> Option<&Workload> {
         let by_template = || self.snapshot.id_template().name_of(id);
         let name = match self.custom.owners.get(id) {
             Some(name) => name.clone(),
             None if id.trust_domain() == self.snapshot.trust_domain() => by_template()?,
             None => return None,
         };
-        let key = ObjectKey::namespaced(Kind::Workload, &name);
+        let is_its_own = self.snapshot.identity_of(&name).as_ref() == Some(id);
+        self.entry(&name).filter(|_| is_its_own)
+    }
+
+    fn entry(&self, name: &QualifiedName) -> Option<&Workload> {
+        let key = ObjectKey::namespaced(Kind::Workload, name);
         match self.snapshot.objects().get(&key)?.as_ref() {
-            Resource::Workload(entry) => {
-                let is_its_own = self.snapshot.identity_of(&name).as_ref() == Some(id);
-                (is_its_own && entry.agents.contains(agent)).then_some(entry)
-            }
+            Resource::Workload(entry) => Some(entry),
             _ => None,
         }
     }
@@ -181,8 +233,13 @@ impl Assignments {
     }
 
     /// The workloads whose entries name the agent, in order.
-    pub(crate) fn workloads_of(&self, agent: &SpiffeId) -> impl Iterator<Item = &QualifiedName> {
-        self.by_agent.get(agent).into_iter().flatten()
+    pub(crate) fn workloads_of(&self, agent: &SpiffeId) -> BTreeSet<&QualifiedName> {
+        self.sets_of(agent).flatten().collect()
+    }
+
+    fn sets_of(&self, agent: &SpiffeId) -> impl Iterator<Item = &OrdSet<QualifiedName>> {
+        let by_attestor = self.by_attestor.naming(agent, self.selectors_of(agent));
+        self.by_agent.get(agent).into_iter().chain(by_attestor)
     }
 
     /// Whether the Service names the workload and the workload's entry names the agent.
@@ -192,19 +249,14 @@ impl Assignments {
         workload: &QualifiedName,
         service: &QualifiedName,
     ) -> bool {
-        let held = self
-            .by_agent
-            .get(agent)
-            .is_some_and(|names| names.contains(workload));
-        held && self
-            .services_of
-            .get(workload)
-            .is_some_and(|services| services.contains(service))
+        let named = self.services_of.get(workload);
+        named.is_some_and(|services| services.contains(service)) && self.holds(agent, workload)
     }
 
     /// The Services that workloads of this agent may serve.
     pub(crate) fn services_of(&self, agent: &SpiffeId) -> BTreeSet<QualifiedName> {
         self.workloads_of(agent)
+            .into_iter()
             .filter_map(|workload| self.services_of.get(workload))
             .flatten()
             .cloned()

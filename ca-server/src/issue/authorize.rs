@@ -7,7 +7,7 @@ use crypto::signing::{PublicKey, verify_csr};
 use identity::x509::Denied;
 use identity::{DnsName, SpiffeId};
 
-use super::assignments::{Assignments, Directory};
+use super::assignments::{Assignments, Directory, NotHeld};
 use super::refusal::NotAuthorized;
 use super::sign::Life;
 use crate::attest::Attested;
@@ -79,6 +79,13 @@ impl<'a> Authorizer<'a> {
             agent,
             assignments: directory.current(),
         }
+    }
+
+    /// For whoever reads the log; agents are told of no entries but their own.
+    pub(super) fn why_not(&self, id: &str) -> Option<NotHeld> {
+        let id = id.parse().ok()?;
+        self.assignments
+            .why_not_identity(self.agent.spiffe_id(), &id)
     }
 
     /// The identity is judged before the request's signature, which is what costs.

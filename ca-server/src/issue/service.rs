@@ -150,10 +150,15 @@ impl IssueCalls {
             match authorizer.authorize(&request.spiffe_id, &request.csr) {
                 Ok(one) => authorized.push(one),
                 Err(refused) => {
+                    let not_held = match refused {
+                        NotAuthorized::NotThisAgents => authorizer.why_not(&request.spiffe_id),
+                        _ => None,
+                    };
                     tracing::warn!(
                         agent = %self.agent.spiffe_id(),
                         code = refused.code(),
                         reason = %refused,
+                        entry = not_held.map(|why| why.to_string()),
                         "an SVID was refused"
                     );
                     refusals.insert(index, refused);

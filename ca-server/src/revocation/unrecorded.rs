@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use identity::SpiffeId;
 use identity::x509::Denied;
+use policy::resource::NamedAgents;
 use policy::{Kind, ObjectKey, Resource};
 use runtime::{Clock, Shutdown};
 use time::format_description::well_known::Rfc3339;
@@ -276,7 +277,8 @@ impl Obeying {
             else {
                 continue;
             };
-            match entry.agents.iter().all(|holder| holder == agent) {
+            let own = |holder: &NamedAgents| matches!(holder, NamedAgents::Id(id) if id == agent);
+            match entry.agents.iter().all(own) {
                 true => provisional.denied.push(Denied::Identity(id)),
                 false => provisional.later.push(id),
             }

@@ -1,7 +1,8 @@
-//! Agents that have attested. Which serial is newer follows from the order of issuance, since serial
+//! Agents that have attested, and what was said of them then. Which serial is newer follows from the order of issuance, since serial
 //! numbers are random.
 
 use identity::{SerialNumber, SpiffeId};
+use policy::resource::AgentSelectors;
 use time::OffsetDateTime;
 
 use super::database::{Row, Statement};
@@ -14,6 +15,8 @@ pub struct AgentRow {
     pub attested_at: OffsetDateTime,
     pub serial: SerialNumber,
     pub not_after: OffsetDateTime,
+    /// What its attestor said of it when it attested last.
+    pub selectors: AgentSelectors,
 }
 
 impl Store {
@@ -24,18 +27,22 @@ impl Store {
     /// The store is unavailable.
     pub async fn record_agent(&self, row: AgentRow) -> Result<bool, StoreError> {
         let upsert = Statement::new(
-            "INSERT INTO agents (spiffe_id, attested_at, serial, not_after)
-             SELECT $1, $2, $3, $4
+            "INSERT INTO agents
+                 (spiffe_id, attested_at, serial, not_after, selectors, selectors_at)
+             SELECT $1, $2, $3, $4, $5, $2
              WHERE NOT EXISTS (SELECT 1 FROM agent_bans WHERE spiffe_id = $1)
              ON CONFLICT (spiffe_id) DO UPDATE SET
                  attested_at = excluded.attested_at,
                  serial = excluded.serial,
-                 not_after = excluded.not_after",
+                 not_after = excluded.not_after,
+                 selectors = excluded.selectors,
+                 selectors_at = excluded.selectors_at",
         )
         .bind(&row.spiffe_id)
         .bind(row.attested_at)
         .bind(row.serial)
-        .bind(row.not_after);
+        .bind(row.not_after)
+        .bind((!row.selectors.is_empty()).then(|| row.selectors.to_text()));
         Ok(self.database.execute(upsert).await? == 1)
     }
 
@@ -142,9 +149,13 @@ impl Store {
 }
 
 fn agent(row: &Row) -> Result<AgentRow, StoreError> {
+    let attested_at = row.instant("attested_at")?;
+    let selectors: Option<AgentSelectors> = row.parsed_if_any("selectors")?;
+    let said_then = row.instant_if_any("selectors_at")? == Some(attested_at);
     Ok(AgentRow {
+        selectors: selectors.filter(|_| said_then).unwrap_or_default(),
         spiffe_id: row.parsed("spiffe_id")?,
-        attested_at: row.instant("attested_at")?,
+        attested_at,
         serial: row.parsed("serial")?,
         not_after: row.instant("not_after")?,
     })

@@ -28,6 +28,7 @@ macro_rules! on_each_database {
 
 pub(crate) use on_each_database;
 
+mod agent_selectors;
 mod authorities;
 mod bans;
 mod bundle_updates;

@@ -1,5 +1,5 @@
 //! Drives the announcement table: takes what streams announce and what other replicas have written,
-//! follows the registry, and publishes the endpoints of all Services, at most once in 100 ms.
+//! follows the registry and what is said of agents, and publishes the endpoints of all Services, at most once in 100 ms.
 
 mod confirmations;
 
@@ -189,6 +189,7 @@ impl EndpointKeeper {
 
     pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
         let mut snapshots = self.directory.registry().subscribe();
+        let mut selectors = self.directory.admitted().selector_changes();
         let mut due: Option<Instant> = None;
         let mut earliest = Instant::now();
         loop {
@@ -199,6 +200,7 @@ impl EndpointKeeper {
                 () = shutdown.draining() => return Ok(()),
                 Some(event) = self.events.recv() => self.take(event),
                 Ok(()) = snapshots.changed() => true,
+                Ok(()) = selectors.changed() => true,
                 () = sleep_or_wait(patience) => false,
                 () = sleep_or_wait(wake) => {
                     let now = Instant::now();

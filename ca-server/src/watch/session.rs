@@ -2,7 +2,7 @@
 //! takes what the agent says. It ends with the agent's SVID, with a newer stream of the same agent,
 //! and with this replica.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use policy::Revision;
 use proto::agent::v1::ca_message::Message;
 use proto::agent::v1::{self as wire};
 use proto::mesh::v1::{self as mesh, PROTOCOL};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
@@ -20,6 +20,7 @@ use super::decode::{Hello, Said, Sighting};
 use super::presence::Session;
 use super::service::WatchDesk;
 use super::view::{Subscriptions, View};
+use crate::issue::SelectorWatch;
 use crate::peer::AgentPeer;
 use crate::status;
 use crate::store::SeenLeaf;
@@ -148,6 +149,8 @@ impl WatchSession {
         let mut snapshots = self.desk.directory.registry().subscribe();
         let mut endpoints = self.desk.board.subscribe();
         let mut lists = self.desk.lists.clone();
+        let admitted = self.desk.directory.admitted();
+        let mut selectors = admitted.watch_selectors(self.agent.spiffe_id());
         let takes_lists = hello.introduction.obeys_deny_lists;
         snapshots.mark_unchanged();
         endpoints.mark_unchanged();
@@ -164,7 +167,7 @@ impl WatchSession {
                 said = self.next(incoming) => {
                     self.take(said?, session, &mut told).await?;
                 }
-                Ok(()) = snapshots.changed() => {
+                Ok(()) = told_otherwise(&mut snapshots, &mut selectors) => {
                     let asked = told.asked.clone();
                     self.update(&mut told, asked).await?;
                     // A Route or a Gateway may lead to Services that nobody asked for.
@@ -224,10 +227,7 @@ impl WatchSession {
             }
             Said::Report(workload, report) => {
                 let assignments = self.desk.directory.current();
-                let holds = assignments
-                    .workloads_of(self.agent.spiffe_id())
-                    .any(|held| *held == workload);
-                if holds {
+                if assignments.holds(self.agent.spiffe_id(), &workload) {
                     session.reported(workload, report);
                 }
                 Ok(())
@@ -247,10 +247,9 @@ impl WatchSession {
     fn saw(&self, sightings: Vec<Sighting>) {
         let assignments = self.desk.directory.current();
         let agent = self.agent.spiffe_id();
-        let held: BTreeSet<_> = assignments.workloads_of(agent).collect();
         let seen = sightings
             .into_iter()
-            .filter(|sighting| held.contains(&sighting.workload))
+            .filter(|sighting| assignments.holds(agent, &sighting.workload))
             .map(|sighting| SeenLeaf {
                 sha256: sighting.sha256,
                 serial: sighting.serial,
@@ -320,7 +319,8 @@ impl WatchSession {
         let view = self.view(asked.as_ref());
         let news = view.revision() != told.view.revision()
             || asked != told.asked
-            || view.refuses_others_than(&told.view);
+            || view.refuses_others_than(&told.view)
+            || view.shows_others_than(&told.view);
         let another_epoch = view.revision().epoch != told.view.revision().epoch;
         let wanted = view.callable();
         told.endpoints.retain(|service, _| wanted.contains(service));
@@ -413,6 +413,17 @@ impl WatchSession {
 
 fn refused(reason: &'static str, message: &str) -> Status {
     status::refused(Code::InvalidArgument, reason, message)
+}
+
+/// Resolves when the registry has changed, or what is said of the agent.
+async fn told_otherwise<T>(
+    snapshots: &mut watch::Receiver<T>,
+    selectors: &mut SelectorWatch,
+) -> Result<(), watch::error::RecvError> {
+    tokio::select! {
+        changed = snapshots.changed() => changed,
+        () = selectors.changed() => Ok(()),
+    }
 }
 
 /// Resolves, once, when callers are told of the announcements with this number.

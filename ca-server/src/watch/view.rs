@@ -70,6 +70,7 @@ impl View {
         let objects = objects.collect();
         let identities = assignments
             .workloads_of(agent)
+            .into_iter()
             .filter_map(|name| {
                 let key = ObjectKey::namespaced(Kind::Workload, name);
                 match snapshot.object(&key)?.resource.as_ref() {
@@ -113,6 +114,11 @@ impl View {
     pub(super) fn refuses_others_than(&self, before: &Self) -> bool {
         let same = Arc::ptr_eq(&self.denials, &before.denials);
         !same && self.denials.list() != before.denials.list()
+    }
+
+    /// Also within one revision: what an agent may hold depends on what was said of it.
+    pub(super) fn shows_others_than(&self, before: &Self) -> bool {
+        self.identities != before.identities || !self.objects.keys().eq(before.objects.keys())
     }
 
     /// The Services whose endpoints the agent needs.

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use identity::{Name, Namespace, QualifiedName};
 use serde_json::{Value, json};
 
+mod agents;
 mod baseline;
 mod external;
 mod fraction;
@@ -24,6 +25,10 @@ mod source;
 mod traffic;
 mod workload;
 
+pub use agents::{
+    AgentSelectors, AgentsOf, Attestor, InvalidSelector, Mismatch, NamedAgents, SelectorName,
+    SelectorValue,
+};
 pub use baseline::{Baseline, DenyRule, Scope};
 pub use external::{External, ExternalTls, Roots};
 pub use fraction::Fraction;

@@ -24,6 +24,7 @@ impl TestApi {
             attested_at: now,
             serial,
             not_after,
+            selectors: policy::resource::AgentSelectors::none(),
         };
         assert!(self.store.store.record_agent(row).await.unwrap());
         let issued = IssuedRow {

@@ -212,6 +212,7 @@ async fn a_forgotten_agent_is_gone() {
         attested_at: api.parts.clock.now(),
         serial: SerialNumber::random(&mut SeededRandom::new(1)),
         not_after: api.parts.clock.now(),
+        selectors: policy::resource::AgentSelectors::none(),
     };
     api.store.store.record_agent(row).await.unwrap();
     let listed = api.get("/v1/agents").await.json();

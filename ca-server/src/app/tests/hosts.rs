@@ -58,6 +58,7 @@ impl HostPki {
         std::fs::write(&roots_file, &self.root).unwrap();
         let allowed = allowed.iter().map(|name| name.parse().unwrap());
         let x509pop = X509PopConfig {
+            selectors: toml::from_str("rack = 'r1'").unwrap(),
             roots_file,
             agent_name,
             allowed_names: allowed.collect(),
@@ -226,4 +227,13 @@ async fn a_host_may_be_named_by_its_fingerprint() {
     let host = pki.host("web-7.hosts.example");
     let fingerprint = crypto::digest::Sha256::of(&host.chain[0]).to_string();
     check_id(joins(&ca, &host).await.unwrap(), &fingerprint);
+}
+
+#[tokio::test]
+async fn every_host_holds_the_selectors_of_its_attestor() {
+    let pki = HostPki::new();
+    let ca = pki.ca_by_dns_name().await;
+    joins(&ca, &pki.host("web-7.hosts.example")).await.unwrap();
+    let known = ca.ca.store.agents().await.unwrap();
+    assert_eq!(known[0].selectors.to_string(), "rack=r1");
 }

@@ -50,8 +50,12 @@ impl Cluster {
         json!({ "keys": [key] }).to_string()
     }
 
+    pub(super) fn config(&self) -> JwtIssuerConfig {
+        config(self.keys_file.path())
+    }
+
     async fn ca(&self) -> TestCa {
-        let config = config(self.keys_file.path());
+        let config = self.config();
         TestCa::start_with(|ca| ca.attest.jwt = vec![config]).await
     }
 

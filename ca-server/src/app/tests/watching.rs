@@ -125,33 +125,33 @@ impl Stream {
         self.try_next().await.unwrap()
     }
 
-    async fn snapshot(&mut self) -> wire::Snapshot {
+    pub(super) async fn snapshot(&mut self) -> wire::Snapshot {
         match self.next().await {
             Message::Snapshot(snapshot) => snapshot,
             other => panic!("no snapshot: {other:?}"),
         }
     }
 
-    async fn delta(&mut self) -> wire::Delta {
+    pub(super) async fn delta(&mut self) -> wire::Delta {
         match self.next().await {
             Message::Delta(delta) => delta,
             other => panic!("no delta: {other:?}"),
         }
     }
 
-    async fn endpoints(&mut self) -> mesh::ServiceEndpoints {
+    pub(super) async fn endpoints(&mut self) -> mesh::ServiceEndpoints {
         match self.next().await {
             Message::Endpoints(endpoints) => endpoints,
             other => panic!("no endpoints: {other:?}"),
         }
     }
 
-    async fn confirmed(&mut self, sequence: u64) {
+    pub(super) async fn confirmed(&mut self, sequence: u64) {
         let announced = Message::Announced(wire::Announced { sequence });
         assert_eq!(self.next().await, announced);
     }
 
-    async fn ask_for(&self, name: &str) {
+    pub(super) async fn ask_for(&self, name: &str) {
         self.ask_for_all(vec![name.to_owned()]).await;
     }
 
@@ -161,7 +161,7 @@ impl Stream {
             .await;
     }
 
-    async fn announce(&self, workload: &str, service: &str, port: u32) {
+    pub(super) async fn announce(&self, workload: &str, service: &str, port: u32) {
         let endpoint = mesh::Endpoint {
             address: "127.0.0.1".to_owned(),
             ports: [("http".to_owned(), port)].into(),

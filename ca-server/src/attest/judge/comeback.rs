@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use identity::AgentId;
 use identity::x509::{BundleSet, Denied, DenyList, ExpiredSvid, SvidError, UnverifiedChain};
+use policy::resource::AgentSelectors;
 use time::OffsetDateTime;
 
 use super::{Attested, Circumstances, Proof};
@@ -76,6 +77,7 @@ impl UnverifiedReturn {
             agent,
             key,
             by: Proof::ExpiredSvid,
+            selectors: AgentSelectors::none(),
         })
     }
 }

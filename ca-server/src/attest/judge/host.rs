@@ -21,6 +21,7 @@ impl UnverifiedHost {
             agent: attestor.name(&host)?,
             key,
             by: Proof::Host,
+            selectors: attestor.selectors().clone(),
         })
     }
 }

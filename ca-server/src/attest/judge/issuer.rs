@@ -16,7 +16,11 @@ impl UnverifiedToken {
         here: Circumstances<'_>,
     ) -> Result<Attested, Refusal> {
         let judged = issuers.judge(&self.0, store.trust_domain(), here.now).await;
-        let Introduced { agent, jwt } = judged?;
+        let Introduced {
+            agent,
+            selectors,
+            jwt,
+        } = judged?;
         let shown = ShownToken {
             token: jwt.digest(),
             key: key.public_key().fingerprint(),
@@ -25,7 +29,11 @@ impl UnverifiedToken {
         if !store.bind_issuers_token(shown).await? {
             return Err(Refusal::TokenOfAnotherKey);
         }
-        let by = Proof::Token;
-        Ok(Attested { agent, key, by })
+        Ok(Attested {
+            agent,
+            key,
+            by: Proof::Token,
+            selectors,
+        })
     }
 }

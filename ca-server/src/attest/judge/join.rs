@@ -1,6 +1,7 @@
 //! Judges a join token, by redeeming it.
 
 use identity::AgentId;
+use policy::resource::AgentSelectors;
 
 use super::{Attested, Circumstances, Proof};
 use crate::attest::evidence::UnverifiedJoin;
@@ -31,6 +32,11 @@ impl UnverifiedJoin {
         } else {
             Proof::JoinToken
         };
-        Ok(Attested { agent, key, by })
+        Ok(Attested {
+            agent,
+            key,
+            by,
+            selectors: AgentSelectors::none(),
+        })
     }
 }

@@ -1,21 +1,50 @@
-//! How what an issuer says of somebody becomes a name, and which of it must be so.
+//! How what an issuer says of somebody becomes a name and selectors, and which of it must be so.
 //!
-//! Invariant: a template gives two different sets of claims two different names, since no claim may
+//! Invariant: a template gives two different sets of claims two different texts, since no claim may
 //! hold the text that ends it.
 
 use std::str::FromStr;
 
 use identity::jwt::VerifiedJwt;
+use policy::resource::SelectorValue;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// Text with claims in braces, as JSON pointers (RFC 6901): `{/kubernetes.io/pod/name}`.
+/// An agent's name: text with claims in braces, as JSON pointers (RFC 6901):
+/// `{/kubernetes.io/pod/name}`. At least one, or all agents would be one.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct ClaimTemplate {
+pub struct ClaimTemplate(Template);
+
+/// What an agent holds as a selector: as [`ClaimTemplate`], or a fixed text, in the wider alphabet of
+/// a [`SelectorValue`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct SelectorTemplate(Template);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Template {
     before: String,
     claims: Vec<Placed>,
 }
+
+/// Which text may stand in what a template gives.
+#[derive(Clone, Copy)]
+struct Alphabet {
+    holds: fn(&str) -> bool,
+    broken: ClaimTemplateError,
+}
+
+/// What a segment of a SPIFFE ID may hold.
+const NAME: Alphabet = Alphabet {
+    holds: is_plain,
+    broken: ClaimTemplateError::Text,
+};
+
+const SELECTOR: Alphabet = Alphabet {
+    holds: is_visible,
+    broken: ClaimTemplateError::Selector,
+};
 
 /// A claim, and the text after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +79,8 @@ pub enum ClaimTemplateError {
     NothingBetween,
     #[error("the text of a template has letters, digits, dots, dashes and underscores")]
     Text,
+    #[error("a selector has 1 to 255 visible ASCII characters, without spaces")]
+    Selector,
 }
 
 /// Why what a token says gives no name, or is not enough.
@@ -59,24 +90,81 @@ pub enum ClaimRefused {
     Missing(String),
     #[error("what the token has at {0} is not what [[attest.jwt]] requires")]
     Other(String),
-    #[error("what the token has at {0} cannot stand in a name")]
+    #[error("what the token has at {0} cannot stand in a name or a selector")]
     Unfit(String),
+    #[error("what the token has at {0} makes a selector of more than 255 characters")]
+    TooLong(String),
 }
 
 impl ClaimTemplate {
     /// The name of whom the token speaks.
     pub(crate) fn name(&self, jwt: &VerifiedJwt) -> Result<String, ClaimRefused> {
-        let mut name = self.before.clone();
+        self.0.fill(jwt, NAME)
+    }
+}
+
+impl SelectorTemplate {
+    /// What it gives whatever the claims are, if it names none.
+    pub(super) fn fixed(&self) -> Option<SelectorValue> {
+        let Template { before, claims } = &self.0;
+        before.parse().ok().filter(|_| claims.is_empty())
+    }
+
+    pub(crate) fn value(&self, jwt: &VerifiedJwt) -> Result<SelectorValue, ClaimRefused> {
+        let text = self.0.fill(jwt, SELECTOR)?;
+        let last = self.0.claims.last();
+        text.parse().map_err(|_| {
+            let pointer = last.map(|placed| placed.pointer.0.clone());
+            ClaimRefused::TooLong(pointer.unwrap_or_default())
+        })
+    }
+}
+
+impl Template {
+    fn fill(&self, jwt: &VerifiedJwt, alphabet: Alphabet) -> Result<String, ClaimRefused> {
+        let mut text = self.before.clone();
         for Placed { pointer, after } in &self.claims {
             let value = pointer.text(jwt)?;
             let ends_early = !after.is_empty() && value.contains(after.as_str());
-            if ends_early || !is_plain(&value) || value.is_empty() {
+            if ends_early || !(alphabet.holds)(&value) || value.is_empty() {
                 return Err(ClaimRefused::Unfit(pointer.0.clone()));
             }
-            name += &value;
-            name += after;
+            text += &value;
+            text += after;
         }
-        Ok(name)
+        Ok(text)
+    }
+
+    fn parse(text: &str, alphabet: Alphabet) -> Result<Self, ClaimTemplateError> {
+        let Some((before, mut rest)) = text.split_once('{') else {
+            return Ok(Self {
+                before: fixed(text, alphabet)?,
+                claims: Vec::new(),
+            });
+        };
+        let mut claims = Vec::new();
+        loop {
+            let (pointer, after) = rest.split_once('}').ok_or(ClaimTemplateError::Braces)?;
+            let (after, next) = match after.split_once('{') {
+                Some((after, next)) => (after, Some(next)),
+                None => (after, None),
+            };
+            if next.is_some() && after.is_empty() {
+                return Err(ClaimTemplateError::NothingBetween);
+            }
+            claims.push(Placed {
+                pointer: pointer.parse()?,
+                after: fixed(after, alphabet)?,
+            });
+            match next {
+                Some(next) => rest = next,
+                None => break,
+            }
+        }
+        Ok(Self {
+            before: fixed(before, alphabet)?,
+            claims,
+        })
     }
 }
 
@@ -108,30 +196,23 @@ impl FromStr for ClaimTemplate {
     type Err = ClaimTemplateError;
 
     fn from_str(text: &str) -> Result<Self, ClaimTemplateError> {
-        let (before, mut rest) = text.split_once('{').ok_or(ClaimTemplateError::NoClaim)?;
-        let mut claims = Vec::new();
-        loop {
-            let (pointer, after) = rest.split_once('}').ok_or(ClaimTemplateError::Braces)?;
-            let (after, next) = match after.split_once('{') {
-                Some((after, next)) => (after, Some(next)),
-                None => (after, None),
-            };
-            if next.is_some() && after.is_empty() {
-                return Err(ClaimTemplateError::NothingBetween);
-            }
-            claims.push(Placed {
-                pointer: pointer.parse()?,
-                after: plain(after)?,
-            });
-            match next {
-                Some(next) => rest = next,
-                None => break,
-            }
+        let template = Template::parse(text, NAME)?;
+        if template.claims.is_empty() {
+            return Err(ClaimTemplateError::NoClaim);
         }
-        Ok(Self {
-            before: plain(before)?,
-            claims,
-        })
+        Ok(Self(template))
+    }
+}
+
+impl FromStr for SelectorTemplate {
+    type Err = ClaimTemplateError;
+
+    fn from_str(text: &str) -> Result<Self, ClaimTemplateError> {
+        let template = Template::parse(text, SELECTOR)?;
+        if template.claims.is_empty() && template.before.parse::<SelectorValue>().is_err() {
+            return Err(ClaimTemplateError::Selector);
+        }
+        Ok(Self(template))
     }
 }
 
@@ -147,23 +228,34 @@ impl FromStr for ClaimPointer {
     }
 }
 
-fn plain(text: &str) -> Result<String, ClaimTemplateError> {
+fn fixed(text: &str, alphabet: Alphabet) -> Result<String, ClaimTemplateError> {
     if text.contains(['{', '}']) {
         return Err(ClaimTemplateError::Braces);
     }
-    if !is_plain(text) {
-        return Err(ClaimTemplateError::Text);
+    if !(alphabet.holds)(text) {
+        return Err(alphabet.broken);
     }
     Ok(text.to_owned())
 }
 
-/// What a segment of a SPIFFE ID may hold.
+fn is_visible(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 fn is_plain(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
     text.bytes().all(plain)
 }
 
 impl TryFrom<String> for ClaimTemplate {
+    type Error = ClaimTemplateError;
+
+    fn try_from(text: String) -> Result<Self, ClaimTemplateError> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for SelectorTemplate {
     type Error = ClaimTemplateError;
 
     fn try_from(text: String) -> Result<Self, ClaimTemplateError> {
@@ -203,8 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn selectors_that_no_agent_could_hold_are_refused() {
+        let long = "a".repeat(256);
+        for text in ["", "a b", "{/a} ", long.as_str()] {
+            let refused = text.parse::<SelectorTemplate>();
+            assert_eq!(refused, Err(ClaimTemplateError::Selector), "{text}");
+        }
+        let braces = "prod}".parse::<SelectorTemplate>();
+        assert_eq!(braces, Err(ClaimTemplateError::Braces));
+    }
+
+    #[test]
+    fn a_selector_may_be_fixed_and_hold_what_a_name_may_not() {
+        for text in ["prod", "corp/shop", "{/repository}@{/ref}"] {
+            assert!(text.parse::<SelectorTemplate>().is_ok(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_template_is_read_in_parts() {
-        let template: ClaimTemplate = "k8s-{/a/b}.{/c}".parse().unwrap();
+        let ClaimTemplate(template) = "k8s-{/a/b}.{/c}".parse().unwrap();
         assert_eq!(template.before, "k8s-");
         assert_eq!(template.claims.len(), 2);
         assert_eq!(template.claims[0].after, ".");
@@ -215,6 +325,7 @@ mod tests {
         #[test]
         fn no_text_makes_the_reader_panic(text in "[{}/a.]{0,24}|.{0,24}") {
             let _ = text.parse::<ClaimTemplate>();
+            let _ = text.parse::<SelectorTemplate>();
         }
     }
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::BrokenRule;
 use super::claims::{ClaimPointer, ClaimTemplate, OneOf};
+use super::selectors::TokenSelectors;
 use crate::attest::{JOIN_TOKEN, X509POP};
 
 /// One issuer.
@@ -36,6 +37,9 @@ pub struct JwtIssuerConfig {
     pub agent_name: ClaimTemplate,
     /// What must be so of whoever attests. An issuer speaks of many, so something must.
     pub require: BTreeMap<ClaimPointer, OneOf>,
+    /// What its agents hold, by which entries of the registry may name them.
+    #[serde(default)]
+    pub selectors: TokenSelectors,
 }
 
 /// The address of a JWK Set: `https`, a host, no credentials in it.

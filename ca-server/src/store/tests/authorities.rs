@@ -144,6 +144,7 @@ async fn join(store: &Store, name: &str, serial: u8, not_after: OffsetDateTime) 
         attested_at: NOW,
         serial: SerialNumber::random(&mut crypto::random::SeededRandom::new(u64::from(serial))),
         not_after,
+        selectors: policy::resource::AgentSelectors::none(),
     };
     store.record_agent(row).await.unwrap();
 }

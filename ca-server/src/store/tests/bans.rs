@@ -53,6 +53,7 @@ fn row(name: &str, not_after: OffsetDateTime) -> AgentRow {
         attested_at: NOW,
         serial: SerialNumber::from_bytes(&[7]).unwrap(),
         not_after,
+        selectors: policy::resource::AgentSelectors::none(),
     }
 }
 

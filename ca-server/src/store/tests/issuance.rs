@@ -139,6 +139,7 @@ async fn a_forgotten_agent_is_not_renewed(test: TestStore) {
         attested_at: NOW,
         serial: serial(1),
         not_after: NOW + minutes(60),
+        selectors: policy::resource::AgentSelectors::none(),
     };
     test.store.record_agent(row.clone()).await.unwrap();
     assert_eq!(test.store.agent(&agent()).await.unwrap(), Some(row));
@@ -159,6 +160,7 @@ async fn a_serial_older_than_one_that_was_seen_is_told_apart(test: TestStore) {
         attested_at: NOW,
         serial: serial(2),
         not_after: NOW + minutes(60),
+        selectors: policy::resource::AgentSelectors::none(),
     };
     test.store.record_agent(known).await.unwrap();
     test.store
@@ -289,6 +291,7 @@ async fn what_was_spooled_is_recorded_once_and_renews_the_agents(test: TestStore
         attested_at: NOW,
         serial: serial(1),
         not_after: NOW + minutes(10),
+        selectors: policy::resource::AgentSelectors::none(),
     };
     assert!(test.store.record_agent(known).await.unwrap());
     test.store.record_issued(&[row(1, agent())]).await.unwrap();

@@ -302,6 +302,7 @@ async fn a_replica_hears_of_what_another_commits_and_forgets() {
         attested_at: NOW,
         serial: identity::SerialNumber::random(&mut crypto::random::SeededRandom::new(1)),
         not_after: NOW + minutes(60),
+        selectors: policy::resource::AgentSelectors::none(),
     };
     test.store.record_agent(row).await.unwrap();
     let change = staged(&test.store, "orders").await;

@@ -29,7 +29,7 @@ impl<'a> Concern<'a> {
         asked: &Subscriptions,
     ) -> (Self, Vec<String>) {
         let snapshot = assignments.snapshot();
-        let workloads: BTreeSet<_> = assignments.workloads_of(agent).collect();
+        let workloads = assignments.workloads_of(agent);
         let identities = workloads
             .iter()
             .filter_map(|name| snapshot.identity_of(name));

@@ -165,7 +165,7 @@ fn assignments(number: u64, placed: &[Placed]) -> Assignments {
     });
     let revision = Revision { epoch: 1, number };
     let snapshot = RegistrySnapshot::of_objects(revision, objects, mesh);
-    Assignments::of(&Arc::new(snapshot))
+    Assignments::of(&Arc::new(snapshot), Default::default())
 }
 
 /// What an agent says that it holds.

@@ -92,11 +92,69 @@ fn fields_of_the_design_that_are_not_there_yet_are_refused_as_such() {
         "/selectors/container/image",
     );
     later("Workload", "{federatesWith: []}", "/federatesWith");
-    later(
+}
+
+#[track_caller]
+fn agents_refused(agents: &str, pointer: &str, code: &str, suggestion: Option<&str>) {
+    let spec = format!("{{selectors: {{unix: {{uid: 1}}}}, agents: {agents}}}");
+    spec_refused(
         "Workload",
-        "{selectors: {unix: {uid: 1}}, agents: [{attestor: k8s}]}",
-        "/agents/0/attestor",
+        &spec,
+        &format!("/agents{pointer}"),
+        code,
+        suggestion,
     );
+}
+
+#[test]
+fn agents_that_are_not_clearly_named_are_refused() {
+    let refused = |agents: &str, pointer: &str, code| agents_refused(agents, pointer, code, None);
+    refused("[{}]", "/0", "missing-field");
+    refused("[{cluster: prod}]", "/0", "missing-field");
+    refused("[{attestor: K8S}]", "/0/attestor", "invalid-value");
+    refused(
+        "[{attestor: k8s, Cluster: a}]",
+        "/0/Cluster",
+        "unknown-field",
+    );
+    refused(
+        "[{attestor: k8s, cluster: a*}]",
+        "/0/cluster",
+        "invalid-value",
+    );
+    refused(
+        "[{attestor: k8s, cluster: \"\"}]",
+        "/0/cluster",
+        "invalid-value",
+    );
+    refused(
+        "[{attestor: k8s, cluster: [a, b]}]",
+        "/0/cluster",
+        "invalid-value",
+    );
+    refused(
+        "[{attestor: a, b: c}, {b: c, attestor: a}]",
+        "/1",
+        "duplicate",
+    );
+    agents_refused(
+        "[{attestor: k8s, tenant: 42}]",
+        "/0/tenant",
+        "invalid-value",
+        Some("\"42\""),
+    );
+}
+
+#[test]
+fn more_selectors_or_entries_than_are_judged_are_refused() {
+    let selectors: Vec<_> = (0..9).map(|number| format!("s{number}: a")).collect();
+    let entry = format!("[{{attestor: k8s, {}}}]", selectors.join(", "));
+    agents_refused(&entry, "/0/s8", "invalid-value", None);
+    let entries: Vec<_> = (0..33)
+        .map(|number| format!("{{attestor: a{number}}}"))
+        .collect();
+    let entries = format!("[{}]", entries.join(", "));
+    agents_refused(&entries, "", "invalid-value", None);
 }
 
 #[test]
@@ -509,12 +567,17 @@ fn baseline() -> impl Strategy<Value = Value> {
 }
 
 fn registry() -> impl Strategy<Value = Value> {
-    let workload = (any::<u32>(), 1_u32..86_401, any::<bool>()).prop_map(|(uid, ttl, full)| {
+    let workload = (any::<u32>(), 1_u32..86_401, any::<bool>(), "[!-)+-~]{1,9}");
+    let workload = workload.prop_map(|(uid, ttl, full, ns)| {
         let mut spec = json!({"selectors": {"unix": {"uid": uid}}, "ttl": format!("{ttl}s")});
         if full {
             spec["selectors"]["unix"] = json!({"uid": uid, "gid": 7, "path": "/srv/a", "sha256": "ab".repeat(32)});
             spec["spiffeId"] = json!("spiffe://td/legacy/a");
-            spec["agents"] = json!(["spiffe://td/countersign/agent/a/b"]);
+            spec["agents"] = json!([
+                "spiffe://td/countersign/agent/a/b",
+                {"attestor": "k8s"},
+                {"attestor": "k8s", "cluster": "prod", "namespace": ns},
+            ]);
             spec["dnsNames"] = json!(["a.example"]);
             spec["hint"] = json!("h");
             spec["keyType"] = json!("ec-p256");

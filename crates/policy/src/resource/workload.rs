@@ -3,15 +3,17 @@
 use std::time::Duration;
 
 use crypto::digest::Sha256;
-use identity::{AgentId, QualifiedName, SpiffeId};
+use identity::{QualifiedName, SpiffeId};
 use serde_json::{Value, json};
 
+use super::agents::{AgentSelectors, NamedAgents};
 use super::service::{is_host_name, read_file_path};
-use super::texts;
 use crate::parse::{Node, ParseError, Shape};
 
 /// The longest life of a leaf: that of the intermediate which signs it.
 const LONGEST_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// Entries of `agents` that name others than single agents.
+const MOST_BY_ATTESTOR: usize = 32;
 
 /// An entry of the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub struct Workload {
     /// Instead of the ID that the trust domain's template gives.
     pub spiffe_id: Option<SpiffeId>,
     /// The agents that may hold it; the CA issues to no other. May be empty at first.
-    pub agents: Vec<SpiffeId>,
+    pub agents: Vec<NamedAgents>,
     /// How an agent recognises the process.
     pub selectors: Box<Selectors>,
     /// Life of its leaves, in whole seconds up to 24 h; the mesh's default when `None`.
@@ -121,6 +123,11 @@ const UNIX: Shape = Shape {
 };
 
 impl Workload {
+    /// Whether an entry names the agent with this ID, of which its attestor said `held`.
+    pub fn is_held_by(&self, agent: &SpiffeId, held: &AgentSelectors) -> bool {
+        self.agents.iter().any(|entry| entry.names(agent, held))
+    }
+
     pub(crate) fn read(name: QualifiedName, spec: &Node<'_>) -> Result<Self, ParseError> {
         let fields = spec.fields(&SPEC)?;
         let key_type = fields.optional("keyType");
@@ -130,7 +137,7 @@ impl Workload {
                 .optional("spiffeId")
                 .map(|at| at.parsed())
                 .transpose()?,
-            agents: list_of(fields.optional("agents"), read_agent)?,
+            agents: read_agents(fields.optional("agents"))?,
             selectors: Box::new(Selectors::read(&fields.required("selectors")?)?),
             ttl: fields.optional("ttl").map(|at| read_ttl(&at)).transpose()?,
             dns_names: list_of(fields.optional("dnsNames"), read_dns_name)?,
@@ -154,7 +161,7 @@ impl Workload {
             spec["spiffeId"] = json!(id.as_str());
         }
         if !self.agents.is_empty() {
-            spec["agents"] = json!(texts(&self.agents));
+            spec["agents"] = self.agents.iter().map(NamedAgents::to_json).collect();
         }
         if let Some(ttl) = self.ttl {
             spec["ttl"] = json!(humantime::format_duration(ttl).to_string());
@@ -345,17 +352,16 @@ fn list_of<T: PartialEq>(
     Ok(values)
 }
 
-const AGENT_BY_ATTESTOR: Shape = Shape {
-    what: "an entry of `agents`",
-    known: &[],
-    later: &["attestor", "cluster"],
-};
-
-fn read_agent(node: &Node<'_>) -> Result<SpiffeId, ParseError> {
-    if node.is_mapping() {
-        node.fields(&AGENT_BY_ATTESTOR)?;
+fn read_agents(node: Option<Node<'_>>) -> Result<Vec<NamedAgents>, ParseError> {
+    let agents = list_of(node.clone(), NamedAgents::read)?;
+    let by_attestor = |entry: &&NamedAgents| matches!(entry, NamedAgents::Of(_));
+    if let Some(node) = node
+        && agents.iter().filter(by_attestor).count() > MOST_BY_ATTESTOR
+    {
+        let rule = format!("`agents` has at most {MOST_BY_ATTESTOR} entries with an attestor");
+        return Err(node.invalid(rule));
     }
-    node.parsed::<AgentId>().map(SpiffeId::from)
+    Ok(agents)
 }
 
 fn read_ttl(node: &Node<'_>) -> Result<Duration, ParseError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use identity::{QualifiedName, SpiffeId};
 
 use super::{Refusal, RefusalCode, Report};
-use crate::resource::{Kind, ObjectKey, Service, Workload};
+use crate::resource::{Kind, NamedAgents, ObjectKey, Service, Workload};
 use crate::world::{MeshNames, ObjectSet};
 
 /// Names under this are given out by the mesh.
@@ -65,8 +65,10 @@ pub(super) fn workload(
     if let Some(id) = &workload.spiffe_id {
         custom_identity(&workload.name, id, mesh, report);
     }
-    for (index, agent) in workload.agents.iter().enumerate() {
-        if *agent.trust_domain() != mesh.trust_domain {
+    for (index, entry) in workload.agents.iter().enumerate() {
+        if let NamedAgents::Id(agent) = entry
+            && *agent.trust_domain() != mesh.trust_domain
+        {
             report.refuse(
                 RefusalCode::ForeignTrustDomain,
                 format!("/spec/agents/{index}"),
