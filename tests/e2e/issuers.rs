@@ -1,5 +1,6 @@
 //! Agents that show a token of an issuer, as pods of Kubernetes and jobs of CI systems do.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ca_server::config::JwtIssuerConfig;
@@ -14,13 +15,13 @@ use workload_agent::config::{Config, IssuersToken, RootDigest};
 const ISSUER: &str = "https://kubernetes.default.svc";
 
 /// A cluster that projects tokens into files.
-struct Cluster {
+pub(super) struct Cluster {
     key: SigningKey,
     directory: tempfile::TempDir,
 }
 
 impl Cluster {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = SigningKey::generate();
         let directory = tempfile::tempdir().expect("a temporary directory");
         let spki = key.public_key().spki();
@@ -34,29 +35,37 @@ impl Cluster {
         Self { key, directory }
     }
 
-    async fn mesh(&self) -> Mesh {
+    /// What a CA is told of it.
+    pub(super) fn issuer(&self) -> String {
         let keys_file = self.directory.path().join("keys.json");
-        let text = format!(
+        format!(
             "attestor = 'k8s'\nissuer = '{ISSUER}'\naudience = 'countersign'\n\
              keys_file = '{}'\nagent_name = '{{/node}}'\nrequire = {{ '/sub' = 'agent' }}\n",
             keys_file.display()
-        );
-        let issuer: JwtIssuerConfig = toml::from_str(&text).expect("an issuer");
+        )
+    }
+
+    async fn mesh(&self) -> Mesh {
+        let issuer: JwtIssuerConfig = toml::from_str(&self.issuer()).expect("an issuer");
         Mesh::configured(|config| config.attest.jwt = vec![issuer]).await
     }
 
-    /// As kubelet does it, before the token before ends.
     fn project(&self, mesh: &Mesh) {
-        let now = mesh.time().now().unix_timestamp();
+        let file = self.directory.path().join("token");
+        self.project_into(&file, mesh.time().now().unix_timestamp(), "web-7", "mesh");
+    }
+
+    /// As kubelet does it, before the token before ends.
+    pub(super) fn project_into(&self, file: &Path, now: i64, node: &str, namespace: &str) {
         let claims = json!({
-            "iss": ISSUER, "aud": "countersign", "sub": "agent", "node": "web-7",
-            "iat": now, "exp": now + 3600,
+            "iss": ISSUER, "aud": "countersign", "sub": "agent", "node": node,
+            "namespace": namespace, "iat": now, "exp": now + 3600,
         });
         let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
         let signed = format!("{}.{}", part(&json!({"alg": "ES256"})), part(&claims));
         let signature = side_by_side(&self.key.sign(signed.as_bytes()));
         let token = format!("{signed}.{}\n", BASE64URL_NOPAD.encode(&signature));
-        std::fs::write(self.directory.path().join("token"), token).expect("writable");
+        std::fs::write(file, token).expect("writable");
     }
 
     async fn agent(&self, mesh: &Mesh) -> Agent {

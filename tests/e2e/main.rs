@@ -1,5 +1,6 @@
 //! End-to-end claims about a real mesh: one binary, one module for each topic.
 
+mod agent_selectors;
 mod bad_frames;
 mod bad_http;
 mod breakers;
