@@ -121,3 +121,38 @@ async fn an_agent_that_lives_is_not_purged() {
     assert_eq!(purged["agents"], json!([]));
     api.get("/v1/agents/x509pop/web-7").await.is(StatusCode::OK);
 }
+
+#[tokio::test]
+async fn an_agent_that_has_not_attested_holds_nothing_and_that_is_why() {
+    let api = TestApi::start().await;
+    let held = api.get("/v1/agents/x509pop/web-7/workloads/shop/orders");
+    let held = held.await.is(StatusCode::OK).json();
+    assert_eq!(held["held"], false);
+    let why = held["whyNot"].as_str().unwrap();
+    assert!(why.contains("has attested"), "{why}");
+}
+
+#[tokio::test]
+async fn what_is_no_workloads_name_is_no_question() {
+    let api = TestApi::start().await;
+    let asked = api.get("/v1/agents/x509pop/web-7/workloads/shop/Orders");
+    asked
+        .await
+        .problem(StatusCode::BAD_REQUEST, "invalid-value");
+}
+
+#[tokio::test]
+async fn a_list_of_agents_says_what_each_holds() {
+    let api = TestApi::start().await;
+    let now = api.parts.clock.now();
+    let row = AgentRow {
+        spiffe_id: agent(),
+        attested_at: now,
+        serial: SerialNumber::from_bytes(&[7]).unwrap(),
+        not_after: now,
+        selectors: r#"{"rack": "r1"}"#.parse().unwrap(),
+    };
+    assert!(api.store.store.record_agent(row).await.unwrap());
+    let listed = api.get("/v1/agents").await.json();
+    assert_eq!(listed["items"][0]["selectors"], json!({"rack": "r1"}));
+}

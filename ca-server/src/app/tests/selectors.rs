@@ -1,14 +1,18 @@
 //! Claims about entries that name agents by what their attestors say of them.
 
+use std::time::Duration;
+
 use crypto::signing::SigningKey;
 use proto::agent::v1 as wire;
 use serde_json::{Value, json};
-use tonic::Code;
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
 use super::agent::{TestAgent, chain_of, code_of, refused};
 use super::harness::{TestCa, policy, service, workload_id};
 use super::issuers::{Cluster, attest};
-use crate::config::{JwtIssuerConfig, TokenSelectors};
+use crate::config::{JwtIssuerConfig, PostgresServer, SpoolConfig, TokenSelectors};
+use crate::store::StorePlace;
 
 impl Cluster {
     fn with_selectors(&self) -> JwtIssuerConfig {
@@ -51,8 +55,12 @@ fn orders(agents: &str) -> String {
 }
 
 async fn issue(ca: &TestCa, agent: &TestAgent) -> wire::issue_result::Result {
+    try_issue(ca, agent).await.unwrap()
+}
+
+async fn try_issue(ca: &TestCa, agent: &TestAgent) -> Result<wire::issue_result::Result, Status> {
     let (id, key) = (workload_id("orders"), SigningKey::generate());
-    ca.of(agent).await.issue_one(&id, &key).await.unwrap()
+    ca.of(agent).await.issue_one(&id, &key).await
 }
 
 const SHOP: &str = "{attestor: k8s, cluster: prod, namespace: shop}";
@@ -152,7 +160,7 @@ async fn what_one_replica_hears_of_an_agent_counts_at_the_other() {
     let Some(server) = crate::store::tests::fresh_database() else {
         return;
     };
-    let place = crate::store::StorePlace::Postgres(server);
+    let place = StorePlace::Postgres(server);
     let cluster = Cluster::new();
     let issuer = cluster.with_selectors();
     let one = TestCa::start_with(|config| {
@@ -182,5 +190,40 @@ async fn what_one_replica_hears_of_an_agent_counts_at_the_other() {
     let told = stream.delta().await;
     assert_eq!(told.identities.unwrap().identities, []);
     let result = issue(&other, &agent).await;
+    assert_eq!(code_of(result), "not-this-agents-identity");
+}
+
+#[tokio::test]
+async fn what_is_said_of_agents_counts_while_postgresql_is_away() {
+    let Some(mut server) = postgres_cluster::Cluster::start(5432, &[], &[]) else {
+        return;
+    };
+    let database = server.database();
+    let socket = database.socket.to_str().unwrap();
+    let place = PostgresServer::local(socket, database.port, &database.name, database.user);
+    let cluster = Cluster::new();
+    let issuer = cluster.with_selectors();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("spool");
+    let spool = format!("file = '{}'\nsize_mib = 1", file.display());
+    let ca = TestCa::start_with(|config| {
+        config.store = StorePlace::Postgres(place);
+        config.attest.jwt = vec![issuer];
+        config.spool = Some(toml::from_str::<SpoolConfig>(&spool).unwrap());
+    });
+    let ca = ca.await;
+    ca.apply(&orders(SHOP)).await;
+    let shop = cluster.agent(&ca, "web-7", "shop").await;
+    let bank = cluster.agent(&ca, "web-8", "bank").await;
+    server.halt();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let renewed = loop {
+        match try_issue(&ca, &shop).await {
+            Ok(renewed) => break renewed,
+            Err(refused) => assert!(Instant::now() < deadline, "{refused}"),
+        }
+    };
+    chain_of(renewed);
+    let result = issue(&ca, &bank).await;
     assert_eq!(code_of(result), "not-this-agents-identity");
 }

@@ -424,6 +424,11 @@ mod tests {
         }
     }
 
+    #[test]
+    fn entries_by_id_are_no_larger_for_others() {
+        assert_eq!(size_of::<NamedAgents>(), size_of::<SpiffeId>());
+    }
+
     fn held() -> impl Strategy<Value = AgentSelectors> {
         let fields = prop::collection::btree_map("[a-c]{1,2}", "[!-~]{1,3}", 0..=8);
         fields.prop_map(|fields| selectors(&json!(fields).to_string()))
