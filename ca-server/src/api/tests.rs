@@ -9,6 +9,7 @@ mod log;
 mod objects;
 mod others;
 mod revocations;
+mod without_store;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
