@@ -1,4 +1,4 @@
-//! What the Workload API gives to validators that know no deny-list, as OpenSSL judges by it.
+//! What the Workload API gives to validators that know no deny-list, as OpenSSL and Go judge by it.
 
 use std::path::Path;
 use std::process::Command;
@@ -95,6 +95,46 @@ enum Verdict {
     Revoked,
 }
 
+/// A program of Go's standard library, `tests/interop/crl`.
+struct GoProgram(TempDir);
+
+impl GoProgram {
+    /// `None` without Go: the claim is skipped, and says so.
+    #[expect(clippy::print_stderr, reason = "a skip must be seen")]
+    fn obtain() -> Option<Self> {
+        let program = Self(tempfile::tempdir().expect("a directory"));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/crl");
+        let built = Command::new("go")
+            .args(["build", "-o"])
+            .arg(program.path())
+            .arg(".")
+            .current_dir(source)
+            .output();
+        let Ok(built) = built else {
+            assert!(
+                option_env!("CI").is_none(),
+                "CI skips nothing: Go is missing"
+            );
+            eprintln!("SKIPPED: Go is missing");
+            return None;
+        };
+        assert!(built.status.success(), "{built:?}");
+        Some(program)
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("crl")
+    }
+
+    /// What it says of the files that OpenSSL has judged by last.
+    fn says(&self, leaf: &Leaf) -> String {
+        let output = Command::new(self.path()).arg(leaf.files.path()).output();
+        let output = output.expect("it was built");
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).trim_end().to_owned()
+    }
+}
+
 fn read(workload: &Workload, time: Clock) -> X509Source {
     X509Source::start(Endpoint::Unix(workload.workload_api()), time)
 }
@@ -136,6 +176,27 @@ async fn openssl_refuses_a_leaf_by_the_lists_once_it_is_revoked_and_not_before()
     revoke(&mesh, &leaf.serial).await;
     leaf.is_soon(Verdict::Revoked, &source).await;
     replaced(&leaf, &source).await;
+}
+
+#[tokio::test]
+async fn go_believes_a_list_that_its_authority_has_signed_and_refuses_a_leaf_by_it() {
+    let Some(go) = GoProgram::obtain() else {
+        return;
+    };
+    let mesh = Mesh::start().await;
+    let reader = mesh.workload("shop/reader").by_uid().start().await;
+    let source = read(&reader, mesh.time());
+    let leaf = good(&source).await;
+    assert_eq!(go.says(&leaf), "good");
+    let mut forged = source.current().expect("held").revocation_lists().to_vec();
+    let signatures = forged.iter_mut().filter_map(|list| list.last_mut());
+    signatures.for_each(|byte| *byte ^= 1);
+    leaf.write("lists.pem", "X509 CRL", forged.iter().map(Vec::as_slice));
+    let refusal = go.says(&leaf);
+    assert!(refusal.starts_with("error: no list of"), "{refusal}");
+    revoke(&mesh, &leaf.serial).await;
+    leaf.is_soon(Verdict::Revoked, &source).await;
+    assert_eq!(go.says(&leaf), "revoked");
 }
 
 #[tokio::test]

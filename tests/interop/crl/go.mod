@@ -1,0 +1,3 @@
+module countersign.dev/interop/crl
+
+go 1.24
