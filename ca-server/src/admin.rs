@@ -5,15 +5,13 @@
 
 mod held;
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use crypto::digest::{Sha256, constant_time_eq};
+use crypto::digest::constant_time_eq;
 use crypto::random::{Random, SystemRandom};
-use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
+use data_encoding::HEXLOWER;
 use identity::TrustDomain;
 use identity::x509::Bundle;
 use runtime::files::{FileError, write_private};
@@ -23,16 +21,15 @@ use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use crate::authority::Kek;
+use crate::bearer::{Administration, BearerSecret};
 use crate::store::{AdminCredentialRow, Store, StoreError};
 
 pub(crate) use held::HeldCredentials;
 
-const PREFIX: &str = "csa1_";
-const SECRET_BYTES: usize = 32;
 const LIFE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// A bearer secret: `csa1_` and 43 characters of base64url.
-pub struct AdminSecret(Zeroizing<[u8; SECRET_BYTES]>);
+/// What administrators show.
+pub type AdminSecret = BearerSecret<Administration>;
 
 /// What the file says besides the secret.
 #[derive(Clone, Debug)]
@@ -41,10 +38,6 @@ pub struct AdminAccess {
     pub urls: Vec<String>,
     pub bundle: Bundle,
 }
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an admin secret: `csa1_` and 43 characters of base64url")]
-pub struct InvalidAdminSecret;
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -113,49 +106,6 @@ pub(crate) async fn reset(
     require_replaceable(path, store.trust_domain())?;
     let row = write_credential(store, access, path, now)?;
     Ok(store.replace_admin_credentials(row).await?)
-}
-
-impl AdminSecret {
-    fn generate(random: &mut dyn Random) -> Self {
-        let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-        random.fill(bytes.as_mut_slice());
-        Self(bytes)
-    }
-
-    /// What the store keeps: the secret has 256 random bits, so a plain digest is enough.
-    #[must_use]
-    pub fn digest(&self) -> Sha256 {
-        Sha256::of(self.0.as_slice())
-    }
-
-    fn text(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
-        text.push_str(PREFIX);
-        BASE64URL_NOPAD.encode_append(self.0.as_slice(), &mut text);
-        text
-    }
-}
-
-impl FromStr for AdminSecret {
-    type Err = InvalidAdminSecret;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAdminSecret> {
-        let body = text.strip_prefix(PREFIX).ok_or(InvalidAdminSecret)?;
-        let mut bytes = Zeroizing::new([0; SECRET_BYTES]);
-        if BASE64URL_NOPAD.decode_len(body.len()) != Ok(SECRET_BYTES) {
-            return Err(InvalidAdminSecret);
-        }
-        BASE64URL_NOPAD
-            .decode_mut(body.as_bytes(), bytes.as_mut_slice())
-            .map_err(|_| InvalidAdminSecret)?;
-        Ok(Self(bytes))
-    }
-}
-
-impl fmt::Debug for AdminSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AdminSecret(redacted)")
-    }
 }
 
 #[derive(Serialize)]

@@ -13,6 +13,7 @@ mod bundle;
 mod changesets;
 mod collections;
 mod documented;
+mod downstreams;
 mod elsewhere;
 mod explain;
 mod guard;
@@ -20,6 +21,7 @@ mod health;
 mod horizon;
 mod join_tokens;
 mod log;
+mod nesting;
 mod objects;
 mod openapi;
 mod preconditions;
@@ -44,7 +46,9 @@ use runtime::Clock;
 use tlog::VerifierKey;
 
 use crate::admin::HeldCredentials;
+use crate::authority::RootKeeper;
 use crate::horizon::Vitals;
+use crate::nesting::NestingStanding;
 use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::revocation::RevocationSpool;
@@ -52,7 +56,7 @@ use crate::rotation::Rotation;
 use crate::spool::StoreStanding;
 use crate::store::Store;
 use crate::watch::Presence;
-use auth::Administrators;
+use auth::{Administrators, InstancesBelow};
 use documented::Documented;
 use elsewhere::Elsewhere;
 
@@ -63,6 +67,10 @@ pub(crate) struct ApiParts {
     pub(crate) registry: Registry,
     pub(crate) presence: Presence,
     pub(crate) rotation: Rotation,
+    /// Signs for instances below this one.
+    pub(crate) keeper: RootKeeper,
+    /// How it goes with the instance above, if there is one.
+    pub(crate) nesting: Option<NestingStanding>,
     pub(crate) recovery: Recovery,
     pub(crate) vitals: Vitals,
     /// What checkpoints of the transparency log are verified by.
@@ -99,14 +107,20 @@ impl ApiParts {
 /// The whole interface.
 pub(crate) fn router(parts: &ApiParts) -> Router {
     let (public, guarded) = operations(parts);
-    let document = openapi::document(&[&public, &guarded]);
+    let below = nesting::operations(nests(parts));
+    let document = openapi::document(&[&public, &guarded, &below]);
     let administrators = Administrators {
         store: parts.store.clone(),
         clock: parts.clock.clone(),
         without_store: parts.without_store.clone(),
     };
     let guarded = roots::tell(guarded.into_router(), parts.registry.clone());
+    let instances = InstancesBelow {
+        store: parts.store.clone(),
+        clock: parts.clock.clone(),
+    };
     let router = auth::require_administrator(guarded, administrators)
+        .merge(auth::require_downstream(below.into_router(), instances))
         .merge(public.into_router())
         .merge(document.into_router())
         .fallback(problem::no_such_path)
@@ -157,14 +171,33 @@ fn operations(parts: &ApiParts) -> (Documented, Documented) {
     (public, guarded)
 }
 
+/// What instances below this one ask for.
+fn nests(parts: &ApiParts) -> nesting::Nests {
+    nesting::Nests {
+        keeper: parts.keeper.clone(),
+        rotation: parts.rotation.clone(),
+        registry: parts.registry.clone(),
+        store: parts.store.clone(),
+        clock: parts.clock.clone(),
+        clock_check: parts.vitals.clock_check.clone(),
+    }
+}
+
 /// What signs, what it has signed, and when that ends.
 fn signed(parts: &ApiParts) -> Documented {
     Documented::new()
         .merge(authorities::operations(authorities::Authorities {
             rotation: parts.rotation.clone(),
             recovery: parts.recovery.clone(),
+            nesting: parts.nesting.clone(),
             registry: parts.registry.clone(),
             store: parts.store.clone(),
+            clock: parts.clock.clone(),
+        }))
+        .merge(downstreams::operations(downstreams::Downstreams {
+            store: parts.store.clone(),
+            registry: parts.registry.clone(),
+            rotation: parts.rotation.clone(),
             clock: parts.clock.clone(),
         }))
         .merge(horizon::operations(parts.vitals.clone()))

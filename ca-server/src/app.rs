@@ -43,6 +43,8 @@ pub struct Ca {
     registry: Registry,
     #[cfg(test)]
     rotation: crate::rotation::Rotation,
+    #[cfg(test)]
+    nesting: Option<crate::nesting::NestingStanding>,
     supervisor: Supervisor,
 }
 

@@ -37,7 +37,9 @@ pub use listen::{AdvertiseConfig, ListenConfig, WebConfig};
 pub use recovery::RecoveryConfig;
 pub use spool::{SpoolConfig, SpoolConfigError};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
-pub use upstream::{UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11};
+pub use upstream::{
+    UpstreamConfig, UpstreamCountersign, UpstreamCsr, UpstreamDisk, UpstreamPkcs11,
+};
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.
 #[derive(Debug, Clone, Deserialize)]

@@ -18,7 +18,9 @@ use crate::authority::lifecycle::{Action, Event, Facts, Generation, Lifecycle, R
 use crate::authority::{MadeRoot, RootError, RootKeeper};
 use crate::config::Lifetimes;
 use crate::registry::{ApplyError, Registry, StepError};
-use crate::store::{AuthorityStep, Authorship, KeyPurpose, LiveAgent, Store, StoreError};
+use crate::store::{
+    AuthorityStep, Authorship, DownstreamRow, KeyPurpose, LiveAgent, Store, StoreError,
+};
 
 pub(crate) use keeper::RotationKeeper;
 
@@ -46,6 +48,8 @@ pub(crate) struct Progress {
     pub(crate) lifecycle: Lifecycle,
     /// Live agents that have not acknowledged the bundle in force.
     pub(crate) pending: Vec<LiveAgent>,
+    /// Instances below this one that do not follow it yet.
+    pub(crate) pending_below: Vec<DownstreamRow>,
     pub(crate) rules: Rules,
     pub(crate) leaves_until: BTreeMap<Generation, OffsetDateTime>,
 }
@@ -131,9 +135,12 @@ impl Rotation {
         let sequence = lifecycle.sequence();
         let mut pending = self.store.live_agents(now).await?;
         pending.retain(|agent| agent.bundle_sequence < sequence);
+        let mut pending_below = self.store.live_downstreams(now).await?;
+        pending_below.retain(|it| it.bundle_sequence < sequence);
         Ok(Progress {
             lifecycle,
             pending,
+            pending_below,
             rules: self.rules(),
             leaves_until: self.leaves_until(now).await?,
         })
@@ -172,8 +179,17 @@ impl Rotation {
         }
         let now = self.clock.now();
         let live = self.store.live_agents(now).await?;
+        let below = self.store.live_downstreams(now).await?;
+        let agents = live.iter().map(|agent| agent.bundle_sequence);
+        let acknowledged = agents
+            .chain(below.iter().map(|it| it.bundle_sequence))
+            .min();
         Ok(Facts {
-            acknowledged: live.iter().map(|agent| agent.bundle_sequence).min(),
+            acknowledged,
+            successor_cannot_sign: match lifecycle.successor() {
+                Some(successor) => !self.keeper.can_sign(successor.generation, now).await?,
+                None => false,
+            },
             leaves_until: self.leaves_until(now).await?,
         })
     }

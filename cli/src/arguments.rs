@@ -8,6 +8,7 @@ use crate::authority::Authority;
 use crate::completions::Completions;
 use crate::delete::Delete;
 use crate::demo::DemoProgram;
+use crate::downstream::Downstream;
 use crate::explain::Explain;
 use crate::get::Get;
 use crate::join_token::JoinToken;
@@ -43,6 +44,7 @@ pub(crate) enum Command {
     Explain(Explain),
     Agent(Agent),
     Authority(Authority),
+    Downstream(Downstream),
     JoinToken(JoinToken),
     Log(Log),
     Redirect(Redirect),

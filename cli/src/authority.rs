@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admin::{AdminArguments, Client};
 use crate::output::{self, Format, OutputArguments, Table, cell};
+use crate::status::unheard;
 
 const PATH: &str = "/v1/authorities";
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -173,15 +174,16 @@ fn progress(list: &Value) -> String {
         format!("root {} {}{mark}", item["generation"], cell(item, "/phase"))
     });
     let phases: Vec<String> = phases.collect();
-    let pending = list["pending"].as_array().map_or(&[][..], Vec::as_slice);
+    let names = |key: &str, pointer: &str| -> Vec<String> {
+        let waited = list[key].as_array().into_iter().flatten();
+        waited.map(|it| cell(it, pointer)).collect()
+    };
+    let mut pending = names("pending", "/agent");
+    pending.extend(names("pendingDownstreams", "/name"));
     if pending.is_empty() {
         return phases.join(", ");
     }
-    let named: Vec<_> = pending
-        .iter()
-        .take(NAMED)
-        .map(|it| cell(it, "/agent"))
-        .collect();
+    let named = &pending[..pending.len().min(NAMED)];
     let more = match pending.len().saturating_sub(NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
@@ -225,13 +227,19 @@ fn table(list: &Value) -> String {
     text.push('\n');
     text.push_str(&intermediates.render());
     text.push_str(&pending(list));
+    if let Some(warning) = unheard(&list["upstream"]) {
+        text.push_str(&warning);
+        text.push('\n');
+    }
     text
 }
 
 fn pending(list: &Value) -> String {
     let pending = list["pending"].as_array().into_iter().flatten();
-    let lines = pending.map(|agent| format!("NOT ACKNOWLEDGED  {}\n", cell(agent, "/agent")));
-    lines.collect()
+    let agents = pending.map(|agent| format!("NOT ACKNOWLEDGED  {}\n", cell(agent, "/agent")));
+    let below = list["pendingDownstreams"].as_array().into_iter().flatten();
+    let below = below.map(|it| format!("NOT FOLLOWED BY  downstream {}\n", cell(it, "/name")));
+    agents.chain(below).collect()
 }
 
 fn facts(shown: &Value) -> String {

@@ -11,6 +11,7 @@ mod authority;
 mod completions;
 mod delete;
 mod demo;
+mod downstream;
 mod explain;
 mod get;
 mod join_token;
@@ -79,6 +80,7 @@ fn dispatch(command: Command) -> ExitCode {
         Command::Explain(command) => exit::report(block_on(command.run())),
         Command::Agent(command) => exit::report(block_on(command.run())),
         Command::Authority(command) => exit::report(block_on(command.run())),
+        Command::Downstream(command) => exit::report(block_on(command.run())),
         Command::JoinToken(command) => exit::report(block_on(command.run())),
         Command::Log(command) => exit::report(block_on(command.run())),
         Command::Redirect(command) => command.run(),

@@ -62,7 +62,9 @@ fn table(status: &Value) -> String {
     let mut text = facts.render();
     text.push('\n');
     let unlogged = unlogged(&status["unlogged"]);
-    for warning in unlogged.into_iter().chain(overdue(&status["horizon"])) {
+    let unheard = unheard(&status["authorities"]["upstream"]);
+    let overdue = overdue(&status["horizon"]);
+    for warning in unlogged.into_iter().chain(overdue).chain(unheard) {
         text.push_str(&warning);
         text.push('\n');
     }
@@ -115,6 +117,16 @@ fn unlogged(leaves: &Value) -> Vec<String> {
         )
     });
     leaves.collect()
+}
+
+/// The instance above is not followed.
+pub(crate) fn unheard(upstream: &Value) -> Option<String> {
+    let failure = upstream["failure"].as_str()?;
+    let since = match upstream["heardAt"].as_str() {
+        Some(at) => format!("since {at}"),
+        None => "since this replica started".to_owned(),
+    };
+    Some(format!("UPSTREAM  not heard {since}: {failure}"))
 }
 
 /// What should have been renewed, and was not.

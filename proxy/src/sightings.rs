@@ -38,6 +38,11 @@ impl Sightings {
                 spiffe_id: peer.spiffe_id().to_string(),
                 serial: peer.serial().as_bytes().to_vec(),
                 sha256: digest.as_bytes().to_vec(),
+                authorities: peer
+                    .authorities()
+                    .iter()
+                    .map(|key| key.as_bytes().to_vec())
+                    .collect(),
             };
             self.seen().waiting.push(leaf);
         }

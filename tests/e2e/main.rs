@@ -25,6 +25,7 @@ mod judges;
 mod keys;
 mod limits;
 mod live_connections;
+mod nesting;
 mod observability;
 mod other_users;
 mod outage;

@@ -72,7 +72,7 @@ fn texts_of_another_form_are_no_secrets() {
 #[test]
 fn a_secret_does_not_show_itself() {
     let secret = AdminSecret::generate(&mut SeededRandom::new(1));
-    assert_eq!(format!("{secret:?}"), "AdminSecret(redacted)");
+    assert_eq!(format!("{secret:?}"), "BearerSecret(redacted)");
 }
 
 #[tokio::test]

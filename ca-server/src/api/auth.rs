@@ -2,7 +2,8 @@
 //!
 //! Invariant: an [`Administrator`] exists only after its secret's digest was found, in constant
 //! time, among the live credentials; while the store is away, among those that were read last, and
-//! then only to revoke.
+//! then only to revoke. An instance below this one is known by a secret of another kind, which opens
+//! nothing of an administrator's.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ use tokio::time::timeout;
 
 use super::WithoutStore;
 use super::problem::Problem;
-use crate::admin::AdminSecret;
-use crate::store::{AdminCredential, Store, StoreError};
+use crate::bearer::{Administration, BearerSecret, Nesting, Opening};
+use crate::store::{AdminCredential, Downstream, Store, StoreError};
 
 /// What goes on while the store is away.
 const WITHOUT_STORE: [&str; 2] = ["/v1/revocations", "/v1/agents/{attestor}/{name}/ban"];
@@ -48,7 +49,7 @@ impl Administrators {
         headers: &HeaderMap,
         goes_on: bool,
     ) -> Result<Administrator, Problem> {
-        let digest = bearer(headers)?.digest();
+        let digest = bearer::<Administration>(headers)?.digest();
         let without_store = self.without_store.as_ref();
         let (credential, store_is_away) = match without_store.filter(|_| goes_on) {
             None => (self.ask_store(&digest).await?, false),
@@ -140,7 +141,55 @@ async fn admit(
     }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<AdminSecret, Problem> {
+/// Checks the secrets of instances below this one.
+#[derive(Clone, Debug)]
+pub(super) struct InstancesBelow {
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+}
+
+/// Evidence that the request comes from an instance below this one.
+#[derive(Clone, Debug)]
+pub(super) struct BelowUs(pub(super) Downstream);
+
+impl<S: Send + Sync> FromRequestParts<S> for BelowUs {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let found = parts.extensions.get::<Self>().cloned();
+        found.ok_or_else(|| Problem::unauthorized("this request needs a downstream's credential"))
+    }
+}
+
+/// Lets nothing reach the routes of `router` but for an instance below this one.
+pub(super) fn require_downstream(router: Router, instances: InstancesBelow) -> Router {
+    router.route_layer(from_fn_with_state(instances, admit_below))
+}
+
+async fn admit_below(
+    State(instances): State<InstancesBelow>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    match instances.recognize(request.headers()).await {
+        Ok(below) => {
+            request.extensions_mut().insert(below);
+            next.run(request).await
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+impl InstancesBelow {
+    async fn recognize(&self, headers: &HeaderMap) -> Result<BelowUs, Problem> {
+        let digest = bearer::<Nesting>(headers)?.digest();
+        let found = self.store.recognize_downstream(&digest, self.clock.now());
+        let found = found.await?.map(BelowUs);
+        found.ok_or_else(|| Problem::unauthorized("no downstream has this credential"))
+    }
+}
+
+fn bearer<O: Opening>(headers: &HeaderMap) -> Result<BearerSecret<O>, Problem> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Problem::unauthorized(

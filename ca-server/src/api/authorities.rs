@@ -19,6 +19,7 @@ use super::timestamp::Timestamp;
 use crate::authority::PublishedRoots;
 use crate::authority::RootError;
 use crate::authority::lifecycle::{Event, Generation, Member, Phase, Refusal, Trigger};
+use crate::nesting::NestingStanding;
 use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::rotation::{Progress, Rotation, RotationError};
@@ -36,6 +37,7 @@ pub(super) struct Authorities {
     pub(super) registry: Registry,
     pub(super) store: Store,
     pub(super) recovery: Recovery,
+    pub(super) nesting: Option<NestingStanding>,
     pub(super) clock: Clock,
 }
 
@@ -62,7 +64,11 @@ struct AuthorityList {
     recovery_key: bool,
     /// Live agents that have not acknowledged the bundle in force.
     pending: Vec<PendingView>,
+    /// Instances below this one that do not follow the bundle in force yet, with all their agents.
+    pending_downstreams: Vec<PendingDownstreamView>,
     intermediates: Vec<IntermediateView>,
+    /// Absent unless the roots are those of another instance of Countersign.
+    upstream: Option<UpstreamView>,
 }
 
 /// One authority of the trust domain.
@@ -110,6 +116,24 @@ struct CompromisedView {
 struct PendingView {
     agent: String,
     /// Of the bundle that it has acknowledged; 0 for none.
+    bundle_sequence: u64,
+}
+
+/// How it goes with the instance above, as this replica knows.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct UpstreamView {
+    /// When it answered last; absent if it has not since this replica started.
+    heard_at: Option<Timestamp>,
+    /// Why it is not followed right now; absent while all is well.
+    failure: Option<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct PendingDownstreamView {
+    name: String,
+    /// Of the bundle that it follows; 0 for none.
     bundle_sequence: u64,
 }
 
@@ -203,6 +227,13 @@ impl Authorities {
             agent: agent.spiffe_id.to_string(),
             bundle_sequence: agent.bundle_sequence,
         });
+        let below = progress
+            .pending_below
+            .iter()
+            .map(|it| PendingDownstreamView {
+                name: it.name.clone(),
+                bundle_sequence: it.bundle_sequence,
+            });
         let intermediates = self.store.intermediates(self.clock.now()).await?;
         Ok(AuthorityList {
             items: members
@@ -212,7 +243,9 @@ impl Authorities {
             settled: progress.lifecycle.is_settled(),
             recovery_key: self.recovery.key().is_some(),
             pending: pending.collect(),
+            pending_downstreams: below.collect(),
             intermediates: intermediates.into_iter().map(intermediate).collect(),
+            upstream: self.nesting.as_ref().map(upstream),
         })
     }
 }
@@ -264,6 +297,14 @@ fn view(member: &Member, progress: &Progress, roots: &PublishedRoots) -> Authori
             until: taint.until.into(),
             replacing: taint.reissued_in.is_some(),
         }),
+    }
+}
+
+fn upstream(standing: &NestingStanding) -> UpstreamView {
+    let heard = standing.heard();
+    UpstreamView {
+        heard_at: heard.at.map(Timestamp::from),
+        failure: heard.failure.clone(),
     }
 }
 

@@ -5,9 +5,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use utoipa::openapi::path::Paths;
-use utoipa::openapi::security::{
-    Http, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
-};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{Components, Info, OpenApi};
 use utoipa::{PartialSchema, ToSchema};
 
@@ -34,7 +32,9 @@ pub(super) fn document(groups: &[&Documented]) -> Documented {
     ProblemDetails::schemas(&mut schemas);
     let components = document.components.get_or_insert_with(Components::new);
     components.schemas.extend(schemas);
-    components.add_security_scheme("admin", SecurityScheme::Http(bearer()));
+    components.add_security_scheme("admin", bearer("The secret of the admin file."));
+    let below = "The secret of an instance below this one.";
+    components.add_security_scheme("downstream", bearer(below));
     for group in groups {
         document.paths.merge(group.paths().clone());
         components.schemas.extend(group.schemas().iter().cloned());
@@ -55,9 +55,9 @@ async fn openapi_document(State(Document(json)): State<Document>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], json).into_response()
 }
 
-fn bearer() -> Http {
-    HttpBuilder::new()
+fn bearer(description: &str) -> SecurityScheme {
+    let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("The secret of the admin file."))
-        .build()
+        .description(Some(description));
+    SecurityScheme::Http(bearer.build())
 }

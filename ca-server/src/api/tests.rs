@@ -3,6 +3,7 @@
 mod agents;
 mod authorities;
 mod document;
+mod downstreams;
 mod edges;
 mod engines;
 mod log;
@@ -95,7 +96,7 @@ impl TestApi {
         let rotation = Rotation::new(
             registry.clone(),
             store.store.clone(),
-            keeper,
+            keeper.clone(),
             (lifetimes, refresh_hint),
             clock.clone(),
         );
@@ -106,6 +107,8 @@ impl TestApi {
             registry,
             presence: vitals.horizons.presence.clone(),
             rotation,
+            keeper,
+            nesting: None,
             vitals,
             log_key: log_signer.verifier().clone(),
             refresh_hint,

@@ -30,6 +30,7 @@ use crate::grpc::{AgentListener, Desks, SeenSerials};
 use crate::horizon::Vitals;
 use crate::issue::{AdmittedAgents, Directory, IssueDesk, Issuer, Recorder, ServingRenewal};
 use crate::metrics::Metrics;
+use crate::nesting::NestingStanding;
 use crate::recovery::Recovery;
 use crate::registry::Registry;
 use crate::revocation::{ListSigning, RevocationLists, RevokedPeers, ToldLists};
@@ -49,6 +50,8 @@ pub(super) struct Foundation {
     pub(super) authority: Authority,
     pub(super) rotation: Rotation,
     pub(super) recovery: Recovery,
+    /// Where another instance stands above.
+    pub(super) nesting: Option<NestingStanding>,
     pub(super) registry: Registry,
     pub(super) log_signer: NoteSigner,
     pub(super) clock: Clock,
@@ -161,6 +164,8 @@ impl Foundation {
             registry: self.registry,
             #[cfg(test)]
             rotation: self.rotation,
+            #[cfg(test)]
+            nesting: self.nesting,
             supervisor,
         }
     }
@@ -233,6 +238,8 @@ impl Foundation {
             presence: parts.presence.clone(),
             clock: self.clock.clone(),
             rotation: self.rotation.clone(),
+            keeper: self.keeper.clone(),
+            nesting: self.nesting.clone(),
             recovery: self.recovery.clone(),
             vitals: Vitals {
                 horizons: self.horizons(parts),

@@ -13,8 +13,9 @@ use crate::admin::AdminError;
 use crate::attest::{Attestors, AttestorsError};
 use crate::authority::{Authority, IntermediateRenewal, KeyPlaces, RootError, RootKeeper};
 use crate::clock_check::{ClockCheck, ClockOff};
-use crate::config::{BrokenRule, Config};
+use crate::config::{BrokenRule, Config, UpstreamConfig};
 use crate::issue::ServingError;
+use crate::nesting::{Nesting, NestingError, NestingKeeper};
 use crate::recovery::{Recovery, RecoveryConfigError};
 use crate::registry::{Registry, RegistryError};
 use crate::rotation::{Rotation, RotationKeeper};
@@ -46,6 +47,8 @@ pub enum StartError {
     Recovery(#[from] RecoveryConfigError),
     #[error("cannot open the root of the trust domain")]
     Root(#[from] RootError),
+    #[error("cannot stand below the instance of [upstream.countersign]")]
+    Nesting(#[from] NestingError),
     #[error("cannot read the configuration objects")]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -73,6 +76,10 @@ pub(super) async fn start(
     let recovery = Recovery::open(config.recovery.as_ref(), &store, clock.clone())?;
     let clock_check = ClockCheck::begin(&store, &clock).await?;
     clock_check.require()?;
+    let nesting = nesting(&config, &store, &places, &clock);
+    if let Some(nesting) = &nesting {
+        nesting.ask_for_first_root(&store).await?;
+    }
     let keeper = RootKeeper::open_or_make(
         &store,
         config.replica.as_str(),
@@ -81,6 +88,9 @@ pub(super) async fn start(
         clock.now(),
     )
     .await?;
+    if let Some(nesting) = &nesting {
+        nesting.ask_for_first_authority(&store, clock.now()).await?;
+    }
     let notices = store.notices(config.replica.as_str()).await?;
     let own_names = config.advertise.dns_names();
     let (registry, registry_writer) =
@@ -104,7 +114,17 @@ pub(super) async fn start(
     let rotation = Rotation::new(objects, memory, keeper.clone(), times, clock.clone());
     let rotating = RotationKeeper::new(rotation.clone(), clock_check.clone());
     supervisor.spawn("rotation", rotating.run(shutdown.clone()));
+    let standing = nesting.as_ref().map(|nesting| nesting.standing().clone());
+    if let Some(nesting) = nesting {
+        let (rotating, clocks) = (
+            (rotation.clone(), registry.clone()),
+            (clock.clone(), clock_check.clone()),
+        );
+        let nested = NestingKeeper::new(nesting, rotating, clocks, config.bundle.refresh_hint);
+        supervisor.spawn("nesting", nested.run(shutdown.clone()));
+    }
     let foundation = Foundation {
+        nesting: standing,
         id,
         store,
         keeper,
@@ -122,6 +142,19 @@ pub(super) async fn start(
     let sockets = (sockets, notices);
     let serving = foundation.serve(sockets, supervisor, web_tls, log_level);
     serving.await
+}
+
+/// The way to the instance above, if the configuration names one.
+fn nesting(config: &Config, store: &Store, places: &KeyPlaces, clock: &Clock) -> Option<Nesting> {
+    let Some(UpstreamConfig::Countersign(above)) = &config.upstream else {
+        return None;
+    };
+    let offered = places.roots_above()?.clone();
+    let replica = config.replica.as_str();
+    let keeper = RootKeeper::new(store, replica, places.clone(), config.lifetimes);
+    let trust_domain = config.trust_domain.clone();
+    let nesting = Nesting::new(above, (offered, keeper), trust_domain, clock.clone());
+    Some(nesting)
 }
 
 pub(super) async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {

@@ -10,6 +10,7 @@ mod issuers;
 mod keys_server;
 mod listening;
 mod lists;
+mod nesting;
 mod replica;
 mod rotation;
 mod selectors;

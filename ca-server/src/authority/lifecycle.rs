@@ -47,6 +47,8 @@ pub(crate) struct Rules {
 pub(crate) struct Facts {
     /// The lowest sequence that a live agent has acknowledged; `None` without live agents.
     pub(crate) acknowledged: Option<u64>,
+    /// Nobody can sign in the name of the published authority yet.
+    pub(crate) successor_cannot_sign: bool,
     /// The end of the last recorded leaf that leads to an authority.
     pub(crate) leaves_until: BTreeMap<Generation, OffsetDateTime>,
 }
@@ -240,6 +242,9 @@ impl Lifecycle {
         let Some(successor) = self.in_phase(Phase::Published) else {
             return;
         };
+        if facts.successor_cannot_sign {
+            return;
+        }
         let acknowledged = facts.have_acknowledged(successor.published_in);
         let settled = successor.activates_from.is_none_or(|from| now >= from);
         let late = now >= self.deadline(rules);

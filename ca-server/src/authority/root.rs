@@ -2,6 +2,7 @@
 //! an intermediate is signed, and wiped; one whose key is in a token signs there. A wrong
 //! key-encryption key is refused before anything is written.
 
+mod downstream;
 mod error;
 mod issuer;
 mod key;
@@ -11,7 +12,8 @@ mod seal;
 
 use crypto::random::SystemRandom;
 use crypto::signing::SigningKey;
-use identity::{SerialNumber, Validity, x509};
+use identity::x509::{self, RootCertificate};
+use identity::{SerialNumber, Validity};
 use time::OffsetDateTime;
 
 pub use self::error::RootError;
@@ -21,7 +23,7 @@ pub(crate) use self::seal::{kek_and_bundle, rotate_kek};
 use super::kek::{self, Kek, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
-use super::upstream::{OpenedUpstream, Upstream};
+use super::upstream::{OpenedUpstream, RootsAbove, Upstream, UpstreamError};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenKeyReference, destroy_keys, off_thread};
@@ -71,6 +73,14 @@ impl KeyPlaces {
             root: keys.root,
         })
     }
+
+    /// Where the instance above says which roots there are, if there is one.
+    pub(crate) fn roots_above(&self) -> Option<&RootsAbove> {
+        match self.upstream.as_ref()? {
+            Upstream::Nested(above) => Some(above),
+            Upstream::Files(_) | Upstream::Requested => None,
+        }
+    }
 }
 
 impl RootKeeper {
@@ -114,7 +124,7 @@ impl RootKeeper {
             Some(row) => row,
             None => self.keep_first(now).await?,
         };
-        let certificate = x509::RootCertificate::from_der(first.certificate.into())?;
+        let certificate = RootCertificate::from_der(first.certificate.into())?;
         let state = Lifecycle::first(*certificate.validity(), now);
         let json = serde_json::to_string(&state).map_err(RootError::State)?;
         self.store
@@ -168,9 +178,23 @@ impl RootKeeper {
             let offered = match upstream {
                 Upstream::Files(files) => Some(files.offered_root()?),
                 Upstream::Requested => requested::offered_root(&rows)?,
+                Upstream::Nested(above) => return Ok(unknown_root(&above, &rows).is_some()),
             };
             let is_known = |root: &Vec<u8>| rows.iter().any(|row| is_root(row, root));
             Ok(offered.is_some_and(|root| !is_known(&root)))
+        })
+        .await
+    }
+
+    /// Whether a root is an upstream's, now or when it came; opens what is sealed of it.
+    pub(crate) async fn is_of_upstream(&self, generation: Generation) -> Result<bool, RootError> {
+        let rows = self.store.sealed_keys().await?;
+        let keeper = self.clone();
+        off_thread(move || {
+            let row = root_row(&rows, generation)?;
+            let kek = keeper.places.kek.open_expecting(&row.kek_check)?;
+            let secret = sealed::open(row, keeper.store.trust_domain(), &kek)?;
+            Ok(is_of_upstream(&secret))
         })
         .await
     }
@@ -216,8 +240,13 @@ impl RootKeeper {
         match &self.places.upstream {
             None => self.make_own(kek, generation, now),
             Some(upstream) => {
-                let chain = self.open_upstream(upstream, (rows, kek), None, now)?.chain;
-                let root = chain.root();
+                let root = match upstream {
+                    Upstream::Nested(above) => root_to_take_up(above, rows)?,
+                    upstream => {
+                        let opened = self.open_upstream(upstream, (rows, kek), None, now)?;
+                        opened.chain.root().clone()
+                    }
+                };
                 let unsealed = Unsealed {
                     purpose: KeyPurpose::X509Root,
                     version: generation.number(),
@@ -244,7 +273,9 @@ impl RootKeeper {
         let trust_domain = self.store.trust_domain();
         match upstream {
             Upstream::Files(files) => Ok(files.open(trust_domain, now)?),
-            Upstream::Requested => requested::open(rows, root, (trust_domain, kek), now),
+            Upstream::Requested | Upstream::Nested(_) => {
+                requested::open(rows, root, (trust_domain, kek), now)
+            }
         }
     }
 
@@ -353,7 +384,7 @@ impl RootKeeper {
     ) -> Result<RootIssuer, RootError> {
         let kek = self.places.kek.open_expecting(&row.kek_check)?;
         let secret = sealed::open(row, self.store.trust_domain(), &kek)?;
-        if secret.as_slice() == issuer::OF_UPSTREAM {
+        if is_of_upstream(&secret) {
             let upstream = self.places.upstream.as_ref().ok_or(RootError::NoUpstream)?;
             let root = Some(row.certificate.as_slice());
             let opened = self.open_upstream(upstream, (rows, &kek), root, now)?;
@@ -362,10 +393,34 @@ impl RootKeeper {
                 false => Err(RootError::OtherRoot),
             };
         }
-        let certificate = x509::RootCertificate::from_der(row.certificate.clone().into())?;
+        let certificate = RootCertificate::from_der(row.certificate.clone().into())?;
         let token = self.places.token.as_ref();
         let key = RootKey::read(&secret, certificate.public_key(), token)?;
         RootIssuer::own(&certificate, key)
+    }
+}
+
+fn is_of_upstream(secret: &[u8]) -> bool {
+    secret == issuer::OF_UPSTREAM
+}
+
+/// The first that nobody here knows.
+fn unknown_root(above: &RootsAbove, rows: &[SealedKeyRow]) -> Option<RootCertificate> {
+    let told = above.told();
+    let mut unknown = told
+        .iter()
+        .filter(|root| !rows.iter().any(|row| is_root(row, root.der())));
+    unknown.next().cloned()
+}
+
+fn root_to_take_up(
+    above: &RootsAbove,
+    rows: &[SealedKeyRow],
+) -> Result<RootCertificate, RootError> {
+    match unknown_root(above, rows) {
+        Some(root) => Ok(root),
+        None if above.told().is_empty() => Err(UpstreamError::NotTold.into()),
+        None => Err(RootError::SameRoot),
     }
 }
 

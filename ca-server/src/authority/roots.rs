@@ -6,8 +6,9 @@ use crypto::digest::Sha256;
 use identity::TrustDomain;
 use identity::x509::{Bundle, BundleSet, RootCertificate};
 use proto::mesh::v1 as wire;
+use time::OffsetDateTime;
 
-use super::lifecycle::{Generation, Lifecycle};
+use super::lifecycle::{Generation, Lifecycle, Phase};
 use super::root::RootError;
 use crate::store::{KeyPurpose, Store};
 
@@ -16,6 +17,7 @@ use crate::store::{KeyPurpose, Store};
 pub(crate) struct PublishedRoots {
     active: Option<Generation>,
     certificates: BTreeMap<Generation, RootCertificate>,
+    last_removal: Option<OffsetDateTime>,
     bundles: BundleSet,
     bundle: Bundle,
     wire: wire::Bundle,
@@ -44,6 +46,15 @@ impl PublishedRoots {
         Self::of(store.trust_domain(), Some(lifecycle), certificates)
     }
 
+    #[cfg(test)]
+    pub(crate) fn of_test(
+        trust_domain: &TrustDomain,
+        lifecycle: &Lifecycle,
+        certificates: BTreeMap<Generation, RootCertificate>,
+    ) -> Self {
+        Self::of(trust_domain, Some(lifecycle.clone()), certificates).unwrap()
+    }
+
     fn of(
         trust_domain: &TrustDomain,
         lifecycle: Option<Lifecycle>,
@@ -67,8 +78,11 @@ impl PublishedRoots {
         };
         let roots = bundled.iter().map(|(_, root)| (*root).clone()).collect();
         let bundle = Bundle::from_roots(trust_domain.clone(), sequence, roots)?;
+        let members = lifecycle.iter().flat_map(Lifecycle::members);
+        let removed = members.filter(|it| it.phase == Phase::Removed);
         Ok(Self {
-            active: lifecycle.map(|it| it.active().generation),
+            last_removal: removed.map(|it| it.since).max(),
+            active: lifecycle.as_ref().map(|it| it.active().generation),
             certificates,
             bundles: BundleSet::from(bundle.clone()),
             bundle,
@@ -105,6 +119,11 @@ impl PublishedRoots {
         known
             .filter(|(_, root)| self.bundle.authorities().contains(root))
             .map(|(generation, root)| (*generation, root))
+    }
+
+    /// When a root ceased to be trusted last.
+    pub(crate) fn last_removal(&self) -> Option<OffsetDateTime> {
+        self.last_removal
     }
 
     pub(crate) fn bundle(&self) -> &Bundle {

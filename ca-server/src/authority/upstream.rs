@@ -7,9 +7,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use crypto::signing::{CertificateKey, CertificatePublicKey, ForeignKeyError, UnknownKind};
 use identity::TrustDomain;
-use identity::x509::{IssuingChain, IssuingChainError, UnverifiedIssuingChain};
+use identity::x509::{IssuingChain, IssuingChainError, RootCertificate, UnverifiedIssuingChain};
 use runtime::FileError;
 use time::OffsetDateTime;
 
@@ -25,7 +26,14 @@ pub(crate) enum Upstream {
     Files(UpstreamFiles),
     /// In the store; see `root::requested`.
     Requested,
+    /// In the store as well; another instance of Countersign has signed it.
+    Nested(RootsAbove),
 }
+
+/// What the instance above said of its roots last: those that may be taken up, in the order in which
+/// they are. All clones know the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct RootsAbove(Arc<ArcSwap<Vec<RootCertificate>>>);
 
 /// Knows where its certificates are, and its key.
 #[derive(Debug, Clone)]
@@ -77,6 +85,8 @@ pub enum UpstreamError {
          `countersign-ca upstream csr`, and bring the certificate by `countersign-ca upstream install`"
     )]
     NotInstalled,
+    #[error("the instance above has not said yet which root there is, or marks it as compromised")]
+    NotTold,
     #[error("requests are made for [upstream.csr], which is not configured")]
     NotRequested,
     #[error("the mesh cannot live under this certificate")]
@@ -85,6 +95,16 @@ pub enum UpstreamError {
     OtherKey,
     #[error("the certificate does not name the trust domain, as the request does")]
     Unnamed,
+}
+
+impl RootsAbove {
+    pub(crate) fn tell(&self, roots: Vec<RootCertificate>) {
+        self.0.store(Arc::new(roots));
+    }
+
+    pub(super) fn told(&self) -> Arc<Vec<RootCertificate>> {
+        self.0.load_full()
+    }
 }
 
 impl Upstream {
@@ -100,6 +120,7 @@ impl Upstream {
                 key: Place::Token(token?.clone(), pkcs11.key()),
             }),
             UpstreamConfig::Csr(_) => Self::Requested,
+            UpstreamConfig::Countersign(_) => Self::Nested(RootsAbove::default()),
         })
     }
 }

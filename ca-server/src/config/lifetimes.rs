@@ -14,6 +14,8 @@ use serde::Deserialize;
 pub struct Lifetimes {
     pub root: Duration,
     pub intermediate: Duration,
+    /// Of what instances below this one sign their intermediates with.
+    pub downstream: Duration,
     pub agent: Duration,
     /// For entries of the registry that name no `ttl`.
     pub workload: Duration,
@@ -53,6 +55,7 @@ impl Default for Lifetimes {
         Self {
             root: DAY * 3653,
             intermediate: DAY,
+            downstream: DAY * 7,
             agent: HOUR,
             workload: HOUR,
             back_date: Duration::from_secs(30),
@@ -64,7 +67,12 @@ impl Default for Lifetimes {
 
 impl Lifetimes {
     fn check(self) -> Result<Self, LifetimesError> {
-        for (field, life) in [("agent", self.agent), ("workload", self.workload)] {
+        let lives = [
+            ("agent", self.agent),
+            ("workload", self.workload),
+            ("downstream", self.downstream),
+        ];
+        for (field, life) in lives {
             if life < Duration::from_secs(1) {
                 return Err(LifetimesError::TooShort { field, life });
             }
@@ -94,6 +102,7 @@ impl Lifetimes {
 struct Raw {
     root: Span,
     intermediate: Span,
+    downstream: Span,
     agent: Span,
     workload: Span,
     back_date: Span,
@@ -107,6 +116,7 @@ impl Default for Raw {
         Self {
             root: lifetimes.root.into(),
             intermediate: lifetimes.intermediate.into(),
+            downstream: lifetimes.downstream.into(),
             agent: lifetimes.agent.into(),
             workload: lifetimes.workload.into(),
             back_date: lifetimes.back_date.into(),
@@ -123,6 +133,7 @@ impl TryFrom<Raw> for Lifetimes {
         Self {
             root: raw.root.into(),
             intermediate: raw.intermediate.into(),
+            downstream: raw.downstream.into(),
             agent: raw.agent.into(),
             workload: raw.workload.into(),
             back_date: raw.back_date.into(),

@@ -72,12 +72,12 @@ fn an_upstream_and_roots_of_our_own_contradict_each_other() {
 
 #[test]
 fn an_upstream_that_this_build_does_not_know_is_refused() {
-    let nested = changed(
+    let unknown = changed(
         "[bundle]",
-        "[upstream.nested]\nurl = \"https://a\"\n\n[bundle]",
+        "[upstream.vault]\nurl = \"https://a\"\n\n[bundle]",
     );
-    let error = parse(&nested).unwrap_err().to_string();
-    assert!(error.contains("nested"), "{error}");
+    let error = parse(&unknown).unwrap_err().to_string();
+    assert!(error.contains("vault"), "{error}");
 }
 
 #[test]

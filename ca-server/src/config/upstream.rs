@@ -18,6 +18,8 @@ pub enum UpstreamConfig {
     Pkcs11(UpstreamPkcs11),
     /// An offline root, which signs requests: the key is in the store, sealed.
     Csr(UpstreamCsr),
+    /// Another instance of Countersign, for the same trust domain.
+    Countersign(UpstreamCountersign),
 }
 
 /// An authority in files.
@@ -44,6 +46,14 @@ pub struct UpstreamPkcs11 {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamCsr {}
+
+/// An instance of Countersign above this one.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamCountersign {
+    /// As `countersign downstream create` has written it, above; readable by its owner only.
+    pub credential_file: PathBuf,
+}
 
 impl UpstreamConfig {
     pub(super) fn check(&self, keys: &KeysConfig) -> Result<(), BrokenRule> {

@@ -46,6 +46,8 @@ pub(crate) struct Witness {
     metrics: Metrics,
     /// An honest record reaches the store this late at most, from a replica that was cut off.
     spooled_for: Duration,
+    /// Another instance stands above this one.
+    is_nested: bool,
 }
 
 /// What is still to be judged, in the order in which it is due.
@@ -71,7 +73,7 @@ impl Witness {
         store: Store,
         clock: Clock,
         metrics: Metrics,
-        spooled_for: Duration,
+        (spooled_for, is_nested): (Duration, bool),
     ) -> (Sightings, Self) {
         let (sender, heard) = mpsc::channel(QUEUE);
         let witness = Self {
@@ -81,6 +83,7 @@ impl Witness {
             clock,
             metrics,
             spooled_for,
+            is_nested,
         };
         (Sightings(sender), witness)
     }
@@ -122,16 +125,28 @@ impl Witness {
                 return Ok(());
             }
             let logged = self.store.logged_of(&due).await?;
-            let unlogged: Vec<_> = due
-                .iter()
-                .filter(|leaf| !logged.contains(&leaf.sha256))
-                .cloned()
-                .collect();
+            let unlogged = due.iter().filter(|leaf| !logged.contains(&leaf.sha256));
+            let unlogged = self.without_others(unlogged.cloned().collect()).await?;
             if !unlogged.is_empty() {
                 self.alarm(&unlogged).await?;
             }
             self.docket.settle(&due, &logged);
         }
+    }
+
+    /// What another instance under the same roots signs is in its own log.
+    async fn without_others(&self, mut leaves: Vec<SeenLeaf>) -> Result<Vec<SeenLeaf>, StoreError> {
+        if leaves.is_empty() {
+            return Ok(leaves);
+        }
+        let below = self.store.keys_below().await?;
+        leaves.retain(|leaf| !leaf.authorities.iter().any(|key| below.contains(key)));
+        if self.is_nested {
+            let own = self.store.mesh_authority_keys().await?;
+            let is_own = |leaf: &SeenLeaf| leaf.authorities.iter().any(|key| own.contains(key));
+            leaves.retain(|leaf| leaf.authorities.is_empty() || is_own(leaf));
+        }
+        Ok(leaves)
     }
 
     async fn alarm(&self, unlogged: &[SeenLeaf]) -> Result<(), StoreError> {

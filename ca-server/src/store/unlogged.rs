@@ -18,6 +18,8 @@ pub struct SeenLeaf {
     pub sha256: Sha256,
     pub serial: SerialNumber,
     pub spiffe_id: SpiffeId,
+    /// Key ids of the authorities above it, as far as they were reported; not kept.
+    pub authorities: Vec<Sha256>,
     /// Through which agent that was reported.
     pub agent_id: SpiffeId,
     /// Whose proxy saw it.
@@ -54,6 +56,28 @@ impl Store {
         let logged = logged.bind(serde_json::Value::from_iter(batch).to_string());
         let rows = self.database.fetch_all(logged).await?;
         rows.iter().map(|row| row.digest("leaf_sha256")).collect()
+    }
+
+    /// Keys of the authorities that were ever signed for instances below this one.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn keys_below(&self) -> Result<HashSet<Sha256>, StoreError> {
+        self.keys("SELECT key_id FROM downstream_authorities").await
+    }
+
+    /// Keys of the authorities that an upstream has signed for this instance.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn mesh_authority_keys(&self) -> Result<HashSet<Sha256>, StoreError> {
+        self.keys("SELECT key_id FROM sealed_keys WHERE purpose = 'mesh-authority'")
+            .await
+    }
+
+    async fn keys(&self, of: &'static str) -> Result<HashSet<Sha256>, StoreError> {
+        let rows = self.database.fetch_all(Statement::new(of)).await?;
+        rows.iter().map(|row| row.parsed("key_id")).collect()
     }
 
     /// Keeps leaves that are not logged, and when they were last seen. Answers with those that were
@@ -120,6 +144,7 @@ fn unlogged(row: &Row) -> Result<UnloggedLeaf, StoreError> {
             sha256: row.digest("sha256")?,
             serial: row.parsed("serial")?,
             spiffe_id: row.parsed("spiffe_id")?,
+            authorities: Vec::new(),
             agent_id: row.parsed("agent_id")?,
             workload: row.parsed("workload")?,
         },

@@ -26,6 +26,7 @@ const LONGEST_PROBLEM: usize = 512;
 const MOST_HELD: usize = 100_000;
 const MOST_PROXIES: u32 = 10_000;
 const MOST_SIGHTINGS: u32 = 256;
+const MOST_AUTHORITIES: u32 = 10;
 
 /// A message of an agent.
 #[derive(Debug)]
@@ -46,6 +47,7 @@ pub(super) struct Sighting {
     pub(super) spiffe_id: SpiffeId,
     pub(super) serial: SerialNumber,
     pub(super) sha256: Sha256,
+    pub(super) authorities: Vec<Sha256>,
 }
 
 /// The first message.
@@ -327,9 +329,18 @@ fn decode_sightings(message: wire::Sightings) -> Result<Vec<Sighting>, Malformed
             sha256: sha256
                 .map(Sha256::from_bytes)
                 .map_err(|_| malformed("sightings.sha256", "has 32 bytes"))?,
+            authorities: decode_authorities(leaf.authorities)?,
         })
     });
     sightings.collect()
+}
+
+fn decode_authorities(keys: Vec<Vec<u8>>) -> Result<Vec<Sha256>, Malformed> {
+    check_count("sightings.authorities", keys.len(), MOST_AUTHORITIES)?;
+    let keys = keys.iter().map(|key| <[u8; 32]>::try_from(&**key));
+    let keys = keys.map(|key| key.map(Sha256::from_bytes));
+    keys.collect::<Result<_, _>>()
+        .map_err(|_| malformed("sightings.authorities", "each has 32 bytes"))
 }
 
 fn decode_name(field: &'static str, text: &str) -> Result<QualifiedName, Malformed> {

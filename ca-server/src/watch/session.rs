@@ -252,6 +252,7 @@ impl WatchSession {
             .filter(|sighting| assignments.holds(agent, &sighting.workload))
             .map(|sighting| SeenLeaf {
                 sha256: sighting.sha256,
+                authorities: sighting.authorities,
                 serial: sighting.serial,
                 spiffe_id: sighting.spiffe_id,
                 agent_id: agent.clone(),

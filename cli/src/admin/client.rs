@@ -50,6 +50,11 @@ impl Client {
             .unwrap_or_default()
     }
 
+    /// All addresses that the credential names.
+    pub fn urls(&self) -> Vec<String> {
+        self.file.urls.iter().map(ToString::to_string).collect()
+    }
+
     /// The mesh that the credential belongs to.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.file.trust_domain

@@ -55,6 +55,12 @@ impl PeerIdentity {
         self.0.leaf_digest()
     }
 
+    /// SHA-256 of the SubjectPublicKeyInfo of each authority above the leaf, up to the root.
+    #[must_use]
+    pub fn authorities(&self) -> &[Sha256] {
+        self.0.authorities()
+    }
+
     /// The key that the peer holds.
     #[must_use]
     pub fn public_key(&self) -> &PublicKey {

@@ -17,6 +17,8 @@ const KEPT: Duration = Duration::from_secs(60 * 60);
 const MOST: usize = 512;
 const LONGEST_ID: usize = 2048;
 const LONGEST_SERIAL: usize = 20;
+/// As many certificates as a chain may have.
+const MOST_AUTHORITIES: usize = 10;
 
 /// By digest. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +32,10 @@ struct Kept {
 
 /// Why what a proxy says of a certificate is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("seen.leaves: a leaf has a digest of 32 bytes, a serial number of 1 to 20 and an identity")]
+#[error(
+    "seen.leaves: a leaf has a digest of 32 bytes, a serial number of 1 to 20, an identity, and at \
+     most 10 authorities by digests of 32 bytes"
+)]
 pub(crate) struct MalformedSighting;
 
 impl Sightings {
@@ -81,6 +86,8 @@ pub(crate) fn require_well_formed(leaves: &[mesh::SeenLeaf]) -> Result<(), Malfo
             && (1..=LONGEST_SERIAL).contains(&leaf.serial.len())
             && leaf.serial[0] != 0
             && leaf.spiffe_id.len() <= LONGEST_ID
+            && leaf.authorities.len() <= MOST_AUTHORITIES
+            && leaf.authorities.iter().all(|key| key.len() == 32)
             && leaf.spiffe_id.parse::<identity::SpiffeId>().is_ok()
     };
     match leaves.iter().all(is_well_formed) {
@@ -104,6 +111,7 @@ mod tests {
             spiffe_id: "spiffe://td.test/ns/shop/sa/orders".to_owned(),
             serial: vec![1],
             sha256,
+            authorities: vec![vec![1; 32]],
         }
     }
 
@@ -128,6 +136,14 @@ mod tests {
             Err(MalformedSighting)
         );
         assert_eq!(with(|leaf| leaf.spiffe_id.clear()), Err(MalformedSighting));
+        assert_eq!(
+            with(|leaf| leaf.authorities = vec![vec![1; 31]]),
+            Err(MalformedSighting)
+        );
+        assert_eq!(
+            with(|leaf| leaf.authorities = vec![vec![1; 32]; 11]),
+            Err(MalformedSighting)
+        );
         assert_eq!(with(|_| {}), Ok(()));
     }
 

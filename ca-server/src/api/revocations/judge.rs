@@ -79,14 +79,19 @@ impl Revocations {
         let known = self.store.intermediates(now).await?;
         let key = key.to_string();
         let found = known.into_iter().find(|row| row.key_id == key);
-        let found = found.ok_or_else(|| {
+        let mut end = found.map(|row| row.not_after);
+        if end.is_none() {
+            let below = self.store.downstream_authorities(now).await?;
+            let found = below.into_iter().find(|row| row.key_id == key);
+            end = found.map(|row| row.validity.not_after());
+        }
+        end.ok_or_else(|| {
             invalid(
                 "unknown-authority",
                 "no live authority of this mesh has this key",
             )
             .suggest("`countersign authority list -o json` shows the keys")
-        })?;
-        Ok(found.not_after)
+        })
     }
 
     /// `None`: it is not a root.

@@ -20,7 +20,8 @@ impl Foundation {
         let (store, clock) = (self.store.clone(), self.clock.clone());
         let spool = self.config.spool.as_ref();
         let spooled_for = spool.map_or(Duration::ZERO, |spool| spool.max_age);
-        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), spooled_for);
+        let of_whom = (spooled_for, self.nesting.is_some());
+        let (sightings, witness) = Witness::new(store, clock, parts.metrics.clone(), of_whom);
         supervisor.spawn("witness", witness.run(self.shutdown.clone()));
         sightings
     }

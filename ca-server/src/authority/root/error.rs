@@ -53,6 +53,8 @@ pub enum RootError {
         "the upstream has no other root than those that are trusted already; replace its files first"
     )]
     SameRoot,
+    #[error("what stands above this mesh allows no other instance below it")]
+    NoRoom(#[source] x509::IssuingChainError),
     #[error("the root ends too soon to sign an intermediate")]
     Validity(#[from] ValidityError),
     #[error("the sealed key of the transparency log is not one that this version knows")]

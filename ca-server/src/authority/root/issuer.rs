@@ -63,6 +63,20 @@ impl RootIssuer {
         signed.map_err(|error| self.explain(error))
     }
 
+    /// Signs the certificate of what another instance signs its replicas' authorities with.
+    pub(super) fn sign_mesh_authority(
+        &self,
+        name: &str,
+        key: &PublicKey,
+        validity: Validity,
+        serial: SerialNumber,
+    ) -> Result<CertificateDer<'static>, RootError> {
+        let signed = self
+            .authority
+            .sign_mesh_authority(name, key, validity, serial);
+        signed.map_err(|error| self.explain(error))
+    }
+
     /// Signs a list of certificates of replicas' authorities.
     pub(super) fn sign_crl(&self, list: &CrlSpec) -> Result<Vec<u8>, RootError> {
         let signed = self.authority.sign_crl(list);

@@ -5,16 +5,35 @@
 
 use crypto::digest::Sha256;
 use crypto::signing::SigningKey;
-use identity::TrustDomain;
-use identity::x509::{UnverifiedIssuingChain, authority_request};
+use identity::x509::{UnverifiedIssuingChain, authority_request, validity_of};
+use identity::{TrustDomain, Validity};
 use time::OffsetDateTime;
 
-use super::{RootError, RootKeeper, opened_by};
+use super::{RootError, RootKeeper, opened_by, root_row};
 use crate::authority::kek::Kek;
+use crate::authority::lifecycle::Generation;
 use crate::authority::sealed::{self, Unsealed};
 use crate::authority::upstream::{OpenedUpstream, Upstream, UpstreamError};
 use crate::pkcs11::off_thread;
 use crate::store::{KeyPurpose, SealedKeyRow};
+
+/// What stands between the replicas and a root that is not here.
+#[derive(Debug)]
+pub(crate) struct InstalledAuthority {
+    /// DER.
+    pub(crate) root: Vec<u8>,
+    pub(crate) validity: Validity,
+}
+
+impl InstalledAuthority {
+    fn of(chain: &UnverifiedIssuingChain) -> Result<Self, RootError> {
+        let first = chain.certificates().first().ok_or(RootError::Absent)?;
+        Ok(Self {
+            root: chain.root().to_vec(),
+            validity: validity_of(first)?,
+        })
+    }
+}
 
 impl RootKeeper {
     /// A PKCS#10 request, DER, with the key that waits for a certificate; made if none does.
@@ -36,14 +55,29 @@ impl RootKeeper {
 
     /// Takes the certificate that the root made of a request: PEM, the root last.
     pub(crate) async fn install(&self, pem: &[u8], now: OffsetDateTime) -> Result<(), RootError> {
+        let chain = UnverifiedIssuingChain::from_pem(pem).map_err(UpstreamError::Certificate)?;
+        match self.install_once(chain, now).await? {
+            true => Ok(()),
+            false => Err(UpstreamError::OtherKey.into()),
+        }
+    }
+
+    /// The same for a chain that another replica may have brought already. `false`: no key waits
+    /// for it.
+    pub(crate) async fn install_once(
+        &self,
+        chain: UnverifiedIssuingChain,
+        now: OffsetDateTime,
+    ) -> Result<bool, RootError> {
         self.require_requested()?;
         let refused = UpstreamError::Certificate;
-        let chain = UnverifiedIssuingChain::from_pem(pem).map_err(refused)?;
         let key_id = Sha256::of(&chain.public_key().map_err(refused)?).to_string();
         let rows = self.store.sealed_keys().await?;
         let waiting = |row: &&SealedKeyRow| is_authority(row) && row.certificate.is_empty();
         let row = rows.iter().filter(waiting).find(|row| row.key_id == key_id);
-        let row = row.ok_or(UpstreamError::OtherKey)?.clone();
+        let Some(row) = row.cloned() else {
+            return Ok(false);
+        };
         if !chain.names(self.store.trust_domain()) {
             return Err(UpstreamError::Unnamed.into());
         }
@@ -61,15 +95,42 @@ impl RootKeeper {
         let installed = self
             .store
             .install_certificate(purpose, &key_id, certificates);
-        match installed.await? {
-            true => Ok(()),
-            false => Err(UpstreamError::OtherKey.into()),
+        Ok(installed.await?)
+    }
+
+    /// The newest authority that was installed, unchecked.
+    pub(crate) async fn newest_authority(&self) -> Result<Option<InstalledAuthority>, RootError> {
+        let rows = self.store.sealed_keys().await?;
+        let newest = installed(&rows)?.into_iter().next();
+        newest
+            .map(|(_, chain)| InstalledAuthority::of(&chain))
+            .transpose()
+    }
+
+    /// Whether there is what signs in the name of a root now. An upstream of another kind than an
+    /// instance of Countersign comes with that.
+    pub(crate) async fn can_sign(
+        &self,
+        generation: Generation,
+        now: OffsetDateTime,
+    ) -> Result<bool, RootError> {
+        if self.places.roots_above().is_none() {
+            return Ok(true);
         }
+        let rows = self.store.sealed_keys().await?;
+        let root = root_row(&rows, generation)?;
+        for (_, chain) in installed(&rows)? {
+            let authority = InstalledAuthority::of(&chain)?;
+            if authority.root == root.certificate && authority.validity.contains(now) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn require_requested(&self) -> Result<(), UpstreamError> {
         match self.places.upstream {
-            Some(Upstream::Requested) => Ok(()),
+            Some(Upstream::Requested | Upstream::Nested(_)) => Ok(()),
             _ => Err(UpstreamError::NotRequested),
         }
     }

@@ -2,14 +2,16 @@
 
 use crypto::ed25519::Ed25519Key;
 use crypto::random::SeededRandom;
-use identity::SerialNumber;
+use identity::{SerialNumber, Validity};
 use prometheus_client::registry::Registry;
 use tlog::NoteSigner;
 
 use super::*;
 use crate::log::Sequencer;
-use crate::store::IssuedRow;
 use crate::store::tests::{NOW, TestStore, on_each_database};
+use crate::store::{
+    AuthorityCertificate, DownstreamAuthorityRow, IssuedRow, KeyPurpose, SealedKeyRow,
+};
 
 on_each_database![
     a_leaf_without_a_record_raises_one_alarm_however_often_it_is_seen,
@@ -17,6 +19,8 @@ on_each_database![
     a_recorded_leaf_that_never_reached_the_log_raises_the_alarm,
     a_leaf_is_not_judged_before_it_must_be_in_the_log,
     leaves_that_are_logged_or_of_others_raise_none,
+    what_an_instance_below_signs_is_not_missed_here,
+    below_another_instance_only_what_leads_over_the_own_authority_is_missed,
 ];
 
 fn agent() -> SpiffeId {
@@ -44,6 +48,7 @@ fn seen(seed: u64) -> SeenLeaf {
         sha256: row.leaf_sha256,
         serial: row.serial,
         spiffe_id: row.spiffe_id,
+        authorities: Vec::new(),
         agent_id: agent(),
         workload: "shop/gateway".parse().unwrap(),
     }
@@ -51,7 +56,8 @@ fn seen(seed: u64) -> SeenLeaf {
 
 fn witness(test: &TestStore) -> Witness {
     let metrics = Metrics::new(&mut Registry::default());
-    Witness::new(test.store.clone(), Clock::system(), metrics, Duration::ZERO).1
+    let of_whom = (Duration::ZERO, false);
+    Witness::new(test.store.clone(), Clock::system(), metrics, of_whom).1
 }
 
 async fn record(test: &TestStore, seeds: std::ops::Range<u64>) {
@@ -131,6 +137,64 @@ async fn leaves_that_are_logged_or_of_others_raise_none(test: TestStore) {
     assert!(judged(&mut witness, &test).await.is_empty());
     witness.hear((0..200).map(seen).collect());
     assert!(witness.docket.pending.is_empty());
+}
+
+/// A leaf with this key above it.
+fn below(seed: u64, key: Sha256) -> SeenLeaf {
+    SeenLeaf {
+        authorities: vec![Sha256::of(b"intermediate"), key, Sha256::of(b"root")],
+        ..seen(seed)
+    }
+}
+
+async fn what_an_instance_below_signs_is_not_missed_here(test: TestStore) {
+    let key = Sha256::of(b"below");
+    let row = DownstreamAuthorityRow {
+        key_id: key.to_string(),
+        downstream: "eu".to_owned(),
+        generation: 1,
+        serial: SerialNumber::random(&mut SeededRandom::new(9)),
+        validity: Validity::try_new(NOW, NOW + Duration::from_secs(1)).unwrap(),
+        chain: Vec::new(),
+    };
+    let certificate = AuthorityCertificate {
+        der: b"der",
+        issuer: "root",
+        recorded_at: NOW,
+    };
+    let kept = test.store.record_downstream_authority(&row, certificate);
+    kept.await.unwrap();
+    let mut witness = witness(&test);
+    let other = below(2, Sha256::of(b"other"));
+    witness.hear(vec![below(1, key), other.clone()]);
+    let unlogged = judged(&mut witness, &test).await;
+    assert_eq!(unlogged.len(), 1);
+    assert_eq!(unlogged[0].sha256, other.sha256);
+}
+
+async fn below_another_instance_only_what_leads_over_the_own_authority_is_missed(test: TestStore) {
+    let own = Sha256::of(b"own");
+    let key = SealedKeyRow {
+        purpose: KeyPurpose::MeshAuthority,
+        key_id: own.to_string(),
+        version: 1,
+        wrapped_data_key: vec![1],
+        sealed: vec![1],
+        kek_check: [0; 16],
+        certificate: Vec::new(),
+        created_at: NOW,
+    };
+    let kept = test.store.insert_sealed_key_if_absent(key);
+    kept.await.unwrap();
+    let mut witness = witness(&test);
+    witness.is_nested = true;
+    witness.hear(vec![below(1, Sha256::of(b"other")), below(2, own), seen(3)]);
+    let unlogged = judged(&mut witness, &test).await.into_iter();
+    let mut unlogged: Vec<_> = unlogged.map(|leaf| leaf.sha256).collect();
+    let mut expected = vec![seen(2).sha256, seen(3).sha256];
+    unlogged.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(unlogged, expected);
 }
 
 #[test]

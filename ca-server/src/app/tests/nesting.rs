@@ -1,0 +1,279 @@
+//! Claims of one instance below another: each a real CA with a store of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crypto::random::SystemRandom;
+use time::format_description::well_known::Rfc3339;
+use tokio::time::{Instant, sleep};
+
+use super::harness::TestCa;
+use crate::app::StartError;
+use crate::authority::lifecycle::{Event, Generation, Phase};
+use crate::bearer::{BearerSecret, Nesting};
+use crate::config::{BundleConfig, Config, UpstreamConfig, UpstreamCountersign};
+use crate::nesting::{AboveError, NestingError};
+use crate::store::{DownstreamRow, KeyPurpose};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const LONG: Duration = Duration::from_secs(20);
+const EU: &str = "eu";
+
+impl TestCa {
+    async fn above() -> Self {
+        Self::start_with(quick).await
+    }
+
+    /// What `countersign downstream create` does.
+    async fn admit(&self, name: &str) -> PathBuf {
+        let secret = BearerSecret::<Nesting>::generate(&mut SystemRandom);
+        let row = DownstreamRow {
+            name: name.to_owned(),
+            secret_sha256: secret.digest(),
+            author: "test".to_owned(),
+            created_at: self.clock.now(),
+            bundle_sequence: 0,
+            seen_at: None,
+        };
+        assert!(self.ca.store.put_downstream(&row).await.unwrap());
+        self.credential(name, &secret)
+    }
+
+    fn credential(&self, name: &str, secret: &BearerSecret<Nesting>) -> PathBuf {
+        let bundle = self.ca.bundle();
+        let roots = bundle.authorities().iter();
+        let roots: Vec<_> = roots.map(|root| format!("\"{}\"", root.digest())).collect();
+        let file = self.directory.path().join(format!("{name}.toml"));
+        let text = format!(
+            "trust_domain = \"td.test\"\nurls = [\"https://{}\"]\nroot_sha256 = [{}]\n\
+             created_at = \"{}\"\nsecret = \"{}\"\n",
+            self.ca.web_address(),
+            roots.join(", "),
+            self.clock.now().format(&Rfc3339).unwrap(),
+            *secret.text()
+        );
+        runtime::files::write_private(&file, text.as_bytes()).unwrap();
+        file
+    }
+
+    async fn below(&self) -> Self {
+        let credential = self.admit(EU).await;
+        Self::start_with(|config| stand_below(config, credential)).await
+    }
+
+    /// Time passes for both.
+    fn advance_with(&self, other: &Self, span: Duration) {
+        self.control.advance(span);
+        other.control.advance(span);
+    }
+
+    async fn authorities_below(&self) -> usize {
+        let now = self.clock.now();
+        let known = self.ca.store.downstream_authorities(now).await;
+        known.unwrap().len()
+    }
+
+    fn trusts_the_same_as(&self, other: &Self) -> bool {
+        self.ca.bundle().authorities() == other.ca.bundle().authorities()
+    }
+}
+
+async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "it did not come to that");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn quick(config: &mut Config) {
+    config.bundle = BundleConfig {
+        refresh_hint: Duration::from_secs(1),
+    };
+}
+
+fn stand_below(config: &mut Config, credential_file: PathBuf) {
+    quick(config);
+    let above = UpstreamCountersign { credential_file };
+    config.upstream = Some(UpstreamConfig::Countersign(above));
+}
+
+#[track_caller]
+fn refused(started: Result<TestCa, StartError>) -> AboveError {
+    match started {
+        Err(StartError::Nesting(NestingError::Above(error))) => error,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it started"),
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_admitted_above_does_not_start() {
+    let above = TestCa::above().await;
+    let stranger = BearerSecret::generate(&mut SystemRandom);
+    let credential = above.credential("stranger", &stranger);
+    let started = TestCa::try_start_with(|config| stand_below(config, credential)).await;
+    let error = refused(started);
+    assert!(matches!(error, AboveError::Refused { status, .. } if status == 401));
+}
+
+#[tokio::test]
+async fn what_is_not_the_instance_above_is_sent_no_secret() {
+    let (above, other) = (TestCa::above().await, TestCa::above().await);
+    let credential = above.admit(EU).await;
+    let text = std::fs::read_to_string(&credential).unwrap();
+    let (here, there) = (above.ca.web_address(), other.ca.web_address());
+    let text = text.replace(&here.to_string(), &there.to_string());
+    runtime::files::write_private(&credential, text.as_bytes()).unwrap();
+    let started = TestCa::try_start_with(|config| stand_below(config, credential)).await;
+    assert!(matches!(refused(started), AboveError::NotOurs { .. }));
+}
+
+#[tokio::test]
+async fn below_an_instance_below_another_there_is_no_room() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let credential = below.admit("further").await;
+    let started = TestCa::try_start_with(|config| stand_below(config, credential)).await;
+    let error = refused(started);
+    assert!(matches!(error, AboveError::Refused { status, .. } if status == 409));
+}
+
+#[tokio::test]
+async fn both_have_one_root_and_believe_each_others_agents() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    assert_eq!(
+        above.ca.bundle().authorities(),
+        below.ca.bundle().authorities()
+    );
+    let (high, low) = (above.agent("web-7").await, below.agent("web-8").await);
+    assert_eq!((high.chain.len(), low.chain.len()), (2, 3));
+    assert!(above.verifies(&low) && below.verifies(&high));
+}
+
+#[tokio::test]
+async fn without_the_instance_above_it_goes_on_and_starts_again() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    above.ca.drain(LONG).await.unwrap();
+    let below = below.restart_with(|_| {}).await.unwrap();
+    below.of(&agent).await.issue(Vec::new()).await.unwrap();
+    let next = below.agent("web-9").await;
+    assert!(below.verifies(&next));
+}
+
+#[tokio::test]
+async fn its_authority_is_renewed_at_half_of_its_life() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    assert_eq!(above.authorities_below().await, 1);
+    above.advance_with(&below, DAY * 4);
+    eventually(async || above.authorities_below().await == 2).await;
+    let keys = below.ca.store.sealed_keys().await.unwrap();
+    let own = keys
+        .iter()
+        .filter(|it| it.purpose == KeyPurpose::MeshAuthority);
+    assert_eq!(own.count(), 2);
+}
+
+#[tokio::test]
+async fn a_root_signs_above_only_when_those_below_trust_it_too() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    above.wish(Event::Rotate).await;
+    below.until(&[Phase::Active, Phase::Published]).await;
+    above.advance_with(&below, HOUR / 3);
+    // An agent below has not acknowledged it.
+    let progress = above.until(&[Phase::Active, Phase::Published]).await;
+    assert_eq!(progress.pending_below[0].name, EU);
+    assert!(below.verifies(&agent));
+    above.advance_with(&below, HOUR);
+    above.until(&[Phase::Draining, Phase::Active]).await;
+    below.until(&[Phase::Draining, Phase::Active]).await;
+    let next = below.agent("web-9").await;
+    assert!(above.verifies(&next) && below.verifies(&next));
+}
+
+#[tokio::test]
+async fn a_root_that_drains_above_stays_until_nothing_below_leads_to_it() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    above.wish(Event::Rotate).await;
+    below.until(&[Phase::Active, Phase::Published]).await;
+    above.advance_with(&below, HOUR);
+    below.until(&[Phase::Draining, Phase::Active]).await;
+    above.advance_with(&below, DAY * 3);
+    below.until(&[Phase::Removed, Phase::Active]).await;
+    above.until(&[Phase::Draining, Phase::Active]).await;
+    above.advance_with(&below, DAY * 5);
+    above.until(&[Phase::Removed, Phase::Active]).await;
+    eventually(async || below.trusts_the_same_as(&above)).await;
+}
+
+#[tokio::test]
+async fn a_root_that_is_compromised_above_ends_below_as_well() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    above
+        .wish(Event::Compromised {
+            generation: Generation::FIRST,
+            within: MINUTE * 5,
+        })
+        .await;
+    let progress = below.until(&[Phase::Active, Phase::Published]).await;
+    assert!(progress.lifecycle.active().taint.is_some());
+    above.advance_with(&below, MINUTE * 2);
+    above.until(&[Phase::Draining, Phase::Active]).await;
+    below.until(&[Phase::Draining, Phase::Active]).await;
+    above.advance_with(&below, MINUTE * 4);
+    above.until(&[Phase::Removed, Phase::Active]).await;
+    below.until(&[Phase::Removed, Phase::Active]).await;
+    assert!(!below.verifies(&agent));
+    let next = below.agent("web-9").await;
+    assert!(above.verifies(&next));
+}
+
+/// A root is burnt above while the instance below is away.
+async fn slept_through() -> (TestCa, TestCa) {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    below.ca.drain(LONG).await.unwrap();
+    let compromised = Event::Compromised {
+        generation: Generation::FIRST,
+        within: MINUTE * 5,
+    };
+    above.wish(compromised).await;
+    for phases in [
+        [Phase::Active, Phase::Published],
+        [Phase::Draining, Phase::Active],
+        [Phase::Removed, Phase::Active],
+    ] {
+        above.until(&phases).await;
+        above.control.advance(MINUTE * 4);
+        below.control.advance(MINUTE * 4);
+    }
+    let ca = crate::app::Ca::start(below.config.clone(), below.clock.clone()).await;
+    let below = TestCa {
+        ca: ca.unwrap(),
+        ..below
+    };
+    (above, below)
+}
+
+#[tokio::test]
+async fn who_has_slept_through_the_end_of_a_root_stays_alone_until_it_is_admitted_again() {
+    let (above, below) = slept_through().await;
+    let standing = async || below.ca.nesting.clone().unwrap().heard();
+    eventually(async || standing().await.failure.is_some()).await;
+    assert!(standing().await.at.is_none());
+    let again = above.admit("eu-again").await;
+    std::fs::rename(again, above.directory.path().join("eu.toml")).unwrap();
+    below.until(&[Phase::Removed, Phase::Active]).await;
+    assert!(below.trusts_the_same_as(&above));
+}

@@ -1,0 +1,163 @@
+//! The bundle of the instance above, checked, and what differs from it here. Pure.
+//!
+//! Invariant: a root that the instance above has given up is given up here as well; one that it
+//! marks as compromised is so here, for no longer than there.
+
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use identity::TrustDomain;
+use identity::x509::{CertificateError, RootCertificate};
+use time::OffsetDateTime;
+
+use super::wire::{BundleAbove, CompromisedAbove, RootAbove};
+use crate::authority::PublishedRoots;
+use crate::authority::lifecycle::{Generation, Lifecycle};
+
+const MOST_ROOTS: usize = 16;
+
+/// Evidence that the answer is a bundle of our trust domain with one root that signs.
+#[derive(Clone, Debug)]
+pub(super) struct RootsToFollow {
+    pub(super) sequence: u64,
+    active: RootCertificate,
+    others: Vec<RootCertificate>,
+    compromised: Vec<(RootCertificate, CompromisedAbove)>,
+}
+
+/// Why nothing of an answer is followed.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleAboveError {
+    #[error("it is of trust domain {0}")]
+    OtherTrustDomain(String),
+    #[error("it has {0} roots; 16 are followed at most")]
+    TooMany(usize),
+    #[error("its root {0} is not base64")]
+    Encoding(usize),
+    #[error("its root {index} is none")]
+    Root {
+        index: usize,
+        source: CertificateError,
+    },
+    #[error("{0} of its roots sign, and not one")]
+    Active(usize),
+}
+
+/// What is not as above.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// Roots whose end is to be the same here, and for how long they are trusted at most.
+    pub(super) compromised: Vec<(Generation, Duration)>,
+    /// Roots that the instance above does not trust, or not any more.
+    pub(super) gone: Vec<Generation>,
+    /// What is trusted here is trusted there, the other way round unless it is compromised, and
+    /// nobody is still to be told to replace anything.
+    pub(super) is_same: bool,
+}
+
+impl BundleAbove {
+    pub(super) fn check(self, ours: &TrustDomain) -> Result<RootsToFollow, BundleAboveError> {
+        if self.trust_domain != ours.as_str() {
+            return Err(BundleAboveError::OtherTrustDomain(self.trust_domain));
+        }
+        if self.roots.len() > MOST_ROOTS {
+            return Err(BundleAboveError::TooMany(self.roots.len()));
+        }
+        let (mut active, mut others, mut compromised) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, root) in self.roots.into_iter().enumerate() {
+            let certificate = root.certificate(index)?;
+            if let Some(taint) = root.compromised {
+                compromised.push((certificate.clone(), taint));
+            }
+            match root.active {
+                true => active.push(certificate),
+                false => others.push(certificate),
+            }
+        }
+        match <[_; 1]>::try_from(active) {
+            Ok([active]) => Ok(RootsToFollow {
+                sequence: self.sequence,
+                active,
+                others,
+                compromised,
+            }),
+            Err(active) => Err(BundleAboveError::Active(active.len())),
+        }
+    }
+}
+
+impl RootAbove {
+    fn certificate(&self, index: usize) -> Result<RootCertificate, BundleAboveError> {
+        let der = BASE64.decode(self.certificate.as_bytes());
+        let der = der.map_err(|_| BundleAboveError::Encoding(index))?;
+        RootCertificate::from_der(der.into())
+            .map_err(|source| BundleAboveError::Root { index, source })
+    }
+}
+
+impl RootsToFollow {
+    /// The one that signs.
+    pub(super) fn active(&self) -> &RootCertificate {
+        &self.active
+    }
+
+    /// Those that may be taken up here: the one that signs first, and none that is compromised.
+    pub(super) fn to_take_up(&self) -> Vec<RootCertificate> {
+        let all = std::iter::once(&self.active).chain(&self.others);
+        let sound = all.filter(|root| self.taint_of(root).is_none());
+        sound.cloned().collect()
+    }
+
+    pub(super) fn compare(
+        &self,
+        lifecycle: &Lifecycle,
+        roots: &PublishedRoots,
+        now: OffsetDateTime,
+    ) -> Difference {
+        let mut difference = Difference {
+            is_same: true,
+            ..Difference::default()
+        };
+        let mut here = Vec::new();
+        for member in lifecycle.bundled() {
+            let Some(root) = roots.certificate(member.generation) else {
+                continue;
+            };
+            here.push(root);
+            let taint = self.taint_of(root);
+            match (self.trusts(root), taint, member.taint) {
+                (false, ..) => {
+                    difference.is_same = false;
+                    if member.taint.is_none() {
+                        difference.gone.push(member.generation);
+                    }
+                }
+                (true, Some(taint), None) => {
+                    let within = Duration::try_from(taint.until - now).unwrap_or_default();
+                    difference.compromised.push((member.generation, within));
+                    difference.is_same = false;
+                }
+                (true, Some(taint), Some(_)) if taint.replacing && !member.is_reissued() => {
+                    difference.is_same = false;
+                }
+                (true, ..) => {}
+            }
+        }
+        // One that is compromised may have been given up here already.
+        let mut sound = self.to_take_up().into_iter();
+        difference.is_same &= sound.all(|root| here.contains(&&root));
+        difference
+    }
+
+    fn trusts(&self, root: &RootCertificate) -> bool {
+        self.active == *root || self.others.contains(root)
+    }
+
+    fn taint_of(&self, root: &RootCertificate) -> Option<CompromisedAbove> {
+        let found = self.compromised.iter().find(|(it, _)| it == root);
+        found.map(|(_, taint)| *taint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! The background job: looks at the instance above, follows its roots, renews the authority, and
+//! says above which bundle is followed here.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use crypto::random::{Random, SystemRandom};
+use runtime::{Backoff, Clock, Shutdown};
+use time::OffsetDateTime;
+
+use super::followed::{Difference, RootsToFollow};
+use super::wire::Followed;
+use super::{Nesting, NestingError};
+use crate::authority::lifecycle::{Event, Generation, Refusal};
+use crate::clock_check::ClockCheck;
+use crate::registry::Registry;
+use crate::rotation::{Rotation, RotationError};
+
+/// Who makes the steps that the instance above has made first.
+const AUTHOR: &str = "upstream";
+/// How long a root that the instance above has removed is trusted at most.
+const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
+const SLOWEST_LOOK: Duration = Duration::from_secs(5);
+const FASTEST_LOOK: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct NestingKeeper {
+    nesting: Nesting,
+    rotation: Rotation,
+    registry: Registry,
+    clock: Clock,
+    clock_check: ClockCheck,
+    look_every: Duration,
+    /// What the instance above was told last.
+    told: u64,
+    /// Whether a root that it does not trust was ever its own.
+    was_above: BTreeMap<Generation, bool>,
+}
+
+impl NestingKeeper {
+    pub(crate) fn new(
+        nesting: Nesting,
+        (rotation, registry): (Rotation, Registry),
+        (clock, clock_check): (Clock, ClockCheck),
+        refresh_hint: Duration,
+    ) -> Self {
+        Self {
+            nesting,
+            rotation,
+            registry,
+            clock,
+            clock_check,
+            look_every: (refresh_hint / 20).clamp(FASTEST_LOOK, SLOWEST_LOOK),
+            told: 0,
+            was_above: BTreeMap::new(),
+        }
+    }
+
+    /// Runs until the shutdown begins. What fails is tried again.
+    pub(crate) async fn run(mut self, shutdown: Shutdown) -> Result<(), Infallible> {
+        let mut retry = self.retry();
+        loop {
+            let pause = match self.look().await {
+                Ok(()) => {
+                    retry = self.retry();
+                    self.nesting.standing.note_answer(self.clock.now());
+                    self.look_every
+                }
+                Err(error) => {
+                    self.say(&error);
+                    retry.next(SystemRandom.unit())
+                }
+            };
+            tokio::select! {
+                () = shutdown.draining() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    fn retry(&self) -> Backoff {
+        Backoff::try_new(self.look_every, RETRY_MOST, 0.2).expect("the constants are in order")
+    }
+
+    /// Once for each reason.
+    fn say(&self, error: &NestingError) {
+        let failure = runtime::exit::one_line(error);
+        if self.nesting.standing.heard().failure.as_ref() != Some(&failure) {
+            tracing::error!(
+                alarm = "upstream-unheard",
+                error = failure,
+                "the instance above is not followed; everything goes on until what it has signed ends"
+            );
+        }
+        self.nesting.standing.note_failure(failure);
+    }
+
+    async fn look(&mut self) -> Result<(), NestingError> {
+        let trusted = self.registry.snapshot().roots().clone();
+        let bundle = self.nesting.above.bundle(&trusted).await?;
+        let above = bundle.check(&self.nesting.above.trust_domain)?;
+        self.nesting.offered.tell(above.to_take_up());
+        self.rotation.look();
+        let now = self.clock.now();
+        let progress = self.rotation.progress().await?;
+        self.registry.look().await.map_err(RotationError::from)?;
+        let roots = self.registry.snapshot().roots().clone();
+        let difference = above.compare(&progress.lifecycle, &roots, now);
+        self.follow(&difference).await?;
+        if self.clock_check.require().is_ok() && self.authority_is_due(&above, now).await? {
+            self.nesting.ask_for_authority(&trusted, now).await?;
+            self.rotation.look();
+        }
+        let all_follow = progress.pending.is_empty() && progress.pending_below.is_empty();
+        if difference.is_same && all_follow && above.sequence != self.told {
+            let sequence = above.sequence;
+            let followed = Followed { sequence };
+            self.nesting.above.note_followed(followed, &trusted).await?;
+            self.told = sequence;
+        }
+        Ok(())
+    }
+
+    async fn follow(&mut self, difference: &Difference) -> Result<(), NestingError> {
+        for (generation, within) in &difference.compromised {
+            self.give_up(*generation, *within).await?;
+        }
+        for generation in &difference.gone {
+            // A root of before this instance stood below another drains as any other does.
+            let was_above = match self.was_above.get(generation) {
+                Some(known) => *known,
+                None => self.nesting.keeper.is_of_upstream(*generation).await?,
+            };
+            self.was_above.insert(*generation, was_above);
+            if was_above {
+                self.give_up(*generation, GONE_WITHIN).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another replica may have been faster.
+    async fn give_up(&self, generation: Generation, within: Duration) -> Result<(), NestingError> {
+        let event = Event::Compromised { generation, within };
+        match self.rotation.wish(&event, AUTHOR.to_owned()).await {
+            Ok(()) => {
+                tracing::error!(
+                    alarm = "upstream-root-gone",
+                    root = %generation,
+                    "the instance above has given up a root; what leads to it is replaced here"
+                );
+                Ok(())
+            }
+            Err(RotationError::Refused(Refusal::Tainted(_) | Refusal::Removed(_))) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// At half of its life, as every certificate; and at once when another root signs above.
+    async fn authority_is_due(
+        &self,
+        above: &RootsToFollow,
+        now: OffsetDateTime,
+    ) -> Result<bool, NestingError> {
+        let newest = self.nesting.keeper.newest_authority().await?;
+        Ok(newest.is_none_or(|newest| {
+            let (from, until) = (newest.validity.not_before(), newest.validity.not_after());
+            newest.root != above.active().der().as_ref() || now >= from + (until - from) / 2
+        }))
+    }
+}
