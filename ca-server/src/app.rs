@@ -4,6 +4,7 @@ mod credential;
 mod following;
 mod foundation;
 mod jobs;
+mod roots;
 mod seal;
 mod sockets;
 mod start;

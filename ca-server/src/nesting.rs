@@ -130,7 +130,12 @@ impl Nesting {
         roots: &PublishedRoots,
         now: OffsetDateTime,
     ) -> Result<(), NestingError> {
-        let csr = BASE64.encode(&self.keeper.request(now).await?);
+        let request = match self.keeper.request(now).await {
+            // Another replica has made a key at once, which waits now.
+            Err(RootError::Moved) => self.keeper.request(now).await,
+            request => request,
+        };
+        let csr = BASE64.encode(&request?);
         let signed = self
             .above
             .authority(&AuthorityRequest { csr }, roots)

@@ -83,14 +83,7 @@ impl TestApi {
         tasks.spawn(async move {
             let Ok(()) = writer.run(shutdown).await;
         });
-        let credential = AdminCredentialRow {
-            id: "test".to_owned(),
-            secret_sha256: Sha256::of(&[0; 32]),
-            created_at: clock.now(),
-            expires_at: clock.now() + std::time::Duration::from_secs(3600),
-            revoked_at: None,
-        };
-        store.store.put_admin_credential(credential).await.unwrap();
+        admit_administrator(&store, &clock).await;
         let refresh_hint = BundleConfig::default().refresh_hint;
         let vitals = vitals(&store.store, &registry, &keeper, &clock).await;
         let rotation = Rotation::new(
@@ -192,6 +185,17 @@ impl TestApi {
         answer.is(StatusCode::OK);
         self
     }
+}
+
+async fn admit_administrator(store: &TestStore, clock: &Clock) {
+    let credential = AdminCredentialRow {
+        id: "test".to_owned(),
+        secret_sha256: Sha256::of(&[0; 32]),
+        created_at: clock.now(),
+        expires_at: clock.now() + std::time::Duration::from_secs(3600),
+        revoked_at: None,
+    };
+    store.store.put_admin_credential(credential).await.unwrap();
 }
 
 impl Answer {

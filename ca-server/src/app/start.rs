@@ -7,18 +7,18 @@ use time::OffsetDateTime;
 
 use super::Ca;
 use super::foundation::Foundation;
+use super::roots;
 use super::sockets::{BindError, Sockets};
 use super::web::{WebFileError, WebTls};
 use crate::admin::AdminError;
 use crate::attest::{Attestors, AttestorsError};
-use crate::authority::{Authority, IntermediateRenewal, KeyPlaces, RootError, RootKeeper};
+use crate::authority::{Authority, KeyPlaces, RootError};
 use crate::clock_check::{ClockCheck, ClockOff};
-use crate::config::{BrokenRule, Config, UpstreamConfig};
+use crate::config::{BrokenRule, Config};
 use crate::issue::ServingError;
-use crate::nesting::{Nesting, NestingError, NestingKeeper};
+use crate::nesting::NestingError;
 use crate::recovery::{Recovery, RecoveryConfigError};
 use crate::registry::{Registry, RegistryError};
-use crate::rotation::{Rotation, RotationKeeper};
 use crate::spool::SpoolOpenError;
 use crate::store::{NameError, OpenError, Store, StoreConfig, StoreError};
 
@@ -76,21 +76,7 @@ pub(super) async fn start(
     let recovery = Recovery::open(config.recovery.as_ref(), &store, clock.clone())?;
     let clock_check = ClockCheck::begin(&store, &clock).await?;
     clock_check.require()?;
-    let nesting = nesting(&config, &store, &places, &clock);
-    if let Some(nesting) = &nesting {
-        nesting.ask_for_first_root(&store).await?;
-    }
-    let keeper = RootKeeper::open_or_make(
-        &store,
-        config.replica.as_str(),
-        places,
-        config.lifetimes,
-        clock.now(),
-    )
-    .await?;
-    if let Some(nesting) = &nesting {
-        nesting.ask_for_first_authority(&store, clock.now()).await?;
-    }
+    let (keeper, nesting) = roots::open(&config, &store, places, &clock).await?;
     let notices = store.notices(config.replica.as_str()).await?;
     let own_names = config.advertise.dns_names();
     let (registry, registry_writer) =
@@ -106,23 +92,14 @@ pub(super) async fn start(
     supervisor.spawn("clock", steps.run(shutdown.clone()));
     supervisor.spawn("registry", registry_writer.run(shutdown.clone()));
     let clocks = (clock.clone(), clock_check.clone());
-    let denials = registry.denials();
-    let renewal = IntermediateRenewal::new(keeper.clone(), authority.clone(), denials, clocks);
-    supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
-    let times = (config.lifetimes, config.bundle.refresh_hint);
-    let (objects, memory) = (registry.clone(), store.clone());
-    let rotation = Rotation::new(objects, memory, keeper.clone(), times, clock.clone());
-    let rotating = RotationKeeper::new(rotation.clone(), clock_check.clone());
-    supervisor.spawn("rotation", rotating.run(shutdown.clone()));
     let standing = nesting.as_ref().map(|nesting| nesting.standing().clone());
-    if let Some(nesting) = nesting {
-        let (rotating, clocks) = (
-            (rotation.clone(), registry.clone()),
-            (clock.clone(), clock_check.clone()),
-        );
-        let nested = NestingKeeper::new(nesting, rotating, clocks, config.bundle.refresh_hint);
-        supervisor.spawn("nesting", nested.run(shutdown.clone()));
-    }
+    let rotation = roots::look_after(
+        (&config, &store),
+        (&registry, &authority),
+        (keeper.clone(), nesting),
+        clocks,
+        &mut supervisor,
+    );
     let foundation = Foundation {
         nesting: standing,
         id,
@@ -142,19 +119,6 @@ pub(super) async fn start(
     let sockets = (sockets, notices);
     let serving = foundation.serve(sockets, supervisor, web_tls, log_level);
     serving.await
-}
-
-/// The way to the instance above, if the configuration names one.
-fn nesting(config: &Config, store: &Store, places: &KeyPlaces, clock: &Clock) -> Option<Nesting> {
-    let Some(UpstreamConfig::Countersign(above)) = &config.upstream else {
-        return None;
-    };
-    let offered = places.roots_above()?.clone();
-    let replica = config.replica.as_str();
-    let keeper = RootKeeper::new(store, replica, places.clone(), config.lifetimes);
-    let trust_domain = config.trust_domain.clone();
-    let nesting = Nesting::new(above, (offered, keeper), trust_domain, clock.clone());
-    Some(nesting)
 }
 
 pub(super) async fn open_store(config: &Config, now: OffsetDateTime) -> Result<Store, StartError> {

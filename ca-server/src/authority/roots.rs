@@ -43,7 +43,7 @@ impl PublishedRoots {
                 certificates.insert(generation, certificate);
             }
         }
-        Self::of(store.trust_domain(), Some(lifecycle), certificates)
+        Self::of(store.trust_domain(), Some(&lifecycle), certificates)
     }
 
     #[cfg(test)]
@@ -52,19 +52,19 @@ impl PublishedRoots {
         lifecycle: &Lifecycle,
         certificates: BTreeMap<Generation, RootCertificate>,
     ) -> Self {
-        Self::of(trust_domain, Some(lifecycle.clone()), certificates).unwrap()
+        Self::of(trust_domain, Some(lifecycle), certificates).unwrap()
     }
 
     fn of(
         trust_domain: &TrustDomain,
-        lifecycle: Option<Lifecycle>,
+        lifecycle: Option<&Lifecycle>,
         certificates: BTreeMap<Generation, RootCertificate>,
     ) -> Result<Self, RootError> {
-        let members = lifecycle.iter().flat_map(Lifecycle::bundled);
+        let members = lifecycle.iter().flat_map(|it| it.bundled());
         let bundled: Vec<_> = members
             .filter_map(|member| Some((member, certificates.get(&member.generation)?)))
             .collect();
-        let sequence = lifecycle.as_ref().map_or(0, Lifecycle::sequence);
+        let sequence = lifecycle.map_or(0, Lifecycle::sequence);
         let tainted = bundled.iter().filter(|(member, _)| member.is_reissued());
         let tainted = tainted.map(|(_, root)| root.digest().as_bytes().to_vec());
         let wire = wire::Bundle {
@@ -78,11 +78,11 @@ impl PublishedRoots {
         };
         let roots = bundled.iter().map(|(_, root)| (*root).clone()).collect();
         let bundle = Bundle::from_roots(trust_domain.clone(), sequence, roots)?;
-        let members = lifecycle.iter().flat_map(Lifecycle::members);
+        let members = lifecycle.iter().flat_map(|it| it.members());
         let removed = members.filter(|it| it.phase == Phase::Removed);
         Ok(Self {
             last_removal: removed.map(|it| it.since).max(),
-            active: lifecycle.as_ref().map(|it| it.active().generation),
+            active: lifecycle.map(|it| it.active().generation),
             certificates,
             bundles: BundleSet::from(bundle.clone()),
             bundle,

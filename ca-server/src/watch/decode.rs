@@ -329,13 +329,13 @@ fn decode_sightings(message: wire::Sightings) -> Result<Vec<Sighting>, Malformed
             sha256: sha256
                 .map(Sha256::from_bytes)
                 .map_err(|_| malformed("sightings.sha256", "has 32 bytes"))?,
-            authorities: decode_authorities(leaf.authorities)?,
+            authorities: decode_authorities(&leaf.authorities)?,
         })
     });
     sightings.collect()
 }
 
-fn decode_authorities(keys: Vec<Vec<u8>>) -> Result<Vec<Sha256>, Malformed> {
+fn decode_authorities(keys: &[Vec<u8>]) -> Result<Vec<Sha256>, Malformed> {
     check_count("sightings.authorities", keys.len(), MOST_AUTHORITIES)?;
     let keys = keys.iter().map(|key| <[u8; 32]>::try_from(&**key));
     let keys = keys.map(|key| key.map(Sha256::from_bytes));
