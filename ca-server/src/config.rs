@@ -38,7 +38,8 @@ pub use recovery::RecoveryConfig;
 pub use spool::{SpoolConfig, SpoolConfigError};
 pub use store::{PostgresServer, PostgresTls, StorePlace, StorePlaceError};
 pub use upstream::{
-    UpstreamConfig, UpstreamCountersign, UpstreamCsr, UpstreamDisk, UpstreamPkcs11,
+    NextUpstreamDisk, NextUpstreamPkcs11, UpstreamConfig, UpstreamCountersign, UpstreamCsr,
+    UpstreamDisk, UpstreamPkcs11,
 };
 
 /// Everything that a replica is told before it starts; see `deploy/examples/ca.toml`.

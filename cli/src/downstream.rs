@@ -144,8 +144,8 @@ impl Delete {
         for authority in own.flat_map(|item| item["authorities"].as_array().into_iter().flatten()) {
             let (key, ends) = (cell(authority, "/keyId"), cell(authority, "/notAfter"));
             output::remark(&format!(
-                "what was signed for it is valid until {ends}; `countersign revoke authority {key}` \
-                 ends it now"
+                "what was signed for it is valid until {ends}; `countersign revoke authority {key} \
+                 --reason …` ends it now"
             ));
         }
         Ok(())

@@ -57,6 +57,9 @@ fn table(status: &Value) -> String {
         ("survives without a CA", "/expiry/survivesWithoutCa"),
     ] {
         facts.row([name.to_owned(), cell(status, pointer)]);
+        if pointer == "/expiry/root" && !status["expiry"]["upstream"].is_null() {
+            facts.row(["upstream ends".to_owned(), cell(status, "/expiry/upstream")]);
+        }
     }
     let agents = status["agents"].as_array().map_or(&[][..], Vec::as_slice);
     let mut text = facts.render();

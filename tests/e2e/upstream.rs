@@ -129,6 +129,7 @@ fn upstream_with(directory: &Path, usages: &[KeyUsagePurpose]) -> UpstreamConfig
     UpstreamConfig::Disk(UpstreamDisk {
         chain_file,
         key_file,
+        next: None,
     })
 }
 

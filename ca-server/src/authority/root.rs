@@ -160,7 +160,7 @@ impl RootKeeper {
         off_thread(move || {
             let kek = opened_by(&keeper.places.kek, &rows)?;
             let made = keeper.make_with(&kek, &rows, generation, now)?;
-            match rows.iter().any(|row| is_root(row, &made.row.certificate)) {
+            match is_known(&rows, &made.row.certificate) {
                 true => Err(RootError::SameRoot),
                 false => Ok(made),
             }
@@ -176,12 +176,11 @@ impl RootKeeper {
         let rows = self.store.sealed_keys().await?;
         off_thread(move || {
             let offered = match upstream {
-                Upstream::Files(files) => Some(files.offered_root()?),
-                Upstream::Requested => requested::offered_root(&rows)?,
+                Upstream::Files(files) => files.offered_roots()?,
+                Upstream::Requested => requested::offered_root(&rows)?.into_iter().collect(),
                 Upstream::Nested(above) => return Ok(unknown_root(&above, &rows).is_some()),
             };
-            let is_known = |root: &Vec<u8>| rows.iter().any(|row| is_root(row, root));
-            Ok(offered.is_some_and(|root| !is_known(&root)))
+            Ok(offered.iter().any(|root| !is_known(&rows, root)))
         })
         .await
     }
@@ -272,7 +271,13 @@ impl RootKeeper {
     ) -> Result<OpenedUpstream, RootError> {
         let trust_domain = self.store.trust_domain();
         match upstream {
-            Upstream::Files(files) => Ok(files.open(trust_domain, now)?),
+            Upstream::Files(files) => {
+                let is_wanted = |offered: &[u8]| match root {
+                    Some(root) => offered == root,
+                    None => !is_known(rows, offered),
+                };
+                Ok(files.open(is_wanted, trust_domain, now)?)
+            }
             Upstream::Requested | Upstream::Nested(_) => {
                 requested::open(rows, root, (trust_domain, kek), now)
             }
@@ -407,9 +412,7 @@ fn is_of_upstream(secret: &[u8]) -> bool {
 /// The first that nobody here knows.
 fn unknown_root(above: &RootsAbove, rows: &[SealedKeyRow]) -> Option<RootCertificate> {
     let told = above.told();
-    let mut unknown = told
-        .iter()
-        .filter(|root| !rows.iter().any(|row| is_root(row, root.der())));
+    let mut unknown = told.iter().filter(|root| !is_known(rows, root.der()));
     unknown.next().cloned()
 }
 
@@ -429,6 +432,10 @@ fn root_row(rows: &[SealedKeyRow], generation: Generation) -> Result<&SealedKeyR
         row.purpose == KeyPurpose::X509Root && row.version == generation.number()
     };
     rows.iter().find(is_it).ok_or(RootError::Absent)
+}
+
+fn is_known(rows: &[SealedKeyRow], root: &[u8]) -> bool {
+    rows.iter().any(|row| is_root(row, root))
 }
 
 fn is_root(row: &SealedKeyRow, certificate: &[u8]) -> bool {

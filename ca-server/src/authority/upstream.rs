@@ -35,9 +35,13 @@ pub(crate) enum Upstream {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct RootsAbove(Arc<ArcSwap<Vec<RootCertificate>>>);
 
+/// The authority in use, and the one that is to follow it, if it is there already.
+#[derive(Debug, Clone)]
+pub(crate) struct UpstreamFiles(Vec<UpstreamPlace>);
+
 /// Knows where its certificates are, and its key.
 #[derive(Debug, Clone)]
-pub(crate) struct UpstreamFiles {
+struct UpstreamPlace {
     chain_file: PathBuf,
     key: Place,
 }
@@ -111,14 +115,21 @@ impl Upstream {
     /// `token` is that of `[keys.pkcs11]`; `None` where one is needed and not configured.
     pub(super) fn of(config: &UpstreamConfig, token: Option<&Token>) -> Option<Self> {
         Some(match config {
-            UpstreamConfig::Disk(disk) => Self::Files(UpstreamFiles {
-                chain_file: disk.chain_file.clone(),
-                key: Place::File(disk.key_file.clone()),
-            }),
-            UpstreamConfig::Pkcs11(pkcs11) => Self::Files(UpstreamFiles {
-                chain_file: pkcs11.chain_file.clone(),
-                key: Place::Token(token?.clone(), pkcs11.key()),
-            }),
+            UpstreamConfig::Disk(disk) => {
+                let place = |(chain_file, key_file): (&PathBuf, &PathBuf)| UpstreamPlace {
+                    chain_file: chain_file.clone(),
+                    key: Place::File(key_file.clone()),
+                };
+                Self::Files(UpstreamFiles(disk.places().map(place).collect()))
+            }
+            UpstreamConfig::Pkcs11(pkcs11) => {
+                let token = token?;
+                let place = |(chain_file, key): (&PathBuf, TokenKeyName)| UpstreamPlace {
+                    chain_file: chain_file.clone(),
+                    key: Place::Token(token.clone(), key),
+                };
+                Self::Files(UpstreamFiles(pkcs11.places().map(place).collect()))
+            }
             UpstreamConfig::Csr(_) => Self::Requested,
             UpstreamConfig::Countersign(_) => Self::Nested(RootsAbove::default()),
         })
@@ -126,8 +137,29 @@ impl Upstream {
 }
 
 impl UpstreamFiles {
-    /// Reads and checks it, which signs with its key. Blocks.
+    /// Reads and checks the authority whose root is wanted, which signs with its key; the one in use
+    /// if none is. Blocks.
     pub(super) fn open(
+        &self,
+        is_wanted: impl Fn(&[u8]) -> bool,
+        trust_domain: &TrustDomain,
+        now: OffsetDateTime,
+    ) -> Result<OpenedUpstream, UpstreamError> {
+        let offers = |place: &&UpstreamPlace| place.offered_root().is_ok_and(|it| is_wanted(&it));
+        let wanted = self.0.iter().find(offers).or(self.0.first());
+        wanted
+            .ok_or(UpstreamError::NotTold)?
+            .open(trust_domain, now)
+    }
+
+    /// The DER of the roots that its files hold now, unchecked. Blocks.
+    pub(super) fn offered_roots(&self) -> Result<Vec<Vec<u8>>, UpstreamError> {
+        self.0.iter().map(UpstreamPlace::offered_root).collect()
+    }
+}
+
+impl UpstreamPlace {
+    fn open(
         &self,
         trust_domain: &TrustDomain,
         now: OffsetDateTime,
@@ -149,8 +181,7 @@ impl UpstreamFiles {
         })
     }
 
-    /// The DER of the root that its file holds now, unchecked. Blocks.
-    pub(super) fn offered_root(&self) -> Result<Vec<u8>, UpstreamError> {
+    fn offered_root(&self) -> Result<Vec<u8>, UpstreamError> {
         Ok(self.read()?.root().to_vec())
     }
 

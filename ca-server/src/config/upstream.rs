@@ -30,6 +30,16 @@ pub struct UpstreamDisk {
     pub chain_file: PathBuf,
     /// PEM, unencrypted, readable by its owner only.
     pub key_file: PathBuf,
+    /// What is to follow it: its root is published at once, and signs when all agents know it.
+    pub next: Option<NextUpstreamDisk>,
+}
+
+/// An authority in files that is to follow another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextUpstreamDisk {
+    pub chain_file: PathBuf,
+    pub key_file: PathBuf,
 }
 
 /// An authority whose key is in a token.
@@ -39,6 +49,16 @@ pub struct UpstreamPkcs11 {
     /// As that of [`UpstreamDisk`].
     pub chain_file: PathBuf,
     /// CKA_LABEL of the private key, which no other private key has.
+    pub key_label: String,
+    /// As that of [`UpstreamDisk`].
+    pub next: Option<NextUpstreamPkcs11>,
+}
+
+/// An authority whose key is in a token, and which is to follow another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NextUpstreamPkcs11 {
+    pub chain_file: PathBuf,
     pub key_label: String,
 }
 
@@ -73,9 +93,20 @@ impl UpstreamConfig {
     }
 }
 
+impl UpstreamDisk {
+    /// Chain and key, the ones in use first.
+    pub fn places(&self) -> impl Iterator<Item = (&PathBuf, &PathBuf)> {
+        let next = self.next.as_ref().map(|it| (&it.chain_file, &it.key_file));
+        std::iter::once((&self.chain_file, &self.key_file)).chain(next)
+    }
+}
+
 impl UpstreamPkcs11 {
-    #[must_use]
-    pub fn key(&self) -> TokenKeyName {
-        TokenKeyName::Label(self.key_label.clone())
+    /// Chain and key, the ones in use first.
+    pub fn places(&self) -> impl Iterator<Item = (&PathBuf, TokenKeyName)> {
+        let key = |label: &String| TokenKeyName::Label(label.clone());
+        let next = self.next.as_ref();
+        let next = next.map(move |it| (&it.chain_file, key(&it.key_label)));
+        std::iter::once((&self.chain_file, key(&self.key_label))).chain(next)
     }
 }

@@ -18,7 +18,8 @@ use crate::app::{Ca, StartError, install_upstream, request_upstream};
 use crate::authority::lifecycle::{Event, Phase};
 use crate::authority::{KeyPlaces, PublishedRoots, RootError, RootKeeper, UpstreamError};
 use crate::config::{
-    Config, KeysConfig, Lifetimes, UpstreamConfig, UpstreamCsr, UpstreamDisk, UpstreamPkcs11,
+    Config, KeysConfig, Lifetimes, NextUpstreamDisk, UpstreamConfig, UpstreamCsr, UpstreamDisk,
+    UpstreamPkcs11,
 };
 use crate::pkcs11::tests::with_token;
 use crate::rotation::RotationError;
@@ -80,7 +81,20 @@ impl Organization {
         Some(UpstreamConfig::Disk(UpstreamDisk {
             chain_file: self.chain_file(),
             key_file: self.key_file(),
+            next: None,
         }))
+    }
+
+    /// With another's files beside its own.
+    fn followed_by(&self, next: &Self) -> Option<UpstreamConfig> {
+        let Some(UpstreamConfig::Disk(mut disk)) = self.disk() else {
+            return None;
+        };
+        disk.next = Some(NextUpstreamDisk {
+            chain_file: next.chain_file(),
+            key_file: next.key_file(),
+        });
+        Some(UpstreamConfig::Disk(disk))
     }
 
     /// Puts its files in the place of another's.
@@ -183,6 +197,27 @@ async fn another_root_of_the_upstream_is_published_before_anything_leads_to_it()
     ca.control.advance(HOUR * 2);
     ca.until(&[Phase::Removed, Phase::Active]).await;
     assert!(!first.is_trusted_by(&ca));
+}
+
+#[tokio::test]
+async fn a_ca_starts_again_while_the_root_of_the_next_authority_waits_for_its_turn() {
+    let first = Organization::with_authority("first", 30 * DAY);
+    let second = Organization::with_authority("second", 30 * DAY);
+    let ca = first.mesh().await;
+    let both = first.followed_by(&second);
+    let ca = ca.restart_with(|config| config.upstream = both).await;
+    let ca = ca.unwrap();
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    assert!(first.is_trusted_by(&ca) && second.is_trusted_by(&ca));
+    let ca = ca.restart_with(|_| {}).await.unwrap();
+    ca.until(&[Phase::Active, Phase::Published]).await;
+    ca.control.advance(HOUR);
+    ca.until(&[Phase::Draining, Phase::Active]).await;
+    let next = second.disk();
+    let ca = ca.restart_with(|config| config.upstream = next).await;
+    let ca = ca.unwrap();
+    let agent = ca.agent("web-7").await;
+    assert!(ca.verifies(&agent));
 }
 
 #[tokio::test]
@@ -307,6 +342,7 @@ async fn the_upstream_may_sign_in_a_token() {
         config.upstream = Some(UpstreamConfig::Pkcs11(UpstreamPkcs11 {
             chain_file: organization.chain_file(),
             key_label: "upstream".to_owned(),
+            next: None,
         }));
     });
     let ca = ca.await;

@@ -50,7 +50,8 @@ pub enum RootError {
     )]
     OtherRoot,
     #[error(
-        "the upstream has no other root than those that are trusted already; replace its files first"
+        "the upstream has no other root than those that are trusted already: its files must be \
+         replaced first, or its root rotated"
     )]
     SameRoot,
     #[error("what stands above this mesh allows no other instance below it")]

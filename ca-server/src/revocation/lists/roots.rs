@@ -53,6 +53,11 @@ impl RootLists {
         self.of
             .retain(|generation, _| trusted.iter().any(|(trusted, _)| trusted == generation));
         for (generation, certificate) in trusted {
+            // In the name of a root that comes from above nobody signs at first, and nothing is to be
+            // listed.
+            if let Ok(false) = self.keeper.can_sign(generation, now).await {
+                continue;
+            }
             let list = self.of.entry(generation).or_default();
             let revoked = store.revoked_intermediates_of(generation.number(), now);
             let revoked = revoked.await?;
