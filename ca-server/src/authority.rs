@@ -28,8 +28,8 @@ pub(crate) use replica::Intermediate;
 pub use root::RootError;
 pub(crate) use root::{KeyPlaces, MadeRoot, RootKeeper, kek_and_bundle, rotate_kek};
 pub(crate) use roots::PublishedRoots;
-pub(crate) use upstream::RootsAbove;
 pub use upstream::UpstreamError;
+pub(crate) use upstream::{RootsAbove, ToldAbove};
 
 /// A cheap handle on what this replica signs with, and on what the trust domain trusts.
 #[derive(Debug, Clone)]

@@ -103,7 +103,7 @@ impl Nesting {
                 .bundle(&PublishedRoots::none(store.trust_domain()))
                 .await?;
             let roots = bundle.check(&self.above.trust_domain)?;
-            self.offered.tell(roots.to_take_up());
+            self.offered.tell(roots.as_told());
         }
         Ok(())
     }

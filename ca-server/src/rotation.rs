@@ -6,7 +6,7 @@
 
 mod keeper;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl Rotation {
     }
 
     /// Makes every step that can be made now.
-    async fn advance(&self) -> Result<(), RotationError> {
+    pub(crate) async fn advance(&self) -> Result<(), RotationError> {
         loop {
             let tick = Event::Tick(self.facts().await?);
             if !self.step(&tick, SYSTEM.to_owned()).await? {
@@ -191,7 +191,17 @@ impl Rotation {
                 None => false,
             },
             leaves_until: self.leaves_until(now).await?,
+            kept_above: self.kept_above(&lifecycle),
         })
+    }
+
+    fn kept_above(&self, lifecycle: &Lifecycle) -> BTreeSet<Generation> {
+        let snapshot = self.registry.snapshot();
+        let kept = lifecycle.bundled().filter(|member| {
+            let root = snapshot.roots().certificate(member.generation);
+            root.is_some_and(|root| self.keeper.is_kept_above(root))
+        });
+        kept.map(|member| member.generation).collect()
     }
 
     async fn leaves_until(

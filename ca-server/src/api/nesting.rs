@@ -13,14 +13,16 @@ use super::auth::BelowUs;
 use super::body::{Fields, JsonBody};
 use super::documented::Documented;
 use super::problem::Problem;
+use crate::authority::lifecycle::Phase;
 use crate::authority::{RootError, RootKeeper};
 use crate::clock_check::ClockCheck;
 use crate::nesting::wire::{
-    AuthorityAbove, AuthorityRequest, BundleAbove, CompromisedAbove, Followed, RootAbove,
+    AuthorityAbove, AuthorityRequest, BundleAbove, CompromisedAbove, Followed, PhaseAbove,
+    RootAbove,
 };
 use crate::registry::Registry;
 use crate::rotation::Rotation;
-use crate::store::Store;
+use crate::store::{DownstreamAuthorityRow, Store};
 
 /// Authorities of one instance at once; each of its renewals adds one until the oldest ends.
 const MOST_AUTHORITIES: usize = 32;
@@ -71,8 +73,11 @@ async fn sign_authority(
     let now = nests.clock.now();
     let known = nests.store.downstream_authorities(now).await?;
     let key_id = public_key.fingerprint().to_string();
-    let own = known.iter().filter(|it| it.downstream == downstream.name());
-    if own.clone().count() >= MOST_AUTHORITIES && own.clone().all(|it| it.key_id != key_id) {
+    let mut own = known.iter().filter(|it| it.downstream == downstream.name());
+    if let Some(signed) = own.clone().find(|it| it.key_id == key_id) {
+        return answer(signed);
+    }
+    if own.by_ref().count() >= MOST_AUTHORITIES {
         let detail = format!("{MOST_AUTHORITIES} authorities of this downstream have not ended");
         return Err(Problem::new(
             StatusCode::TOO_MANY_REQUESTS,
@@ -92,12 +97,7 @@ async fn sign_authority(
         ends = %signed.validity.not_after(),
         "an authority was signed for an instance below this one"
     );
-    let chain = UnverifiedIssuingChain::from_concatenated_der(&signed.chain);
-    let chain = chain.map_err(|_| Problem::internal())?;
-    let certificates = chain.certificates().iter().map(|der| BASE64.encode(der));
-    Ok(Json(AuthorityAbove {
-        certificates: certificates.collect(),
-    }))
+    answer(&signed)
 }
 
 /// Shows the roots that an instance below this one must follow, and where each is in its life.
@@ -139,7 +139,11 @@ impl Nests {
             let root = roots.certificate(member.generation)?;
             Some(RootAbove {
                 certificate: BASE64.encode(root.der()),
-                active: member.generation == lifecycle.active().generation,
+                phase: match member.phase {
+                    Phase::Active => PhaseAbove::Active,
+                    Phase::Draining => PhaseAbove::Draining,
+                    Phase::Prepared | Phase::Published | Phase::Removed => PhaseAbove::Published,
+                },
                 compromised: member.taint.map(|taint| CompromisedAbove {
                     until: taint.until,
                     replacing: member.is_reissued(),
@@ -152,6 +156,15 @@ impl Nests {
             roots: bundled.collect(),
         })
     }
+}
+
+fn answer(signed: &DownstreamAuthorityRow) -> Result<Json<AuthorityAbove>, Problem> {
+    let chain = UnverifiedIssuingChain::from_concatenated_der(&signed.chain);
+    let chain = chain.map_err(|_| Problem::internal())?;
+    let certificates = chain.certificates().iter().map(|der| BASE64.encode(der));
+    Ok(Json(AuthorityAbove {
+        certificates: certificates.collect(),
+    }))
 }
 
 fn invalid(detail: String) -> Problem {

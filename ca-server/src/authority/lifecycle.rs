@@ -8,7 +8,7 @@
 
 mod member;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use identity::Validity;
@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) acknowledged: Option<u64>,
     /// Nobody can sign in the name of the published authority yet.
     pub(crate) successor_cannot_sign: bool,
+    /// Authorities that others may still lead to, of which this machine has no records.
+    pub(crate) kept_above: BTreeSet<Generation>,
     /// The end of the last recorded leaf that leads to an authority.
     pub(crate) leaves_until: BTreeMap<Generation, OffsetDateTime>,
 }
@@ -307,6 +309,7 @@ impl Lifecycle {
                     let leaves = facts.leaves_until.get(&member.generation);
                     let drained = member.since + rules.longest_leaf + rules.margin;
                     let unused = now >= drained && leaves.is_none_or(|until| *until <= now);
+                    let unused = unused && !facts.kept_above.contains(&member.generation);
                     let trusted = facts.have_acknowledged(successor_in);
                     (unused && trusted, now >= member.not_after)
                 }

@@ -185,6 +185,12 @@ impl RootKeeper {
         .await
     }
 
+    /// Whether the instance above, if there is one, has a root still that drains here.
+    pub(crate) fn is_kept_above(&self, root: &RootCertificate) -> bool {
+        let above = self.places.roots_above();
+        above.is_some_and(|above| above.keeps(root))
+    }
+
     /// Whether a root is an upstream's, now or when it came; opens what is sealed of it.
     pub(crate) async fn is_of_upstream(&self, generation: Generation) -> Result<bool, RootError> {
         let rows = self.store.sealed_keys().await?;
@@ -411,8 +417,11 @@ fn is_of_upstream(secret: &[u8]) -> bool {
 
 /// The first that nobody here knows.
 fn unknown_root(above: &RootsAbove, rows: &[SealedKeyRow]) -> Option<RootCertificate> {
-    let told = above.told();
-    let mut unknown = told.iter().filter(|root| !is_known(rows, root.der()));
+    let told = above.told()?;
+    let mut unknown = told
+        .to_take_up
+        .iter()
+        .filter(|root| !is_known(rows, root.der()));
     unknown.next().cloned()
 }
 
@@ -422,7 +431,9 @@ fn root_to_take_up(
 ) -> Result<RootCertificate, RootError> {
     match unknown_root(above, rows) {
         Some(root) => Ok(root),
-        None if above.told().is_empty() => Err(UpstreamError::NotTold.into()),
+        None if above.told().is_none_or(|it| it.to_take_up.is_empty()) => {
+            Err(UpstreamError::NotTold.into())
+        }
         None => Err(RootError::SameRoot),
     }
 }

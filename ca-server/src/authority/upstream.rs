@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use crypto::signing::{CertificateKey, CertificatePublicKey, ForeignKeyError, UnknownKind};
 use identity::TrustDomain;
 use identity::x509::{IssuingChain, IssuingChainError, RootCertificate, UnverifiedIssuingChain};
@@ -30,10 +30,18 @@ pub(crate) enum Upstream {
     Nested(RootsAbove),
 }
 
-/// What the instance above said of its roots last: those that may be taken up, in the order in which
-/// they are. All clones know the same.
+/// What the instance above said of its roots last, if it did. All clones know the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RootsAbove(Arc<ArcSwap<Vec<RootCertificate>>>);
+pub(crate) struct RootsAbove(Arc<ArcSwapOption<ToldAbove>>);
+
+/// Roots of the instance above.
+#[derive(Debug, Default)]
+pub(crate) struct ToldAbove {
+    /// The one that signs first.
+    pub(crate) to_take_up: Vec<RootCertificate>,
+    /// Trusted for the sake of what they have signed.
+    pub(crate) draining: Vec<RootCertificate>,
+}
 
 /// The authority in use, and the one that is to follow it, if it is there already.
 #[derive(Debug, Clone)]
@@ -102,12 +110,19 @@ pub enum UpstreamError {
 }
 
 impl RootsAbove {
-    pub(crate) fn tell(&self, roots: Vec<RootCertificate>) {
-        self.0.store(Arc::new(roots));
+    pub(crate) fn tell(&self, roots: ToldAbove) {
+        self.0.store(Some(Arc::new(roots)));
     }
 
-    pub(super) fn told(&self) -> Arc<Vec<RootCertificate>> {
+    /// Nothing before the first answer.
+    pub(super) fn told(&self) -> Option<Arc<ToldAbove>> {
         self.0.load_full()
+    }
+
+    /// Whether others may still lead to a root that drains here.
+    pub(crate) fn keeps(&self, root: &RootCertificate) -> bool {
+        self.told()
+            .is_none_or(|told| told.draining.contains(root) || told.to_take_up.contains(root))
     }
 }
 
@@ -146,7 +161,7 @@ impl UpstreamFiles {
         now: OffsetDateTime,
     ) -> Result<OpenedUpstream, UpstreamError> {
         let offers = |place: &&UpstreamPlace| place.offered_root().is_ok_and(|it| is_wanted(&it));
-        let wanted = self.0.iter().find(offers).or(self.0.first());
+        let wanted = self.0.iter().find(offers).or_else(|| self.0.first());
         wanted
             .ok_or(UpstreamError::NotTold)?
             .open(trust_domain, now)

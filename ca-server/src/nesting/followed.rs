@@ -10,9 +10,9 @@ use identity::TrustDomain;
 use identity::x509::{CertificateError, RootCertificate};
 use time::OffsetDateTime;
 
-use super::wire::{BundleAbove, CompromisedAbove, RootAbove};
-use crate::authority::PublishedRoots;
+use super::wire::{BundleAbove, CompromisedAbove, PhaseAbove, RootAbove};
 use crate::authority::lifecycle::{Generation, Lifecycle};
+use crate::authority::{PublishedRoots, ToldAbove};
 
 const MOST_ROOTS: usize = 16;
 
@@ -21,7 +21,8 @@ const MOST_ROOTS: usize = 16;
 pub(super) struct RootsToFollow {
     pub(super) sequence: u64,
     active: RootCertificate,
-    others: Vec<RootCertificate>,
+    published: Vec<RootCertificate>,
+    draining: Vec<RootCertificate>,
     compromised: Vec<(RootCertificate, CompromisedAbove)>,
 }
 
@@ -63,22 +64,25 @@ impl BundleAbove {
         if self.roots.len() > MOST_ROOTS {
             return Err(BundleAboveError::TooMany(self.roots.len()));
         }
-        let (mut active, mut others, mut compromised) = (Vec::new(), Vec::new(), Vec::new());
+        let [mut active, mut published, mut draining] = [const { Vec::new() }; 3];
+        let mut compromised = Vec::new();
         for (index, root) in self.roots.into_iter().enumerate() {
             let certificate = root.certificate(index)?;
             if let Some(taint) = root.compromised {
                 compromised.push((certificate.clone(), taint));
             }
-            match root.active {
-                true => active.push(certificate),
-                false => others.push(certificate),
+            match root.phase {
+                PhaseAbove::Active => active.push(certificate),
+                PhaseAbove::Published => published.push(certificate),
+                PhaseAbove::Draining => draining.push(certificate),
             }
         }
         match <[_; 1]>::try_from(active) {
             Ok([active]) => Ok(RootsToFollow {
                 sequence: self.sequence,
                 active,
-                others,
+                published,
+                draining,
                 compromised,
             }),
             Err(active) => Err(BundleAboveError::Active(active.len())),
@@ -101,11 +105,22 @@ impl RootsToFollow {
         &self.active
     }
 
-    /// Those that may be taken up here: the one that signs first, and none that is compromised.
+    /// Those that may be taken up here: the one that signs first, and none that is compromised, or
+    /// is about to end.
     pub(super) fn to_take_up(&self) -> Vec<RootCertificate> {
-        let all = std::iter::once(&self.active).chain(&self.others);
+        let all = std::iter::once(&self.active).chain(&self.published);
         let sound = all.filter(|root| self.taint_of(root).is_none());
         sound.cloned().collect()
+    }
+
+    /// What the authority here is to know of them.
+    pub(super) fn as_told(&self) -> ToldAbove {
+        let draining = self.draining.iter();
+        let draining = draining.filter(|root| self.taint_of(root).is_none());
+        ToldAbove {
+            to_take_up: self.to_take_up(),
+            draining: draining.cloned().collect(),
+        }
     }
 
     pub(super) fn compare(
@@ -150,7 +165,8 @@ impl RootsToFollow {
     }
 
     fn trusts(&self, root: &RootCertificate) -> bool {
-        self.active == *root || self.others.contains(root)
+        let mut others = self.published.iter().chain(&self.draining);
+        self.active == *root || others.any(|it| it == root)
     }
 
     fn taint_of(&self, root: &RootCertificate) -> Option<CompromisedAbove> {

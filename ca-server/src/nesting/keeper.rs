@@ -101,7 +101,9 @@ impl NestingKeeper {
         let trusted = self.registry.snapshot().roots().clone();
         let bundle = self.nesting.above.bundle(&trusted).await?;
         let above = bundle.check(&self.nesting.above.trust_domain)?;
-        self.nesting.offered.tell(above.to_take_up());
+        self.nesting.offered.tell(above.as_told());
+        // What may go by itself is not given up.
+        self.rotation.advance().await?;
         self.rotation.look();
         let now = self.clock.now();
         let progress = self.rotation.progress().await?;

@@ -24,10 +24,22 @@ pub(crate) struct BundleAbove {
 pub(crate) struct RootAbove {
     /// DER, in base64.
     pub(crate) certificate: String,
-    /// It signs; one of them does.
-    pub(crate) active: bool,
+    pub(crate) phase: PhaseAbove,
     /// Absent unless somebody else may hold its key.
     pub(crate) compromised: Option<CompromisedAbove>,
+}
+
+/// Where a root is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(as = DownstreamRootPhase)]
+pub(crate) enum PhaseAbove {
+    /// It signs nothing yet.
+    Published,
+    /// It signs; one of them does.
+    Active,
+    /// It is trusted for the sake of what it has signed.
+    Draining,
 }
 
 /// Somebody else may hold the key of a root.

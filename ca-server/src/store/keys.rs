@@ -123,6 +123,20 @@ impl Store {
         Ok(self.database.execute(install).await? == 1)
     }
 
+    /// Forgets a key that nothing valid leads to.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn delete_sealed_key(
+        &self,
+        purpose: KeyPurpose,
+        version: u32,
+    ) -> Result<(), StoreError> {
+        let delete = Statement::new("DELETE FROM sealed_keys WHERE purpose = $1 AND version = $2");
+        let delete = delete.bind(purpose.as_str()).bind(version);
+        self.database.execute(delete).await.map(drop)
+    }
+
     /// Puts `rewrapped` in the place of the rows that the key-encryption key with the check value
     /// `from` wrapped: all that there are, or none. `false`: they are not these any more.
     ///

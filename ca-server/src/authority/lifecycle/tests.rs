@@ -139,6 +139,32 @@ fn at_the_deadline_activation_is_forced_with_an_alarm() {
 }
 
 #[test]
+fn nothing_is_activated_in_whose_name_nobody_can_sign() {
+    let mut history = History::rotating();
+    history.now = history.state.deadline(&RULES);
+    let unsigned = Facts {
+        successor_cannot_sign: true,
+        ..acknowledged(2)
+    };
+    assert_eq!(history.tick(unsigned), []);
+    assert_eq!(history.tick(acknowledged(2))[0], Action::Activate(second()));
+}
+
+#[test]
+fn what_others_may_lead_to_drains_until_its_end_at_most() {
+    let mut history = History::drained();
+    let kept = || Facts {
+        kept_above: BTreeSet::from([FIRST]),
+        ..acknowledged(2)
+    };
+    let drained = RULES.longest_leaf + RULES.margin;
+    assert_eq!(history.after(drained).tick(kept()), []);
+    history.now = START + LIFE;
+    let alarm = Action::AlarmForced(FIRST, Phase::Removed);
+    assert!(history.tick(kept()).contains(&alarm));
+}
+
+#[test]
 fn a_draining_authority_stays_while_a_leaf_leads_to_it() {
     let mut history = History::drained();
     let drained = RULES.longest_leaf + RULES.margin;

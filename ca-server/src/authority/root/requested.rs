@@ -3,6 +3,8 @@
 //!
 //! Refuses a certificate for any other key, and one under which the mesh could not live.
 
+use std::time::Duration;
+
 use crypto::digest::Sha256;
 use crypto::signing::SigningKey;
 use identity::x509::{UnverifiedIssuingChain, authority_request, validity_of};
@@ -16,6 +18,9 @@ use crate::authority::sealed::{self, Unsealed};
 use crate::authority::upstream::{OpenedUpstream, Upstream, UpstreamError};
 use crate::pkcs11::off_thread;
 use crate::store::{KeyPurpose, SealedKeyRow};
+
+/// After its end, for clocks that are behind.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What stands between the replicas and a root that is not here.
 #[derive(Debug)]
@@ -95,7 +100,11 @@ impl RootKeeper {
         let installed = self
             .store
             .install_certificate(purpose, &key_id, certificates);
-        Ok(installed.await?)
+        let is_new = installed.await?;
+        for row in ended(&rows, now)? {
+            self.store.delete_sealed_key(purpose, row.version).await?;
+        }
+        Ok(is_new)
     }
 
     /// The newest authority that was installed, unchecked.
@@ -179,6 +188,17 @@ pub(super) fn open(
         }
     }
     Err(UpstreamError::NotInstalled.into())
+}
+
+/// Authorities below which nothing is valid any more.
+fn ended(rows: &[SealedKeyRow], now: OffsetDateTime) -> Result<Vec<&SealedKeyRow>, RootError> {
+    let mut ended = Vec::new();
+    for (row, chain) in installed(rows)? {
+        if InstalledAuthority::of(&chain)?.validity.not_after() + KEPT_FOR < now {
+            ended.push(row);
+        }
+    }
+    Ok(ended)
 }
 
 /// The root of the newest authority that was installed.

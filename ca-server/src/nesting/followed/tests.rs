@@ -7,6 +7,7 @@ use identity::{SerialNumber, Validity};
 use proptest::prelude::*;
 use time::macros::datetime;
 
+use super::PhaseAbove::{Active, Draining, Published};
 use super::*;
 use crate::authority::lifecycle::{Event, Rules, Trigger};
 
@@ -33,10 +34,10 @@ fn root(seed: u64) -> RootCertificate {
     RootCertificate::from_der(root.certificate().clone()).unwrap()
 }
 
-fn told(root: &RootCertificate, active: bool, replacing: Option<bool>) -> RootAbove {
+fn told(root: &RootCertificate, phase: PhaseAbove, replacing: Option<bool>) -> RootAbove {
     RootAbove {
         certificate: BASE64.encode(root.der()),
-        active,
+        phase,
         compromised: replacing.map(|replacing| CompromisedAbove {
             until: NOW + HOUR,
             replacing,
@@ -88,19 +89,19 @@ fn refused(bundle: BundleAbove) -> BundleAboveError {
 #[test]
 fn what_is_no_bundle_of_ours_with_one_root_that_signs_is_refused() {
     let one = root(1);
-    let mut other = bundle(vec![told(&one, true, None)]);
+    let mut other = bundle(vec![told(&one, Active, None)]);
     other.trust_domain = "other.example".to_owned();
     assert!(matches!(
         refused(other),
         BundleAboveError::OtherTrustDomain(_)
     ));
-    let none = bundle(vec![told(&one, false, None)]);
+    let none = bundle(vec![told(&one, Published, None)]);
     assert!(matches!(refused(none), BundleAboveError::Active(0)));
-    let two = bundle(vec![told(&one, true, None), told(&root(2), true, None)]);
+    let two = bundle(vec![told(&one, Active, None), told(&root(2), Active, None)]);
     assert!(matches!(refused(two), BundleAboveError::Active(2)));
-    let many = bundle(vec![told(&one, false, None); 17]);
+    let many = bundle(vec![told(&one, Published, None); 17]);
     assert!(matches!(refused(many), BundleAboveError::TooMany(17)));
-    let mut broken = told(&one, true, None);
+    let mut broken = told(&one, Active, None);
     broken.certificate = BASE64.encode(b"no certificate");
     let broken = refused(bundle(vec![broken]));
     assert!(matches!(broken, BundleAboveError::Root { index: 0, .. }));
@@ -110,7 +111,7 @@ fn what_is_no_bundle_of_ours_with_one_root_that_signs_is_refused() {
 fn a_root_that_is_marked_above_is_marked_here_for_no_longer() {
     let one = root(1);
     let (lifecycle, roots) = here(&[&one]);
-    let above = follow(vec![told(&one, true, Some(false))]);
+    let above = follow(vec![told(&one, Active, Some(false))]);
     let difference = above.compare(&lifecycle, &roots, NOW);
     assert_eq!(difference.compromised, [(Generation::FIRST, HOUR)]);
     assert!(!difference.is_same && difference.gone.is_empty());
@@ -121,7 +122,7 @@ fn a_root_that_is_marked_above_is_marked_here_for_no_longer() {
 fn a_root_that_is_gone_above_goes_here() {
     let (one, two) = (root(1), root(2));
     let (lifecycle, roots) = here(&[&one, &two]);
-    let above = follow(vec![told(&two, true, None)]);
+    let above = follow(vec![told(&two, Active, None)]);
     let difference = above.compare(&lifecycle, &roots, NOW);
     assert_eq!(difference.gone, [Generation::FIRST]);
     assert!(!difference.is_same);
@@ -131,12 +132,28 @@ fn a_root_that_is_gone_above_goes_here() {
 fn a_root_that_is_missing_here_is_not_followed_unless_it_was_burnt() {
     let (one, two) = (root(1), root(2));
     let (lifecycle, roots) = here(&[&one]);
-    let above = follow(vec![told(&one, true, None), told(&two, false, None)]);
+    let above = follow(vec![told(&one, Active, None), told(&two, Published, None)]);
     assert!(!above.compare(&lifecycle, &roots, NOW).is_same);
     assert_eq!(above.to_take_up(), [one.clone(), two.clone()]);
-    let above = follow(vec![told(&one, true, None), told(&two, false, Some(true))]);
+    let above = follow(vec![
+        told(&one, Active, None),
+        told(&two, Published, Some(true)),
+    ]);
     assert!(above.compare(&lifecycle, &roots, NOW).is_same);
     assert_eq!(above.to_take_up(), [one]);
+}
+
+#[test]
+fn a_root_that_drains_above_is_kept_and_not_taken_up() {
+    let (one, two) = (root(1), root(2));
+    let above = follow(vec![told(&one, Draining, None), told(&two, Active, None)]);
+    let ToldAbove {
+        to_take_up,
+        draining,
+    } = above.as_told();
+    assert_eq!((to_take_up, draining), (vec![two.clone()], vec![one]));
+    let (lifecycle, roots) = here(&[&two]);
+    assert!(above.compare(&lifecycle, &roots, NOW).is_same);
 }
 
 proptest! {
@@ -145,11 +162,11 @@ proptest! {
     #[test]
     fn no_answer_of_the_instance_above_panics(
         certificates in prop::collection::vec("[A-Za-z0-9+/=]{0,40}", 0..20),
-        active in any::<[bool; 20]>(),
+        phases in any::<[bool; 20]>(),
     ) {
-        let roots = certificates.into_iter().zip(active).map(|(certificate, active)| RootAbove {
+        let roots = certificates.into_iter().zip(phases).map(|(certificate, active)| RootAbove {
             certificate,
-            active,
+            phase: if active { Active } else { Published },
             compromised: None,
         });
         prop_assert!(bundle(roots.collect()).check(&ours()).is_err());
