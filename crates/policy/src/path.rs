@@ -150,16 +150,16 @@ fn check_utf8(path: &[u8]) -> Result<(), PathAmbiguous> {
         .map_err(|_| PathAmbiguous::NotUtf8)
 }
 
+/// Empty ones first, wherever they are: the reason is then the same however dots are spelled.
 fn check_segments(path: &[u8]) -> Result<(), PathAmbiguous> {
-    let mut segments = path.split(|byte| *byte == b'/').peekable();
-    while let Some(segment) = segments.next() {
-        match segment {
-            b"." | b".." => return Err(PathAmbiguous::DotSegment),
-            b"" if segments.peek().is_some() => return Err(PathAmbiguous::EmptySegment),
-            _ => {}
-        }
+    if path.starts_with(b"/") || path.windows(2).any(|pair| pair == b"//") {
+        return Err(PathAmbiguous::EmptySegment);
     }
-    Ok(())
+    let mut segments = path.split(|byte| *byte == b'/');
+    match segments.any(|segment| matches!(segment, b"." | b"..")) {
+        true => Err(PathAmbiguous::DotSegment),
+        false => Ok(()),
+    }
 }
 
 /// Decodes escapes of what may stand for itself, and escapes what may not. `path` is checked.

@@ -43,6 +43,8 @@ fn what_appears_only_by_decoding_is_refused_too() {
     refused("/%3B", PathAmbiguous::Parameter);
     refused("/a/%2E%2E", PathAmbiguous::DotSegment);
     refused("/%25%32%46", PathAmbiguous::EscapedTwice);
+    refused("/.//", PathAmbiguous::EmptySegment);
+    refused("/%2E//", PathAmbiguous::EmptySegment);
 }
 
 #[test]
