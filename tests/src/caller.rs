@@ -96,17 +96,26 @@ impl Caller {
     }
 
     pub async fn call(&mut self, request: Request<Full<Bytes>>) -> Answer {
+        let answer = self.call_to_the_end(request).await;
+        answer.expect("the body ends properly")
+    }
+
+    /// The same where an answer may be cut off in the middle; over HTTP/1.1 the connection is gone
+    /// then.
+    pub async fn try_get(&mut self, url: &str) -> Result<Answer, hyper::Error> {
+        self.call_to_the_end(request(Method::GET, url)).await
+    }
+
+    async fn call_to_the_end(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Answer, hyper::Error> {
         let (head, body) = self.start(request).await.into_parts();
-        let body = body
-            .collect()
-            .await
-            .expect("the body ends properly")
-            .to_bytes();
-        Answer {
+        Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body,
-        }
+            body: body.collect().await?.to_bytes(),
+        })
     }
 
     /// The head of the answer, unless the connection ends before it.

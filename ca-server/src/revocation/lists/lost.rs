@@ -2,11 +2,15 @@
 //! is revoked of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use super::{LOOK_EVERY, RevocationLists};
 use crate::store::{CrlRow, IntermediateRow, StoreError};
+
+/// One is recorded before anybody signs with it, this replica's own too.
+const JUST_MADE: Duration = Duration::from_secs(5);
 
 impl RevocationLists {
     /// Marks those whose lists lack something by now, or are about to end too soon. Of its own former
@@ -19,6 +23,8 @@ impl RevocationLists {
         let mut lost = self.store.intermediates(now).await?;
         lost.retain(|row| !row.is_superseded && !self.signers.contains_key(&row.key_id));
         lost.retain(|row| leads || row.replica == self.replica);
+        let just_made = self.lifetimes.back_date + JUST_MADE;
+        lost.retain(|row| row.not_before + just_made <= now);
         if lost.is_empty() {
             return Ok(());
         }
