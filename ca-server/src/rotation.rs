@@ -129,6 +129,11 @@ impl Rotation {
         self.wake.notify_one();
     }
 
+    /// Where each root is in its life.
+    pub(crate) async fn lifecycle(&self) -> Result<Lifecycle, RotationError> {
+        Ok(self.state().await?.0)
+    }
+
     pub(crate) async fn progress(&self) -> Result<Progress, RotationError> {
         let (lifecycle, _) = self.state().await?;
         let now = self.clock.now();

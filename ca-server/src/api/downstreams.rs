@@ -161,7 +161,7 @@ async fn delete_downstream(
 impl Downstreams {
     /// Digests of those that nobody else may hold the key of.
     async fn sound_roots(&self) -> Result<Vec<String>, Problem> {
-        let lifecycle = self.rotation.progress().await?.lifecycle;
+        let lifecycle = self.rotation.lifecycle().await?;
         self.registry.look().await?;
         let roots = self.registry.snapshot().roots().clone();
         let sound = lifecycle.bundled().filter(|member| member.taint.is_none());

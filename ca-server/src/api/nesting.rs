@@ -115,7 +115,7 @@ async fn note_followed(
     BelowUs(downstream): BelowUs,
     JsonBody(Followed { sequence }): JsonBody<Followed>,
 ) -> Result<StatusCode, Problem> {
-    let last = nests.bundle().await?.sequence;
+    let last = nests.rotation.lifecycle().await?.sequence();
     if sequence > last {
         let detail = format!("the bundle in force is {last}");
         return Err(Problem::invalid("unknown-bundle", detail).at("/sequence"));
@@ -132,7 +132,7 @@ impl Nests {
     /// The state and the certificates are of one moment: a root that is not in the snapshot yet is
     /// not told of.
     async fn bundle(&self) -> Result<BundleAbove, Problem> {
-        let lifecycle = self.rotation.progress().await?.lifecycle;
+        let lifecycle = self.rotation.lifecycle().await?;
         self.registry.look().await?;
         let roots = self.registry.snapshot().roots().clone();
         let bundled = lifecycle.bundled().filter_map(|member| {

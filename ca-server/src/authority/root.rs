@@ -2,6 +2,7 @@
 //! an intermediate is signed, and wiped; one whose key is in a token signs there. A wrong
 //! key-encryption key is refused before anything is written.
 
+mod above;
 mod downstream;
 mod error;
 mod issuer;
@@ -23,7 +24,7 @@ pub(crate) use self::seal::{kek_and_bundle, rotate_kek};
 use super::kek::{self, Kek, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
-use super::upstream::{OpenedUpstream, RootsAbove, Upstream, UpstreamError};
+use super::upstream::{OpenedUpstream, RootsAbove, Upstream};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenKeyReference, destroy_keys, off_thread};
@@ -168,42 +169,6 @@ impl RootKeeper {
         .await
     }
 
-    /// Whether the upstream leads to a root that nobody trusts yet.
-    pub(crate) async fn is_offered_another(&self) -> Result<bool, RootError> {
-        let Some(upstream) = self.places.upstream.clone() else {
-            return Ok(false);
-        };
-        let rows = self.store.sealed_keys().await?;
-        off_thread(move || {
-            let offered = match upstream {
-                Upstream::Files(files) => files.offered_roots()?,
-                Upstream::Requested => requested::offered_root(&rows)?.into_iter().collect(),
-                Upstream::Nested(above) => return Ok(unknown_root(&above, &rows).is_some()),
-            };
-            Ok(offered.iter().any(|root| !is_known(&rows, root)))
-        })
-        .await
-    }
-
-    /// Whether the instance above, if there is one, has a root still that drains here.
-    pub(crate) fn is_kept_above(&self, root: &RootCertificate) -> bool {
-        let above = self.places.roots_above();
-        above.is_some_and(|above| above.keeps(root))
-    }
-
-    /// Whether a root is an upstream's, now or when it came; opens what is sealed of it.
-    pub(crate) async fn is_of_upstream(&self, generation: Generation) -> Result<bool, RootError> {
-        let rows = self.store.sealed_keys().await?;
-        let keeper = self.clone();
-        off_thread(move || {
-            let row = root_row(&rows, generation)?;
-            let kek = keeper.places.kek.open_expecting(&row.kek_check)?;
-            let secret = sealed::open(row, keeper.store.trust_domain(), &kek)?;
-            Ok(is_of_upstream(&secret))
-        })
-        .await
-    }
-
     /// Destroys what a token holds of a root that is not kept.
     pub(crate) async fn unmake(&self, made: MadeRoot) -> Result<(), RootError> {
         match made.reference {
@@ -246,7 +211,7 @@ impl RootKeeper {
             None => self.make_own(kek, generation, now),
             Some(upstream) => {
                 let root = match upstream {
-                    Upstream::Nested(above) => root_to_take_up(above, rows)?,
+                    Upstream::Nested(above) => above::root_to_take_up(above, rows)?,
                     upstream => {
                         let opened = self.open_upstream(upstream, (rows, kek), None, now)?;
                         opened.chain.root().clone()
@@ -413,29 +378,6 @@ impl RootKeeper {
 
 fn is_of_upstream(secret: &[u8]) -> bool {
     secret == issuer::OF_UPSTREAM
-}
-
-/// The first that nobody here knows.
-fn unknown_root(above: &RootsAbove, rows: &[SealedKeyRow]) -> Option<RootCertificate> {
-    let told = above.told()?;
-    let mut unknown = told
-        .to_take_up
-        .iter()
-        .filter(|root| !is_known(rows, root.der()));
-    unknown.next().cloned()
-}
-
-fn root_to_take_up(
-    above: &RootsAbove,
-    rows: &[SealedKeyRow],
-) -> Result<RootCertificate, RootError> {
-    match unknown_root(above, rows) {
-        Some(root) => Ok(root),
-        None if above.told().is_none_or(|it| it.to_take_up.is_empty()) => {
-            Err(UpstreamError::NotTold.into())
-        }
-        None => Err(RootError::SameRoot),
-    }
 }
 
 fn root_row(rows: &[SealedKeyRow], generation: Generation) -> Result<&SealedKeyRow, RootError> {

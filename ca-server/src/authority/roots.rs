@@ -52,7 +52,8 @@ impl PublishedRoots {
         lifecycle: &Lifecycle,
         certificates: BTreeMap<Generation, RootCertificate>,
     ) -> Self {
-        Self::of(trust_domain, Some(lifecycle), certificates).unwrap()
+        Self::of(trust_domain, Some(lifecycle), certificates)
+            .expect("roots that a test has made make a bundle")
     }
 
     fn of(

@@ -106,23 +106,27 @@ impl NestingKeeper {
         self.rotation.advance().await?;
         self.rotation.look();
         let now = self.clock.now();
-        let progress = self.rotation.progress().await?;
+        let lifecycle = self.rotation.lifecycle().await?;
         self.registry.look().await.map_err(RotationError::from)?;
         let roots = self.registry.snapshot().roots().clone();
-        let difference = above.compare(&progress.lifecycle, &roots, now);
+        let difference = above.compare(&lifecycle, &roots, now);
         self.follow(&difference).await?;
         if self.clock_check.require().is_ok() && self.authority_is_due(&above, now).await? {
             self.nesting.ask_for_authority(&trusted, now).await?;
             self.rotation.look();
         }
-        let all_follow = progress.pending.is_empty() && progress.pending_below.is_empty();
-        if difference.is_same && all_follow && above.sequence != self.told {
-            let sequence = above.sequence;
+        let sequence = above.sequence;
+        if difference.is_same && sequence != self.told && self.all_follow().await? {
             let followed = Followed { sequence };
             self.nesting.above.note_followed(followed, &trusted).await?;
             self.told = sequence;
         }
         Ok(())
+    }
+
+    async fn all_follow(&self) -> Result<bool, NestingError> {
+        let progress = self.rotation.progress().await?;
+        Ok(progress.pending.is_empty() && progress.pending_below.is_empty())
     }
 
     async fn follow(&mut self, difference: &Difference) -> Result<(), NestingError> {
