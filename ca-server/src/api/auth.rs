@@ -185,7 +185,10 @@ impl InstancesBelow {
         let digest = bearer::<Nesting>(headers)?.digest();
         let found = self.store.recognize_downstream(&digest, self.clock.now());
         let found = found.await?.map(BelowUs);
-        found.ok_or_else(|| Problem::unauthorized("no downstream has this credential"))
+        found.ok_or_else(|| {
+            Problem::unauthorized("no downstream has this credential")
+                .suggest("`countersign downstream create` makes one")
+        })
     }
 }
 
