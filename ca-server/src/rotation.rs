@@ -99,7 +99,7 @@ impl Rotation {
     /// connection that trusts the old root is told of the new one. The rest is done in the
     /// background.
     pub(crate) async fn wish(&self, event: &Event, author: String) -> Result<(), RotationError> {
-        self.step(event, author).await?;
+        self.step(Some(event), author).await?;
         self.advance().await?;
         self.wake.notify_one();
         Ok(())
@@ -107,12 +107,8 @@ impl Rotation {
 
     /// Makes every step that can be made now.
     pub(crate) async fn advance(&self) -> Result<(), RotationError> {
-        loop {
-            let tick = Event::Tick(self.facts().await?);
-            if !self.step(&tick, SYSTEM.to_owned()).await? {
-                return Ok(());
-            }
-        }
+        while self.step(None, SYSTEM.to_owned()).await? {}
+        Ok(())
     }
 
     /// Begins to trust a root that an upstream has and nobody knows yet. Answers whether there is
@@ -121,7 +117,7 @@ impl Rotation {
         if lifecycle.successor().is_some() || !self.keeper.is_offered_another().await? {
             return Ok(false);
         }
-        self.step(&Event::Rotate, SYSTEM.to_owned()).await
+        self.step(Some(&Event::Rotate), SYSTEM.to_owned()).await
     }
 
     /// Acknowledgements have come.
@@ -176,13 +172,16 @@ impl Rotation {
         Ok((lifecycle, state.version))
     }
 
-    /// What the machine asks about; nothing while it has nothing to wait for.
-    async fn facts(&self) -> Result<Facts, RotationError> {
-        let (lifecycle, _) = self.state().await?;
+    /// What the machine asks about in this state, and in no later one; nothing while it has nothing
+    /// to wait for.
+    async fn facts(
+        &self,
+        lifecycle: &Lifecycle,
+        now: OffsetDateTime,
+    ) -> Result<Facts, RotationError> {
         if lifecycle.is_settled() {
             return Ok(Facts::default());
         }
-        let now = self.clock.now();
         let live = self.store.live_agents(now).await?;
         let below = self.store.live_downstreams(now).await?;
         let agents = live.iter().map(|agent| agent.bundle_sequence);
@@ -196,7 +195,7 @@ impl Rotation {
                 None => false,
             },
             leaves_until: self.leaves_until(now).await?,
-            kept_above: self.kept_above(&lifecycle),
+            kept_above: self.kept_above(lifecycle),
         })
     }
 
@@ -218,12 +217,17 @@ impl Rotation {
         Ok(until.collect())
     }
 
-    /// Answers whether anything has changed.
-    async fn step(&self, event: &Event, author: String) -> Result<bool, RotationError> {
+    /// By what somebody wants, or else by what the world looks like. Answers whether anything has
+    /// changed.
+    async fn step(&self, wish: Option<&Event>, author: String) -> Result<bool, RotationError> {
         for _ in 0..ATTEMPTS {
             let (before, version) = self.state().await?;
             let now = self.clock.now();
-            let planned = self.plan(before.clone(), event, now).await?;
+            let event = match wish {
+                Some(wish) => wish.clone(),
+                None => Event::Tick(self.facts(&before, now).await?),
+            };
+            let planned = self.plan(before.clone(), &event, now).await?;
             if planned.lifecycle == before {
                 return Ok(false);
             }
@@ -236,7 +240,7 @@ impl Rotation {
             };
             let authorship = Authorship {
                 author: author.clone(),
-                reason: reason(event, &planned.actions),
+                reason: reason(&event, &planned.actions),
                 at: now,
             };
             match self.registry.step_authority(step, authorship).await {

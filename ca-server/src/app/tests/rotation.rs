@@ -1,5 +1,7 @@
 //! Claims of a root that is rotated in a running replica.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use identity::x509::{BundleSet, UnverifiedChain};
@@ -15,11 +17,12 @@ use super::watching::Stream;
 use crate::authority::lifecycle::{Event, Generation, Phase};
 use crate::config::{Pkcs11Config, RootCurve, RootPlace};
 use crate::pkcs11::tests::with_token;
-use crate::rotation::Progress;
+use crate::rotation::{Progress, Rotation};
 use crate::store::KeyPurpose;
 
 const LONG: Duration = Duration::from_secs(20);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+const LOOKING_AT_ONCE: usize = 8;
 
 impl TestCa {
     async fn progress(&self) -> Progress {
@@ -31,7 +34,7 @@ impl TestCa {
         wished.await.unwrap();
     }
 
-    /// Waits until the roots are in these phases.
+    /// Waits until the roots are in these phases, and this replica knows.
     pub(super) async fn until(&self, phases: &[Phase]) -> Progress {
         // Each step is a revision.
         let mut snapshots = self.ca.registry.subscribe();
@@ -39,7 +42,9 @@ impl TestCa {
             loop {
                 let progress = self.progress().await;
                 let members = progress.lifecycle.members().iter();
-                if members.map(|it| it.phase).eq(phases.iter().copied()) {
+                let is_so = members.map(|it| it.phase).eq(phases.iter().copied());
+                let known = self.ca.registry.snapshot().roots().sequence();
+                if is_so && known == progress.lifecycle.sequence() {
                     return progress;
                 }
                 self.ca.rotation.look();
@@ -108,6 +113,33 @@ async fn a_new_root_signs_only_after_the_live_agents_have_acknowledged_it() {
     ca.until(&[Phase::Active, Phase::Published]).await;
     stream.acknowledge(revision).await;
     ca.until(&[Phase::Draining, Phase::Active]).await;
+}
+
+#[tokio::test]
+async fn what_was_known_before_a_compromise_opens_no_gate_after_it() {
+    let ca = TestCa::start().await;
+    let _pending = ca.agent("web-7").await;
+    let is_marked = Arc::new(AtomicBool::new(false));
+    let looking: Vec<_> = (0..LOOKING_AT_ONCE)
+        .map(|_| tokio::spawn(look_until(ca.ca.rotation.clone(), is_marked.clone())))
+        .collect();
+    let compromised = Event::Compromised {
+        generation: Generation::FIRST,
+        within: HOUR,
+    };
+    ca.wish(compromised).await;
+    is_marked.store(true, Ordering::Relaxed);
+    for look in looking {
+        look.await.unwrap();
+    }
+    ca.until(&[Phase::Active, Phase::Published]).await;
+}
+
+async fn look_until(rotation: Rotation, is_over: Arc<AtomicBool>) {
+    while !is_over.load(Ordering::Relaxed) {
+        // Whoever is outrun too often looks again.
+        let _ = rotation.advance().await;
+    }
 }
 
 #[tokio::test]
