@@ -9,6 +9,7 @@ use proto::agent::v1::agent_message::Message as Said;
 use proto::agent::v1::ca_message::Message;
 use proto::agent::v1::{self as wire};
 use proto::mesh::v1 as mesh;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::agent::TestAgent;
@@ -120,18 +121,17 @@ async fn what_was_known_before_a_compromise_opens_no_gate_after_it() {
     let ca = TestCa::start().await;
     let _pending = ca.agent("web-7").await;
     let is_marked = Arc::new(AtomicBool::new(false));
-    let looking: Vec<_> = (0..LOOKING_AT_ONCE)
-        .map(|_| tokio::spawn(look_until(ca.ca.rotation.clone(), is_marked.clone())))
-        .collect();
+    let mut looking = JoinSet::new();
+    for _ in 0..LOOKING_AT_ONCE {
+        looking.spawn(look_until(ca.ca.rotation.clone(), is_marked.clone()));
+    }
     let compromised = Event::Compromised {
         generation: Generation::FIRST,
         within: HOUR,
     };
     ca.wish(compromised).await;
     is_marked.store(true, Ordering::Relaxed);
-    for look in looking {
-        look.await.unwrap();
-    }
+    looking.join_all().await;
     ca.until(&[Phase::Active, Phase::Published]).await;
 }
 
