@@ -43,6 +43,11 @@ impl Failure {
         }
     }
 
+    /// Nobody has looked at the call itself: on another connection it may well pass.
+    pub(crate) fn is_for_the_connection(&self) -> bool {
+        self.reason == Reason::PeerExpired && self.status.is_none()
+    }
+
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
         self.status = Some(status);
         self

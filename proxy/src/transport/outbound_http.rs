@@ -20,7 +20,7 @@ use super::failure::Failure;
 use super::hop::Reply;
 use super::http_server::{Answer, Handler, Interims, Wire};
 use super::outbound::{Outbound, To};
-use super::refusal::{Manner, refuse, refuse_for};
+use super::refusal::{Manner, refuse, refuse_for, status_for_the_caller};
 use super::routing::Asked;
 use super::steering::Course;
 use crate::failure::Reason;
@@ -274,6 +274,7 @@ fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
     call.hold(reply.lease);
     call.loads(reply.carried);
     let mut fields = reply.fields;
+    let status = status_for_the_caller(reply.status, &fields);
     let words = head::clean_response(&mut fields);
     if let Some(reason) = words.reason {
         fields.insert(REASON, HeaderValue::from_static(reason.code()));
@@ -283,7 +284,7 @@ fn answer(reply: Reply, mut call: Box<Call>) -> Answer {
     }
     call.heard(words);
     Answer {
-        status: reply.status,
+        status,
         fields,
         body: reply.body,
         upload: reply.upload,

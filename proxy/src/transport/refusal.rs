@@ -11,9 +11,10 @@ use tokio::time::Instant;
 use super::body::Incoming;
 use super::call::Call;
 use super::failure::Failure;
+use super::hop::is_turned_away;
 use super::http_server::Answer;
 use crate::failure::Reason;
-use crate::head::{DECISION, REASON};
+use crate::head::{self, DECISION, REASON};
 
 /// When to come back where nothing else is known.
 const LATER: Duration = Duration::from_secs(1);
@@ -99,6 +100,15 @@ pub(crate) fn for_outside(mut answer: Answer, manner: Manner) -> Answer {
     answer
 }
 
+/// A gRPC client reads no status of gRPC beside one of HTTP that tells of a failure; the other
+/// proxy's word for us alone ends here.
+pub(crate) fn status_for_the_caller(status: StatusCode, fields: &HeaderMap) -> StatusCode {
+    match is_turned_away(status, fields) && head::is_grpc(fields) {
+        true => StatusCode::OK,
+        false => status,
+    }
+}
+
 fn plain(failure: &Failure) -> (StatusCode, HeaderMap, Incoming) {
     let Failure { reason, detail, .. } = failure;
     let text = format!("{reason}: {detail}\n{}\n", reason.next_step());
@@ -121,7 +131,12 @@ fn grpc(failure: &Failure) -> (StatusCode, HeaderMap, Incoming) {
     if let Ok(message) = HeaderValue::from_str(&percent_encoded(&format!("{reason}: {detail}"))) {
         fields.insert("grpc-message", message);
     }
-    (StatusCode::OK, fields, Incoming::Empty)
+    // A proxy on the other side sees by it that nobody has looked at the call.
+    let status = match failure.is_for_the_connection() {
+        true => reason.status(),
+        false => StatusCode::OK,
+    };
+    (status, fields, Incoming::Empty)
 }
 
 /// What a gRPC client makes of an HTTP status (grpc/http-grpc-status-mapping.md).
@@ -151,6 +166,20 @@ fn percent_encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_grpc_call_that_was_looked_at_is_never_turned_away() {
+        let is_turned_away = |failure: Failure| {
+            let (status, mut fields, _) = grpc(&failure);
+            fields.insert(REASON, HeaderValue::from_static(failure.reason.code()));
+            assert_eq!(fields["grpc-status"], "14");
+            assert_eq!(status_for_the_caller(status, &fields), StatusCode::OK);
+            is_turned_away(status, &fields)
+        };
+        assert!(!is_turned_away(Failure::cut_off(Reason::PeerExpired, "")));
+        assert!(!is_turned_away(Failure::new(Reason::ConnectFailed, "")));
+        assert!(is_turned_away(Failure::new(Reason::PeerExpired, "")));
+    }
 
     #[test]
     fn grpc_messages_hold_printable_ascii_only() {
