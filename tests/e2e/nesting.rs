@@ -1,6 +1,7 @@
 //! Two instances of Countersign in one trust domain, one below the other: their workloads believe
 //! each other, and what the instance above gives up ends below.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use http::StatusCode;
 use identity::x509::X509Svid;
 use mesh_tests::mesh::Mesh;
 use mesh_tests::processes::binary_path;
+use mesh_tests::replicas::Replicas;
 use mesh_tests::shop::{ORDERS, Shop};
 use mesh_tests::waiting::eventually;
 use mtls::Expected;
@@ -115,6 +117,27 @@ async fn calls_go_on_below_while_the_root_is_rotated_above() {
         (list["settled"] == true && list["pendingDownstreams"] == json!([])).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn replicas_below_that_start_at_once_have_the_root_above() {
+    let Some(cluster) = postgres_cluster::shared() else {
+        return;
+    };
+    let above = above().await;
+    let credential = above.directory().join("eu-west.toml");
+    countersign(&above, &credential).await;
+    let upstream = format!(
+        "[upstream.countersign]\ncredential_file = \"{}\"",
+        credential.display()
+    );
+    let (_mesh, replicas) = Replicas::start_on(cluster.database(), 3, &upstream).await;
+    let mut roots = BTreeSet::from([get(&above, "/v1/bundle").await["keys"].to_string()]);
+    for replica in &replicas {
+        let bundle = replica.admin().get("/v1/bundle").await;
+        roots.insert(bundle.expect("each serves")["keys"].to_string());
+    }
+    assert_eq!(roots.len(), 1, "{roots:?}");
 }
 
 #[tokio::test]

@@ -119,11 +119,11 @@ impl RootKeeper {
     async fn begin(&self, now: OffsetDateTime) -> Result<(), RootError> {
         let rows = self.store.sealed_keys().await?;
         let known = rows
-            .into_iter()
+            .iter()
             .find(|row| row.purpose == KeyPurpose::X509Root);
         let first = match known {
-            Some(row) => row,
-            None => self.keep_first(now).await?,
+            Some(row) => row.clone(),
+            None => self.keep_first(rows, now).await?,
         };
         let certificate = RootCertificate::from_der(first.certificate.into())?;
         let state = Lifecycle::first(*certificate.validity(), now);
@@ -134,8 +134,12 @@ impl RootKeeper {
         Ok(())
     }
 
-    async fn keep_first(&self, now: OffsetDateTime) -> Result<SealedKeyRow, RootError> {
-        let rows = self.store.sealed_keys().await?;
+    /// Another replica may be faster; what it has made is no reason not to have it as well.
+    async fn keep_first(
+        &self,
+        rows: Vec<SealedKeyRow>,
+        now: OffsetDateTime,
+    ) -> Result<SealedKeyRow, RootError> {
         let keeper = self.clone();
         let made = off_thread(move || {
             let kek = keeper.kek_for(&rows)?;
