@@ -118,9 +118,7 @@ impl RootKeeper {
     /// A store of before there were states has a sealed root already.
     async fn begin(&self, now: OffsetDateTime) -> Result<(), RootError> {
         let rows = self.store.sealed_keys().await?;
-        let known = rows
-            .iter()
-            .find(|row| row.purpose == KeyPurpose::X509Root);
+        let known = rows.iter().find(|row| row.purpose == KeyPurpose::X509Root);
         let first = match known {
             Some(row) => row.clone(),
             None => self.keep_first(rows, now).await?,
