@@ -147,15 +147,17 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.database.begin().await?;
         let insert = Statement::new(
-            "INSERT INTO intermediates (key_id, generation, replica, not_before, not_after, serial)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO intermediates
+                 (key_id, generation, replica, not_before, not_after, serial, issuer)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(row.key_id.as_str())
         .bind(row.generation)
         .bind(row.replica.as_str())
         .bind(row.not_before)
         .bind(row.not_after)
-        .bind(row.serial.map(|it| it.to_string()));
+        .bind(row.serial.map(|it| it.to_string()))
+        .bind(certificate.issuer);
         transaction.execute(insert).await?;
         log::insert_authority(&mut transaction, certificate).await?;
         transaction.commit().await

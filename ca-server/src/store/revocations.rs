@@ -211,9 +211,11 @@ impl Store {
                 "SELECT COUNT(*) AS live, MAX(not_after) AS until FROM issued
                  WHERE not_after > $2
                    AND (issuer = $1 OR issuer IN (
+                       SELECT key_id FROM intermediates WHERE issuer = $1
+                       UNION ALL
                        SELECT intermediates.key_id FROM intermediates JOIN sealed_keys
                            ON sealed_keys.version = intermediates.generation
-                       WHERE sealed_keys.key_id = $1))"
+                       WHERE sealed_keys.key_id = $1 AND sealed_keys.purpose = 'x509-root'))"
             }
         });
         let live = live.bind(subject.to_string()).bind(now);
@@ -254,6 +256,14 @@ impl Store {
                      JOIN intermediates ON intermediates.generation = sealed_keys.version
                      JOIN issued ON issued.issuer = intermediates.key_id
                  WHERE kind = 'authority' AND issued.not_after > $1
+                     AND sealed_keys.purpose = 'x509-root'
+                 UNION ALL
+                 SELECT kind, subject, issued.not_after FROM revocations
+                     JOIN sealed_keys ON sealed_keys.key_id = subject
+                     JOIN intermediates ON intermediates.issuer = subject
+                     JOIN issued ON issued.issuer = intermediates.key_id
+                 WHERE kind = 'authority' AND issued.not_after > $1
+                     AND sealed_keys.purpose = 'mesh-authority'
              ) AS hit GROUP BY kind, subject",
         );
         let rows = self.database.fetch_all(live.bind(now)).await?;

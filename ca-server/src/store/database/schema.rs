@@ -34,7 +34,7 @@ macro_rules! file {
 }
 
 /// What each release added, in order; a file that was released is never changed.
-const FILES: [File; 14] = [
+const FILES: [File; 15] = [
     file!(1, "store", "0001_store.sql"),
     file!(2, "service addresses", "0002_service_addresses.sql"),
     file!(3, "authorities", "0003_authorities.sql"),
@@ -49,6 +49,11 @@ const FILES: [File; 14] = [
     file!(12, "bundle updates", "0012_bundle_updates.sql"),
     file!(13, "downstreams", "0013_downstreams.sql"),
     file!(14, "agent selectors", "0014_agent_selectors.sql"),
+    file!(
+        15,
+        "issuers of intermediates",
+        "0015_intermediate_issuers.sql"
+    ),
 ];
 
 pub(super) async fn migrate_sqlite(writer: &SqlitePool, path: &Path) -> Result<(), OpenError> {

@@ -87,6 +87,7 @@ on_each_database![
     a_revocation_that_has_ended_is_in_no_list,
     what_a_revocation_hits_is_counted,
     all_that_revocations_hit_is_counted_as_of_each,
+    of_two_authorities_under_a_root_each_hits_its_own_leaves,
 ];
 
 async fn what_was_never_revoked_cannot_be_lifted(test: TestStore) {
@@ -212,4 +213,55 @@ async fn all_that_revocations_hit_is_counted_as_of_each(test: TestStore) {
     for (hit, live) in all {
         assert_eq!(test.store.live_svids_of(&hit, NOW).await.unwrap(), live);
     }
+}
+
+fn sealed(purpose: KeyPurpose, key_id: &str) -> SealedKeyRow {
+    SealedKeyRow {
+        purpose,
+        key_id: key_id.to_owned(),
+        version: 1,
+        wrapped_data_key: vec![1],
+        sealed: vec![2],
+        kek_check: [3; 16],
+        certificate: vec![4],
+        created_at: NOW,
+    }
+}
+
+async fn of_two_authorities_under_a_root_each_hits_its_own_leaves(test: TestStore) {
+    let keys = [b"key", b"old"].map(|key| Sha256::of(key).to_string());
+    let row = sealed(KeyPurpose::MeshAuthority, &keys[0]);
+    test.store.insert_sealed_key_if_absent(row).await.unwrap();
+    for (key_id, issuer) in ["ca-1", "ca-2"].into_iter().zip(&keys) {
+        let intermediate = IntermediateRow {
+            key_id: key_id.to_owned(),
+            generation: 1,
+            replica: key_id.to_owned(),
+            not_before: NOW,
+            not_after: NOW + minutes(60),
+            serial: None,
+            is_superseded: false,
+        };
+        let certificate = AuthorityCertificate {
+            der: key_id.as_bytes(),
+            issuer,
+            recorded_at: NOW,
+        };
+        let recorded = test.store.record_intermediate(&intermediate, certificate);
+        recorded.await.unwrap();
+    }
+    test.issue(1, AGENT, NOW + minutes(1)).await;
+    for key in &keys {
+        test.revoke("authority", key).await;
+    }
+    let [key, old] = keys.map(|key| subject("authority", &key));
+    let live = LiveSvids {
+        count: 1,
+        until: Some(NOW + minutes(1)),
+    };
+    let all = test.store.live_svids_of_revoked(NOW).await.unwrap();
+    assert_eq!((all.get(&key), all.get(&old)), (Some(&live), None));
+    let hit = test.store.live_svids_of(&key, NOW).await.unwrap();
+    let missed = test.store.live_svids_of(&old, NOW).await.unwrap();
+    assert_eq!((hit, missed.count), (live, 0));
 }
