@@ -2,12 +2,13 @@
 //! instance above, and what signs the intermediates here is an authority that it has signed.
 //!
 //! Invariant: nothing here needs the instance above but for a successor of that authority, and for
-//! a root that comes or goes; without it everything goes on as it was, until the authority ends.
+//! a root that comes or goes, or an authority that is revoked; without it everything goes on as it was, until the authority ends.
 
 mod client;
 mod credential;
 mod followed;
 mod keeper;
+mod revoked;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use self::client::InstanceAbove;
 use self::wire::AuthorityRequest;
 use crate::authority::{PublishedRoots, RootError, RootKeeper, RootsAbove};
 use crate::config::UpstreamCountersign;
+use crate::registry::RevokeError;
 use crate::rotation::RotationError;
 use crate::store::{KeyPurpose, Store, StoreError};
 
@@ -68,6 +70,8 @@ pub enum NestingError {
     Root(#[from] RootError),
     #[error("the roots are not looked after")]
     Rotation(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("what the instance above has revoked is not refused here")]
+    Revoke(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -172,6 +176,12 @@ impl NestingStanding {
             at,
             failure: Some(failure),
         }));
+    }
+}
+
+impl From<RevokeError> for NestingError {
+    fn from(error: RevokeError) -> Self {
+        Self::Revoke(error.into())
     }
 }
 

@@ -141,7 +141,8 @@ impl Delete {
         output::remark(&format!("downstream {} has nothing more", self.name));
         let items = list["items"].as_array().into_iter().flatten();
         let own = items.filter(|item| item["name"] == *self.name);
-        for authority in own.flat_map(|item| item["authorities"].as_array().into_iter().flatten()) {
+        let all = own.flat_map(|item| item["authorities"].as_array().into_iter().flatten());
+        for authority in all.filter(|authority| !is_revoked(authority)) {
             let (key, ends) = (cell(authority, "/keyId"), cell(authority, "/notAfter"));
             output::remark(&format!(
                 "what was signed for it is valid until {ends}; `countersign revoke authority {key} \
@@ -159,6 +160,9 @@ fn table(list: &Value) -> String {
         let newest = newest.cloned().unwrap_or_default();
         let mut key = cell(&newest, "/keyId");
         key.truncate(16);
+        if is_revoked(&newest) {
+            key.push_str(" (revoked)");
+        }
         table.row([
             cell(item, "/name"),
             cell(item, "/seenAt"),
@@ -169,4 +173,9 @@ fn table(list: &Value) -> String {
         ]);
     }
     table.render()
+}
+
+/// An instance above of an older build does not say.
+fn is_revoked(authority: &Value) -> bool {
+    authority["revoked"] == true
 }

@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use crypto::random::SystemRandom;
+use identity::x509::DenyList;
 use runtime::Clock;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -89,6 +90,8 @@ struct DownstreamAuthorityView {
     root: u32,
     not_before: Timestamp,
     not_after: Timestamp,
+    /// Everybody here refuses what leads to it, and the instance is told so.
+    revoked: bool,
 }
 
 impl Fields for DownstreamRequest {
@@ -139,8 +142,11 @@ async fn list_downstreams(
     let store = &downstreams.store;
     let authorities = store.downstream_authorities(downstreams.clock.now());
     let authorities = authorities.await?;
+    downstreams.registry.look().await?;
+    let denials = downstreams.registry.snapshot().denials().clone();
     let items = store.downstreams().await?.into_iter();
-    let items = items.map(|row| view(row, &authorities)).collect();
+    let items = items.map(|row| view(row, &authorities, denials.list()));
+    let items = items.collect();
     Ok(Json(DownstreamList { items }))
 }
 
@@ -190,10 +196,14 @@ fn require_name(name: &str) -> Result<(), Problem> {
     }
 }
 
-fn view(row: DownstreamRow, authorities: &[DownstreamAuthorityRow]) -> DownstreamView {
+fn view(
+    row: DownstreamRow,
+    authorities: &[DownstreamAuthorityRow],
+    denied: &DenyList,
+) -> DownstreamView {
     let own = authorities.iter().filter(|it| it.downstream == row.name);
     DownstreamView {
-        authorities: own.map(authority).collect(),
+        authorities: own.map(|it| authority(it, denied)).collect(),
         name: row.name,
         author: row.author,
         created_at: row.created_at.into(),
@@ -202,12 +212,13 @@ fn view(row: DownstreamRow, authorities: &[DownstreamAuthorityRow]) -> Downstrea
     }
 }
 
-fn authority(row: &DownstreamAuthorityRow) -> DownstreamAuthorityView {
+fn authority(row: &DownstreamAuthorityRow, denied: &DenyList) -> DownstreamAuthorityView {
     DownstreamAuthorityView {
         key_id: row.key_id.clone(),
         serial: row.serial.to_string(),
         root: row.generation,
         not_before: row.validity.not_before().into(),
         not_after: row.validity.not_after().into(),
+        revoked: row.is_refused_by(denied),
     }
 }

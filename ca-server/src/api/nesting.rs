@@ -4,9 +4,10 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use crypto::digest::Sha256;
 use crypto::signing::{CsrError, verify_csr};
 use data_encoding::BASE64;
-use identity::x509::UnverifiedIssuingChain;
+use identity::x509::{Denied, UnverifiedIssuingChain};
 use runtime::Clock;
 
 use super::auth::BelowUs;
@@ -18,11 +19,11 @@ use crate::authority::{RootError, RootKeeper};
 use crate::clock_check::ClockCheck;
 use crate::nesting::wire::{
     AuthorityAbove, AuthorityRequest, BundleAbove, CompromisedAbove, Followed, PhaseAbove,
-    RootAbove,
+    RevokedAbove, RootAbove,
 };
 use crate::registry::Registry;
 use crate::rotation::Rotation;
-use crate::store::{DownstreamAuthorityRow, Store};
+use crate::store::{Downstream, DownstreamAuthorityRow, Store};
 
 /// Authorities of one instance at once; each of its renewals adds one until the oldest ends.
 const MOST_AUTHORITIES: usize = 32;
@@ -71,6 +72,7 @@ async fn sign_authority(
     let der = der.map_err(|error| invalid(format!("the request is not base64: {error}")))?;
     let public_key = verify_csr(&der).map_err(|error: CsrError| invalid(error.to_string()))?;
     let now = nests.clock.now();
+    nests.require_unrevoked(public_key.fingerprint()).await?;
     let known = nests.store.downstream_authorities(now).await?;
     let key_id = public_key.fingerprint().to_string();
     let mut own = known.iter().filter(|it| it.downstream == downstream.name());
@@ -100,11 +102,14 @@ async fn sign_authority(
     answer(&signed)
 }
 
-/// Shows the roots that an instance below this one must follow, and where each is in its life.
+/// Shows the roots that an instance below must follow, and which of its authorities are revoked.
 #[utoipa::path(get, path = "/v1/downstream/bundle", tag = "downstreams",
     security(("downstream" = [])), responses((status = 200, body = BundleAbove)))]
-async fn show_bundle(State(nests): State<Nests>) -> Result<Json<BundleAbove>, Problem> {
-    nests.bundle().await.map(Json)
+async fn show_bundle(
+    State(nests): State<Nests>,
+    BelowUs(downstream): BelowUs,
+) -> Result<Json<BundleAbove>, Problem> {
+    nests.bundle(&downstream).await.map(Json)
 }
 
 /// Notes which bundle an instance below this one follows, with every live agent of its own.
@@ -131,10 +136,18 @@ async fn note_followed(
 impl Nests {
     /// The state and the certificates are of one moment: a root that is not in the snapshot yet is
     /// not told of.
-    async fn bundle(&self) -> Result<BundleAbove, Problem> {
+    async fn bundle(&self, downstream: &Downstream) -> Result<BundleAbove, Problem> {
         let lifecycle = self.rotation.lifecycle().await?;
         self.registry.look().await?;
-        let roots = self.registry.snapshot().roots().clone();
+        let snapshot = self.registry.snapshot();
+        let roots = snapshot.roots().clone();
+        let known = self.store.downstream_authorities(self.clock.now()).await?;
+        let own = known.iter().filter(|it| it.downstream == downstream.name());
+        let revoked = own.filter(|it| it.is_refused_by(snapshot.denials().list()));
+        let revoked = revoked.map(|it| RevokedAbove {
+            key_id: it.key_id.clone(),
+            until: it.validity.not_after(),
+        });
         let bundled = lifecycle.bundled().filter_map(|member| {
             let root = roots.certificate(member.generation)?;
             Some(RootAbove {
@@ -154,7 +167,21 @@ impl Nests {
             trust_domain: self.store.trust_domain().to_string(),
             sequence: lifecycle.sequence(),
             roots: bundled.collect(),
+            revoked_authorities: revoked.collect(),
         })
+    }
+
+    /// Nobody would accept what leads to it.
+    async fn require_unrevoked(&self, key: Sha256) -> Result<(), Problem> {
+        self.registry.look().await?;
+        let snapshot = self.registry.snapshot();
+        match snapshot.denials().list().contains(&Denied::Authority(key)) {
+            false => Ok(()),
+            true => Err(Problem::conflict(
+                "authority-revoked",
+                "the authority of this key is revoked; another key is needed",
+            )),
+        }
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) fn look_after(
     let rotating = RotationKeeper::new(rotation.clone(), clock_check);
     supervisor.spawn("rotation", rotating.run(shutdown.clone()));
     if let Some(nesting) = nesting {
-        let driven = (rotation.clone(), registry.clone());
+        let driven = (rotation.clone(), registry.clone(), authority.clone());
         let nested = NestingKeeper::new(nesting, driven, clocks, config.bundle.refresh_hint);
         supervisor.spawn("nesting", nested.run(shutdown));
     }

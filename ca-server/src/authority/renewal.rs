@@ -1,6 +1,6 @@
 //! Renews this replica's intermediate at half of its life, and at once when another root becomes
-//! active, it is revoked itself, or others took it for lost, while leaves go on being signed. What
-//! was issued before keeps its old chain; new leaves chain to the successor.
+//! active, it or what stands above it is revoked, or others took it for lost, while leaves go on
+//! being signed. What was issued before keeps its old chain; new leaves chain to the successor.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use crypto::random::{Random, SystemRandom};
 use identity::renewal_time;
-use identity::x509::Denied;
 use runtime::{Backoff, Clock, Shutdown};
 use tokio::sync::watch;
 
@@ -94,8 +93,9 @@ impl IntermediateRenewal {
 
     /// Whether everybody refuses what this replica signs.
     fn is_revoked(&mut self) -> bool {
-        let own = Denied::Authority(self.authority.intermediate().key());
-        self.denials.borrow_and_update().list().contains(&own)
+        let denials = self.denials.borrow_and_update();
+        let intermediate = self.authority.intermediate();
+        intermediate.is_refused_by(denials.list())
     }
 
     /// `false`: the shutdown began first.
@@ -111,6 +111,8 @@ impl IntermediateRenewal {
             );
             tokio::select! {
                 () = shutdown.draining() => return false,
+                // There is something to sign with again.
+                () = self.authority.successor_wanted.notified() => {}
                 () = tokio::time::sleep(pause) => {}
             }
         }

@@ -3,9 +3,12 @@
 use crypto::digest::Sha256;
 use crypto::signing::SigningKey;
 use identity::Validity;
-use identity::x509::{self, AuthorityError, CrlSpec, IssueError, IssuedLeaf, LeafSpec};
+use identity::x509::{
+    self, CrlSpec, Denied, DenyList, IssueError, IssuedLeaf, LeafSpec, key_id_of,
+};
 use rustls_pki_types::CertificateDer;
 
+use super::RootError;
 use super::lifecycle::Generation;
 
 /// A signing certificate and its key.
@@ -17,6 +20,8 @@ pub(crate) struct Intermediate {
     root: Generation,
     /// What stands between it and the root, if that is an upstream's.
     above: Vec<CertificateDer<'static>>,
+    /// As deny-lists name it, and each of those.
+    keys: Vec<Sha256>,
 }
 
 impl Intermediate {
@@ -25,8 +30,12 @@ impl Intermediate {
         key: SigningKey,
         root: Generation,
         above: Vec<CertificateDer<'static>>,
-    ) -> Result<Self, AuthorityError> {
+    ) -> Result<Self, RootError> {
         let fingerprint = key.public_key().fingerprint();
+        let mut keys = vec![fingerprint];
+        for certificate in &above {
+            keys.push(key_id_of(certificate)?);
+        }
         let authority = x509::Authority::load(certificate, key)?;
         Ok(Self {
             authority,
@@ -34,6 +43,7 @@ impl Intermediate {
             key_id: fingerprint.to_string(),
             root,
             above,
+            keys,
         })
     }
 
@@ -71,6 +81,12 @@ impl Intermediate {
     /// The same, by which deny-lists name it.
     pub(crate) fn key(&self) -> Sha256 {
         self.key
+    }
+
+    /// Whether everybody refuses what it signs: it is on this list, or what stands above it is.
+    pub(crate) fn is_refused_by(&self, list: &DenyList) -> bool {
+        let mut keys = self.keys.iter().copied();
+        keys.any(|key| list.contains(&Denied::Authority(key)))
     }
 
     /// The root that signed it.

@@ -24,7 +24,7 @@ pub(crate) use self::seal::{kek_and_bundle, rotate_kek};
 use super::kek::{self, Kek, KekSource};
 use super::lifecycle::{Generation, Lifecycle};
 use super::sealed::{self, Unsealed};
-use super::upstream::{OpenedUpstream, RootsAbove, Upstream};
+use super::upstream::{OpenedUpstream, RootsAbove, Upstream, UpstreamError};
 use super::{Intermediate, PublishedRoots};
 use crate::config::{KeysConfig, Lifetimes, RootPlace, TokenKeyName, UpstreamConfig};
 use crate::pkcs11::{Token, TokenKeyReference, destroy_keys, off_thread};
@@ -251,8 +251,13 @@ impl RootKeeper {
                 };
                 Ok(files.open(is_wanted, trust_domain, now)?)
             }
-            Upstream::Requested | Upstream::Nested(_) => {
-                requested::open(rows, root, (trust_domain, kek), now)
+            Upstream::Requested => {
+                let opened = requested::open(rows, root, (trust_domain, kek), now)?;
+                Ok(opened.ok_or(UpstreamError::NotInstalled)?)
+            }
+            Upstream::Nested(_) => {
+                let opened = requested::open(rows, root, (trust_domain, kek), now)?;
+                Ok(opened.ok_or(UpstreamError::NotSigned)?)
             }
         }
     }
@@ -311,7 +316,7 @@ impl RootKeeper {
         now: OffsetDateTime,
     ) -> Result<Intermediate, RootError> {
         let (generation, _) = roots.active().ok_or(RootError::Absent)?;
-        let rows = self.store.sealed_keys().await?;
+        let rows = self.keys_in_force(now).await?;
         let keeper = self.clone();
         let serial = SerialNumber::random(&mut SystemRandom);
         let signing = off_thread(move || keeper.sign_with(&rows, generation, (serial, now)));

@@ -3,6 +3,7 @@
 //! Nothing of it is kept: whoever replaces its files is obeyed the next time that an intermediate
 //! is signed. What a mesh could not live under is refused before anything is signed with it.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) struct ToldAbove {
     pub(crate) to_take_up: Vec<RootCertificate>,
     /// Trusted for the sake of what they have signed.
     pub(crate) draining: Vec<RootCertificate>,
+    /// Authorities of this instance, by their keys' ids.
+    pub(crate) revoked: BTreeSet<String>,
 }
 
 /// The authority in use, and the one that is to follow it, if it is there already.
@@ -97,6 +100,8 @@ pub enum UpstreamError {
          `countersign-ca upstream csr`, and bring the certificate by `countersign-ca upstream install`"
     )]
     NotInstalled,
+    #[error("the instance above has signed no authority for this one that is of use now")]
+    NotSigned,
     #[error("the instance above has not said yet which root there is, or marks it as compromised")]
     NotTold,
     #[error("requests are made for [upstream.csr], which is not configured")]
@@ -123,6 +128,12 @@ impl RootsAbove {
     pub(crate) fn keeps(&self, root: &RootCertificate) -> bool {
         self.told()
             .is_none_or(|told| told.draining.contains(root) || told.to_take_up.contains(root))
+    }
+
+    /// Whether it has said of an authority that it is revoked.
+    pub(super) fn revokes(&self, key_id: &str) -> bool {
+        let told = self.told();
+        told.is_some_and(|told| told.revoked.contains(key_id))
     }
 }
 

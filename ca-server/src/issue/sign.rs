@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crypto::random::SystemRandom;
-use identity::x509::{Denied, LeafSpec};
+use identity::x509::LeafSpec;
 use identity::{SerialNumber, SpiffeId, Validity};
 use proto::agent::v1 as wire;
 use runtime::Clock;
@@ -125,8 +125,7 @@ impl Issuer {
 
     /// Nobody would accept what it signs; its successor is a moment away.
     fn require_unrevoked(&self, intermediate: &Intermediate) -> Result<(), IssueError> {
-        let own = Denied::Authority(intermediate.key());
-        match self.denials.borrow().list().contains(&own) {
+        match intermediate.is_refused_by(self.denials.borrow().list()) {
             true => Err(IssueError::AuthorityRevoked),
             false => Ok(()),
         }

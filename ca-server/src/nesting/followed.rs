@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use crypto::digest::Sha256;
 use data_encoding::BASE64;
 use identity::TrustDomain;
 use identity::x509::{CertificateError, RootCertificate};
@@ -15,6 +16,8 @@ use crate::authority::lifecycle::{Generation, Lifecycle};
 use crate::authority::{PublishedRoots, ToldAbove};
 
 const MOST_ROOTS: usize = 16;
+/// Twice of what one instance has at once.
+const MOST_REVOKED: usize = 64;
 
 /// Evidence that the answer is a bundle of our trust domain with one root that signs.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub(super) struct RootsToFollow {
     published: Vec<RootCertificate>,
     draining: Vec<RootCertificate>,
     compromised: Vec<(RootCertificate, CompromisedAbove)>,
+    /// By the SHA-256 of its key, and until when.
+    pub(super) revoked: Vec<(Sha256, OffsetDateTime)>,
 }
 
 /// Why nothing of an answer is followed.
@@ -42,6 +47,12 @@ pub enum BundleAboveError {
     },
     #[error("{0} of its roots sign, and not one")]
     Active(usize),
+    #[error("it names {0} revoked authorities; 64 are refused at most")]
+    TooManyRevoked(usize),
+    #[error("its revoked authority {0} is not the SHA-256 of a key, in hex")]
+    Revoked(usize),
+    #[error("its revoked authority {0} is one of its roots: everybody would refuse everybody")]
+    RevokedRoot(usize),
 }
 
 /// What is not as above.
@@ -64,6 +75,7 @@ impl BundleAbove {
         if self.roots.len() > MOST_ROOTS {
             return Err(BundleAboveError::TooMany(self.roots.len()));
         }
+        let revoked = self.revoked()?;
         let [mut active, mut published, mut draining] = [const { Vec::new() }; 3];
         let mut compromised = Vec::new();
         for (index, root) in self.roots.into_iter().enumerate() {
@@ -77,6 +89,13 @@ impl BundleAbove {
                 PhaseAbove::Draining => draining.push(certificate),
             }
         }
+        let all = active.iter().chain(&published).chain(&draining);
+        for root in all {
+            let found = revoked.iter().position(|(key, _)| *key == root.key_id());
+            if let Some(index) = found {
+                return Err(BundleAboveError::RevokedRoot(index));
+            }
+        }
         match <[_; 1]>::try_from(active) {
             Ok([active]) => Ok(RootsToFollow {
                 sequence: self.sequence,
@@ -84,9 +103,26 @@ impl BundleAbove {
                 published,
                 draining,
                 compromised,
+                revoked,
             }),
             Err(active) => Err(BundleAboveError::Active(active.len())),
         }
+    }
+}
+
+impl BundleAbove {
+    fn revoked(&self) -> Result<Vec<(Sha256, OffsetDateTime)>, BundleAboveError> {
+        let told = &self.revoked_authorities;
+        if told.len() > MOST_REVOKED {
+            return Err(BundleAboveError::TooManyRevoked(told.len()));
+        }
+        let mut revoked = Vec::with_capacity(told.len());
+        for (index, authority) in told.iter().enumerate() {
+            let key = authority.key_id.parse();
+            let key = key.map_err(|_| BundleAboveError::Revoked(index))?;
+            revoked.push((key, authority.until));
+        }
+        Ok(revoked)
     }
 }
 
@@ -120,6 +156,11 @@ impl RootsToFollow {
         ToldAbove {
             to_take_up: self.to_take_up(),
             draining: draining.cloned().collect(),
+            revoked: self
+                .revoked
+                .iter()
+                .map(|(key, _)| key.to_string())
+                .collect(),
         }
     }
 

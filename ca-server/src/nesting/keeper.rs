@@ -1,5 +1,5 @@
-//! The background job: looks at the instance above, follows its roots, renews the authority, and
-//! says above which bundle is followed here.
+//! The background job: looks at the instance above, follows its roots, renews the authority, refuses
+//! what is revoked of it above, and says above which bundle is followed here.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -10,15 +10,17 @@ use runtime::{Backoff, Clock, Shutdown};
 use time::OffsetDateTime;
 
 use super::followed::{Difference, RootsToFollow};
+use super::revoked::refuse_revoked;
 use super::wire::Followed;
 use super::{Nesting, NestingError};
 use crate::authority::lifecycle::{Event, Generation, Refusal};
+use crate::authority::{Authority, PublishedRoots};
 use crate::clock_check::ClockCheck;
 use crate::registry::Registry;
 use crate::rotation::{Rotation, RotationError};
 
 /// Who makes the steps that the instance above has made first.
-const AUTHOR: &str = "upstream";
+pub(super) const AUTHOR: &str = "upstream";
 /// How long a root that the instance above has removed is trusted at most.
 const GONE_WITHIN: Duration = Duration::from_secs(5 * 60);
 const SLOWEST_LOOK: Duration = Duration::from_secs(5);
@@ -30,6 +32,7 @@ pub(crate) struct NestingKeeper {
     nesting: Nesting,
     rotation: Rotation,
     registry: Registry,
+    authority: Authority,
     clock: Clock,
     clock_check: ClockCheck,
     look_every: Duration,
@@ -42,7 +45,7 @@ pub(crate) struct NestingKeeper {
 impl NestingKeeper {
     pub(crate) fn new(
         nesting: Nesting,
-        (rotation, registry): (Rotation, Registry),
+        (rotation, registry, authority): (Rotation, Registry, Authority),
         (clock, clock_check): (Clock, ClockCheck),
         refresh_hint: Duration,
     ) -> Self {
@@ -50,6 +53,7 @@ impl NestingKeeper {
             nesting,
             rotation,
             registry,
+            authority,
             clock,
             clock_check,
             look_every: (refresh_hint / 20).clamp(FASTEST_LOOK, SLOWEST_LOOK),
@@ -98,10 +102,32 @@ impl NestingKeeper {
     }
 
     async fn look(&mut self) -> Result<(), NestingError> {
+        let was_refused = self.is_refused();
         let trusted = self.registry.snapshot().roots().clone();
         let bundle = self.nesting.above.bundle(&trusted).await?;
         let above = bundle.check(&self.nesting.above.trust_domain)?;
         self.nesting.offered.tell(above.as_told());
+        let followed = self.follow_roots(&above).await;
+        // Asked for first: who hears of the revocation has something to renew with. It is obeyed
+        // also when there is nothing.
+        let renewed = self.renew_authority(&above, &trusted).await;
+        refuse_revoked(&self.registry, &above.revoked, self.clock.now()).await?;
+        let difference = followed?;
+        renewed?;
+        if was_refused && self.is_refused() && self.can_sign().await? {
+            // When it came to be refused there was nothing to renew it with.
+            self.authority.want_successor();
+        }
+        let sequence = above.sequence;
+        if difference.is_same && sequence != self.told && self.all_follow().await? {
+            let followed = Followed { sequence };
+            self.nesting.above.note_followed(followed, &trusted).await?;
+            self.told = sequence;
+        }
+        Ok(())
+    }
+
+    async fn follow_roots(&mut self, above: &RootsToFollow) -> Result<Difference, NestingError> {
         // What may go by itself is not given up.
         self.rotation.advance().await?;
         self.rotation.look();
@@ -111,17 +137,35 @@ impl NestingKeeper {
         let roots = self.registry.snapshot().roots().clone();
         let difference = above.compare(&lifecycle, &roots, now);
         self.follow(&difference).await?;
-        if self.clock_check.require().is_ok() && self.authority_is_due(&above, now).await? {
-            self.nesting.ask_for_authority(&trusted, now).await?;
+        Ok(difference)
+    }
+
+    async fn renew_authority(
+        &self,
+        above: &RootsToFollow,
+        trusted: &PublishedRoots,
+    ) -> Result<(), NestingError> {
+        let now = self.clock.now();
+        if self.clock_check.require().is_ok() && self.authority_is_due(above, now).await? {
+            self.nesting.ask_for_authority(trusted, now).await?;
             self.rotation.look();
         }
-        let sequence = above.sequence;
-        if difference.is_same && sequence != self.told && self.all_follow().await? {
-            let followed = Followed { sequence };
-            self.nesting.above.note_followed(followed, &trusted).await?;
-            self.told = sequence;
-        }
         Ok(())
+    }
+
+    /// Whether everybody refuses what this replica signs.
+    fn is_refused(&self) -> bool {
+        let denials = self.registry.denials().borrow().clone();
+        self.authority.intermediate().is_refused_by(denials.list())
+    }
+
+    async fn can_sign(&self) -> Result<bool, NestingError> {
+        let roots = self.registry.snapshot().roots().clone();
+        let Some((active, _)) = roots.active() else {
+            return Ok(false);
+        };
+        let keeper = &self.nesting.keeper;
+        Ok(keeper.can_sign(active, self.clock.now()).await?)
     }
 
     async fn all_follow(&self) -> Result<bool, NestingError> {
@@ -164,13 +208,14 @@ impl NestingKeeper {
         }
     }
 
-    /// At half of its life, as every certificate; and at once when another root signs above.
+    /// At half of its life, as every certificate; and at once when another root signs above, or it
+    /// is revoked.
     async fn authority_is_due(
         &self,
         above: &RootsToFollow,
         now: OffsetDateTime,
     ) -> Result<bool, NestingError> {
-        let newest = self.nesting.keeper.newest_authority().await?;
+        let newest = self.nesting.keeper.newest_authority(now).await?;
         Ok(newest.is_none_or(|newest| {
             let (from, until) = (newest.validity.not_before(), newest.validity.not_after());
             newest.root != above.active().der().as_ref() || now >= from + (until - from) / 2

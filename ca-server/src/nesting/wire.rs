@@ -15,6 +15,22 @@ pub(crate) struct BundleAbove {
     /// Grows with the content.
     pub(crate) sequence: u64,
     pub(crate) roots: Vec<RootAbove>,
+    /// Of the authorities of the instance that asks. One of an older build names none.
+    #[serde(default)]
+    pub(crate) revoked_authorities: Vec<RevokedAbove>,
+}
+
+/// An authority of the instance that asks is revoked: what leads to it is refused above.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = DownstreamRevokedAuthority)]
+pub(crate) struct RevokedAbove {
+    /// SHA-256 of its key, in hex.
+    pub(crate) key_id: String,
+    /// When it ends.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub(crate) until: OffsetDateTime,
 }
 
 /// A root that is trusted.

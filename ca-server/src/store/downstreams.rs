@@ -2,6 +2,7 @@
 //! and which authorities were signed for it.
 
 use crypto::digest::{Sha256, constant_time_eq};
+use identity::x509::{Denied, DenyList};
 use identity::{SerialNumber, Validity};
 use time::OffsetDateTime;
 
@@ -38,6 +39,14 @@ pub struct DownstreamAuthorityRow {
     pub validity: Validity,
     /// DER, one after the other, the root last.
     pub chain: Vec<u8>,
+}
+
+impl DownstreamAuthorityRow {
+    /// Whether it is on this list.
+    pub(crate) fn is_refused_by(&self, list: &DenyList) -> bool {
+        let key = self.key_id.parse();
+        key.is_ok_and(|key| list.contains(&Denied::Authority(key)))
+    }
 }
 
 impl Downstream {

@@ -81,6 +81,26 @@ impl Store {
         rows.iter().map(sealed_key).collect()
     }
 
+    /// The same without authorities above intermediates that are revoked: these sign nothing more.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn sealed_keys_in_force(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SealedKeyRow>, StoreError> {
+        let in_force = Statement::new(
+            "SELECT * FROM sealed_keys WHERE purpose <> $1 OR key_id NOT IN (
+                 SELECT subject FROM revocations
+                 WHERE kind = 'authority' AND (expires_at IS NULL OR expires_at > $2))
+             ORDER BY created_at, purpose, version",
+        )
+        .bind(KeyPurpose::MeshAuthority.as_str())
+        .bind(now);
+        let rows = self.database.fetch_all(in_force).await?;
+        rows.iter().map(sealed_key).collect()
+    }
+
     /// Keeps `row` unless there is one with its purpose and version, and answers with the one kept:
     /// of replicas that race, the first wins and everybody reads the winner. Nothing is kept under
     /// another key-encryption key than what is there.
@@ -135,6 +155,23 @@ impl Store {
         let delete = Statement::new("DELETE FROM sealed_keys WHERE purpose = $1 AND version = $2");
         let delete = delete.bind(purpose.as_str()).bind(version);
         self.database.execute(delete).await.map(drop)
+    }
+
+    /// Forgets a key that waits for a certificate still.
+    ///
+    /// # Errors
+    /// The store is unavailable.
+    pub async fn forget_waiting_key(
+        &self,
+        purpose: KeyPurpose,
+        key_id: &str,
+    ) -> Result<(), StoreError> {
+        let forget = Statement::new(
+            "DELETE FROM sealed_keys
+             WHERE purpose = $1 AND key_id = $2 AND length(certificate) = 0",
+        );
+        let forget = forget.bind(purpose.as_str()).bind(key_id);
+        self.database.execute(forget).await.map(drop)
     }
 
     /// Puts `rewrapped` in the place of the rows that the key-encryption key with the check value

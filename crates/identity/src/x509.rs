@@ -24,7 +24,7 @@ pub use authority::{
     Authority, AuthorityError, IssueError, IssuedLeaf, LeafSpec, authority_request,
 };
 pub use bundle::{Bundle, BundleError, BundleSet};
-pub use certificate::{CertificateError, serial_of, validity_of};
+pub use certificate::{CertificateError, key_id_of, serial_of, validity_of};
 pub use chain::{ChainError, ExpiredSvid, SvidError, UnverifiedChain, UnvouchedSvid, VerifiedSvid};
 pub use crl::{CrlSpec, RevokedCertificate};
 pub use denied::{Denied, DenyList, DenyListError, MOST_DENIED};

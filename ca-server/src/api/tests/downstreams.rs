@@ -29,6 +29,19 @@ impl TestApi {
         self.send(request.body(body).unwrap()).await
     }
 
+    async fn revoke_authority(&self, key: &SigningKey) {
+        let subject = key.public_key().fingerprint().to_string();
+        let request = json!({"kind": "authority", "subject": subject, "reason": "stolen"});
+        let answer = self.post("/v1/revocations", request).await;
+        assert!(answer.status.is_success(), "{}", answer.status);
+    }
+
+    /// What an instance with this secret is told of authorities that are revoked.
+    async fn told_of_revoked(&self, secret: &str) -> Value {
+        let bundle = self.ask(secret, Method::GET, BUNDLE, Value::Null).await;
+        bundle.is(StatusCode::OK).json()["revokedAuthorities"].clone()
+    }
+
     async fn sign(&self, secret: &str, key: &SigningKey) -> Answer {
         let csr = authority_request(self.store.store.trust_domain(), key).unwrap();
         let request = json!({ "csr": BASE64.encode(&csr) });
@@ -138,10 +151,40 @@ async fn an_authority_below_is_revoked_by_its_key() {
     let api = TestApi::start().await;
     let (secret, key) = (api.admit("eu").await, SigningKey::generate());
     api.sign(&secret, &key).await.is(StatusCode::OK);
+    api.revoke_authority(&key).await;
     let subject = key.public_key().fingerprint().to_string();
-    let request = json!({"kind": "authority", "subject": subject, "reason": "stolen"});
-    let answer = api.post("/v1/revocations", request).await;
-    assert!(answer.status.is_success(), "{}", answer.status);
     let list = api.get("/v1/revocations").await.is(StatusCode::OK).json();
     assert_eq!(list["items"][0]["subject"], subject);
+    let list = api.get(PATH).await.is(StatusCode::OK).json();
+    assert_eq!(list["items"][0]["authorities"][0]["revoked"], true);
+}
+
+#[tokio::test]
+async fn a_revoked_authority_is_not_handed_out_again() {
+    let api = TestApi::start().await;
+    let (secret, key) = (api.admit("eu").await, SigningKey::generate());
+    api.sign(&secret, &key).await.is(StatusCode::OK);
+    api.revoke_authority(&key).await;
+    let answer = api.sign(&secret, &key).await;
+    answer.problem(StatusCode::CONFLICT, "authority-revoked");
+    let next = SigningKey::generate();
+    api.sign(&secret, &next).await.is(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_downstream_is_not_told_of_the_authorities_of_another() {
+    let api = TestApi::start().await;
+    let (eu, us) = (api.admit("eu").await, api.admit("us").await);
+    let (key, good) = (SigningKey::generate(), SigningKey::generate());
+    api.sign(&eu, &key).await.is(StatusCode::OK);
+    api.sign(&eu, &good).await.is(StatusCode::OK);
+    api.sign(&us, &SigningKey::generate())
+        .await
+        .is(StatusCode::OK);
+    api.revoke_authority(&key).await;
+    assert_eq!(api.told_of_revoked(&us).await, json!([]));
+    let told = api.told_of_revoked(&eu).await;
+    let fingerprint = key.public_key().fingerprint().to_string();
+    assert_eq!(told.as_array().unwrap().len(), 1);
+    assert_eq!(told[0]["keyId"], fingerprint);
 }

@@ -3,17 +3,26 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crypto::digest::Sha256;
 use crypto::random::SystemRandom;
+use crypto::signing::SigningKey;
+use identity::Validity;
+use identity::x509::key_id_of;
+use proto::agent::v1::issue_result::Result as Issued;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::{Instant, sleep};
 
-use super::harness::TestCa;
+use super::agent::TestAgent;
+use super::harness::{TestCa, agent_id};
 use crate::app::StartError;
 use crate::authority::lifecycle::{Event, Generation, Phase};
 use crate::bearer::{BearerSecret, Nesting};
 use crate::config::{BundleConfig, Config, UpstreamConfig, UpstreamCountersign};
 use crate::nesting::{AboveError, NestingError};
-use crate::store::{DownstreamRow, KeyPurpose};
+use crate::store::{
+    AuthorityCertificate, Authorship, DownstreamAuthorityRow, DownstreamRow, KeyPurpose,
+    NewRevocation, RevocationChange, RevocationSubject,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -75,9 +84,78 @@ impl TestCa {
         known.unwrap().len()
     }
 
+    /// What `countersign revoke authority` does.
+    async fn revoke_authority(&self, key: Sha256) {
+        let change = RevocationChange::Revoke(NewRevocation {
+            subject: RevocationSubject::Authority(key),
+            expires_at: None,
+        });
+        let authorship = Authorship {
+            author: "test".to_owned(),
+            reason: "stolen".to_owned(),
+            at: self.clock.now(),
+        };
+        let registry = &self.ca.registry;
+        let revoked = registry.change_revocation(change, Vec::new(), authorship);
+        revoked.await.unwrap();
+    }
+
+    /// As many authorities as one instance may have, for some minutes.
+    async fn leave_no_room_for(&self, name: &str) {
+        let now = self.clock.now();
+        let known = self.ca.store.downstream_authorities(now).await.unwrap();
+        for number in known.len()..32 {
+            let row = DownstreamAuthorityRow {
+                key_id: Sha256::of(&number.to_be_bytes()).to_string(),
+                downstream: name.to_owned(),
+                validity: Validity::try_new(now, now + MINUTE * 2).unwrap(),
+                ..known[0].clone()
+            };
+            let certificate = AuthorityCertificate {
+                der: &self.ca.bundle().authorities()[0].der().clone(),
+                issuer: &row.key_id,
+                recorded_at: now,
+            };
+            let store = &self.ca.store;
+            let kept = store.record_downstream_authority(&row, certificate);
+            kept.await.unwrap();
+        }
+    }
+
+    fn refuses(&self, agent: &TestAgent) -> bool {
+        let svid = self.svid(&agent.chain, &agent.key);
+        let denials = self.ca.registry.denials().borrow().clone();
+        denials.list().refuses(svid.svid()).is_some()
+    }
+
+    /// The agent's next SVID, once there is one that is not refused.
+    async fn successor_of(&self, agent: &TestAgent, name: &str) -> TestAgent {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let key = SigningKey::generate();
+            let issued = self.of(agent).await.issue_one(&agent_id(name), &key).await;
+            if let Ok(Issued::Svid(svid)) = issued {
+                let next = TestAgent {
+                    key,
+                    chain: svid.chain,
+                };
+                if !self.refuses(&next) {
+                    return next;
+                }
+            }
+            assert!(Instant::now() < deadline, "nothing else was issued");
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn trusts_the_same_as(&self, other: &Self) -> bool {
         self.ca.bundle().authorities() == other.ca.bundle().authorities()
     }
+}
+
+/// Of the authority that the instance above has signed.
+fn authority_of(agent: &TestAgent) -> Sha256 {
+    key_id_of(&agent.chain[2]).unwrap()
 }
 
 async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
@@ -247,6 +325,56 @@ async fn a_root_that_is_compromised_above_ends_below_as_well() {
     assert!(!below.verifies(&agent));
     let next = below.agent("web-9").await;
     assert!(above.verifies(&next));
+}
+
+#[tokio::test]
+async fn an_authority_that_is_revoked_above_is_replaced_below_and_refused_there() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    let key = authority_of(&agent);
+    above.revoke_authority(key).await;
+    eventually(async || below.refuses(&agent)).await;
+    let next = below.successor_of(&agent, "web-8").await;
+    assert!(above.verifies(&next) && !above.refuses(&next));
+    let now = below.clock.now();
+    let subject = RevocationSubject::Authority(key);
+    let revoked = below.ca.store.revocation(&subject, now).await.unwrap();
+    let revoked = revoked.unwrap();
+    assert_eq!(revoked.author, "upstream");
+    assert!(revoked.expires_at.is_some_and(|end| end > now));
+}
+
+#[tokio::test]
+async fn an_authority_that_was_revoked_above_signs_nothing_below_after_a_restart() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    above.revoke_authority(authority_of(&agent)).await;
+    eventually(async || below.refuses(&agent)).await;
+    above.ca.drain(LONG).await.unwrap();
+    let below = below.restart_with(|_| {}).await.unwrap();
+    let next = below.agent("web-9").await;
+    assert!(below.refuses(&agent) && !below.refuses(&next));
+}
+
+#[tokio::test]
+async fn an_authority_that_is_revoked_above_is_refused_below_even_without_another() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    let key = authority_of(&agent);
+    above.leave_no_room_for(EU).await;
+    above.revoke_authority(key).await;
+    eventually(async || below.refuses(&agent)).await;
+    let own = agent_id("web-8");
+    let refused = below.of(&agent).await;
+    let refused = refused.issue_one(&own, &SigningKey::generate()).await;
+    assert!(!matches!(refused, Ok(Issued::Svid(_))), "{refused:?}");
+    // Those that took the room have ended.
+    above.advance_with(&below, MINUTE * 3);
+    let next = below.successor_of(&agent, "web-8").await;
+    assert!(!above.refuses(&next));
 }
 
 /// A root is burnt above while the instance below is away.

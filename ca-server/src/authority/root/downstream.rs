@@ -32,7 +32,7 @@ impl RootKeeper {
         now: OffsetDateTime,
     ) -> Result<DownstreamAuthorityRow, RootError> {
         let (generation, _) = roots.active().ok_or(RootError::Absent)?;
-        let rows = self.store.sealed_keys().await?;
+        let rows = self.keys_in_force(now).await?;
         let (keeper, name) = (self.clone(), downstream.name().to_owned());
         let signing =
             off_thread(move || keeper.sign_below(&rows, generation, (&name, &public_key), now));

@@ -25,7 +25,7 @@ impl RootKeeper {
         list: CrlSpec,
         now: OffsetDateTime,
     ) -> Result<SignedCrl, RootError> {
-        let rows = self.store.sealed_keys().await?;
+        let rows = self.keys_in_force(now).await?;
         let keeper = self.clone();
         off_thread(move || {
             let issuer = keeper.issuer(root_row(&rows, generation)?, &rows, now)?;

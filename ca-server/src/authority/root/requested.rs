@@ -17,7 +17,7 @@ use crate::authority::lifecycle::Generation;
 use crate::authority::sealed::{self, Unsealed};
 use crate::authority::upstream::{OpenedUpstream, Upstream, UpstreamError};
 use crate::pkcs11::off_thread;
-use crate::store::{KeyPurpose, SealedKeyRow};
+use crate::store::{KeyPurpose, SealedKeyRow, StoreError};
 
 /// After its end, for clocks that are behind.
 const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -45,8 +45,12 @@ impl RootKeeper {
     pub(crate) async fn request(&self, now: OffsetDateTime) -> Result<Vec<u8>, RootError> {
         self.require_requested()?;
         let rows = self.store.sealed_keys().await?;
+        let in_force = self.keys_in_force(now).await?;
+        let waiting = rows.iter().filter(|row| is_waiting(row));
+        let revoked = waiting.filter(|row| in_force.iter().all(|it| it.key_id != row.key_id));
+        let revoked: Vec<_> = revoked.map(|row| row.key_id.clone()).collect();
         let keeper = self.clone();
-        let made = off_thread(move || keeper.waiting_key(&rows, now));
+        let made = off_thread(move || keeper.waiting_key(&rows, &in_force, now));
         let (key, made) = made.await?;
         if let Some(made) = made {
             let key_id = made.key_id.clone();
@@ -54,6 +58,11 @@ impl RootKeeper {
             if kept.key_id != key_id {
                 return Err(RootError::Moved);
             }
+        }
+        // Of no use to anybody, whatever is answered to it.
+        for key_id in revoked {
+            let purpose = KeyPurpose::MeshAuthority;
+            self.store.forget_waiting_key(purpose, &key_id).await?;
         }
         Ok(authority_request(self.store.trust_domain(), &key)?)
     }
@@ -78,8 +87,8 @@ impl RootKeeper {
         let refused = UpstreamError::Certificate;
         let key_id = Sha256::of(&chain.public_key().map_err(refused)?).to_string();
         let rows = self.store.sealed_keys().await?;
-        let waiting = |row: &&SealedKeyRow| is_authority(row) && row.certificate.is_empty();
-        let row = rows.iter().filter(waiting).find(|row| row.key_id == key_id);
+        let mut waiting = rows.iter().filter(|row| is_waiting(row));
+        let row = waiting.find(|row| row.key_id == key_id);
         let Some(row) = row.cloned() else {
             return Ok(false);
         };
@@ -107,9 +116,12 @@ impl RootKeeper {
         Ok(is_new)
     }
 
-    /// The newest authority that was installed, unchecked.
-    pub(crate) async fn newest_authority(&self) -> Result<Option<InstalledAuthority>, RootError> {
-        let rows = self.store.sealed_keys().await?;
+    /// The newest authority that was installed and is not revoked, unchecked.
+    pub(crate) async fn newest_authority(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Option<InstalledAuthority>, RootError> {
+        let rows = self.keys_in_force(now).await?;
         let newest = installed(&rows)?.into_iter().next();
         newest
             .map(|(_, chain)| InstalledAuthority::of(&chain))
@@ -126,7 +138,7 @@ impl RootKeeper {
         if self.places.roots_above().is_none() {
             return Ok(true);
         }
-        let rows = self.store.sealed_keys().await?;
+        let rows = self.keys_in_force(now).await?;
         let root = root_row(&rows, generation)?;
         for (_, chain) in installed(&rows)? {
             let authority = InstalledAuthority::of(&chain)?;
@@ -135,6 +147,19 @@ impl RootKeeper {
             }
         }
         Ok(false)
+    }
+
+    /// The sealed keys but for authorities that are revoked, here or by the instance above: these
+    /// sign nothing more.
+    pub(super) async fn keys_in_force(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Vec<SealedKeyRow>, StoreError> {
+        let mut rows = self.store.sealed_keys_in_force(now).await?;
+        if let Some(above) = self.places.roots_above() {
+            rows.retain(|row| !is_authority(row) || !above.revokes(&row.key_id));
+        }
+        Ok(rows)
     }
 
     fn require_requested(&self) -> Result<(), UpstreamError> {
@@ -147,15 +172,16 @@ impl RootKeeper {
     fn waiting_key(
         &self,
         rows: &[SealedKeyRow],
+        in_force: &[SealedKeyRow],
         now: OffsetDateTime,
     ) -> Result<(SigningKey, Option<SealedKeyRow>), RootError> {
         let kek = self.kek_for(rows)?;
         let trust_domain = self.store.trust_domain();
-        let mut authorities = rows.iter().filter(|row| is_authority(row));
-        if let Some(waiting) = authorities.clone().find(|row| row.certificate.is_empty()) {
+        if let Some(waiting) = in_force.iter().find(|row| is_waiting(row)) {
             return Ok((open_key(waiting, trust_domain, &kek)?, None));
         }
-        let last = authorities.by_ref().map(|row| row.version).max();
+        let authorities = rows.iter().filter(|row| is_authority(row));
+        let last = authorities.map(|row| row.version).max();
         let key = SigningKey::generate();
         let unsealed = Unsealed {
             purpose: KeyPurpose::MeshAuthority,
@@ -169,25 +195,26 @@ impl RootKeeper {
     }
 }
 
-/// The newest authority that was installed, under this root if one is meant. Signs; blocks.
+/// The newest authority that was installed, under this root if one is meant; `None` without one.
+/// Signs; blocks.
 pub(super) fn open(
     rows: &[SealedKeyRow],
     root: Option<&[u8]>,
     (trust_domain, kek): (&TrustDomain, &Kek),
     now: OffsetDateTime,
-) -> Result<OpenedUpstream, RootError> {
+) -> Result<Option<OpenedUpstream>, RootError> {
     for (row, chain) in installed(rows)? {
         if root.is_none_or(|root| chain.root() == root) {
             let key = open_key(row, trust_domain, kek)?;
             let chain = chain.check(key.clone().into(), trust_domain, now);
-            return Ok(OpenedUpstream {
+            return Ok(Some(OpenedUpstream {
                 chain: chain.map_err(UpstreamError::Certificate)?,
                 key: key.into(),
                 in_token: None,
-            });
+            }));
         }
     }
-    Err(UpstreamError::NotInstalled.into())
+    Ok(None)
 }
 
 /// Authorities below which nothing is valid any more.
@@ -234,4 +261,9 @@ fn open_key(
 
 fn is_authority(row: &SealedKeyRow) -> bool {
     row.purpose == KeyPurpose::MeshAuthority
+}
+
+/// For a certificate.
+fn is_waiting(row: &SealedKeyRow) -> bool {
+    is_authority(row) && row.certificate.is_empty()
 }

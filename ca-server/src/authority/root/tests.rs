@@ -6,8 +6,8 @@ use crypto::sealing::OpenError;
 use time::macros::datetime;
 
 use super::*;
-use crate::authority::KekError;
-use crate::config::KekPlace;
+use crate::authority::{KekError, ToldAbove};
+use crate::config::{KekPlace, UpstreamCountersign};
 use crate::pkcs11::TokenError;
 use crate::pkcs11::tests::{TestToken, with_token};
 use crate::store::{StoreConfig, StorePlace};
@@ -266,4 +266,42 @@ async fn a_reference_without_a_token_is_refused() {
         keeper.sign_intermediate(&place.roots().await, NOW).await,
         Err(RootError::NoToken)
     ));
+}
+
+/// Below another instance.
+async fn nested(place: &Place) -> (RootKeeper, RootsAbove) {
+    place.keeper().await;
+    let upstream = UpstreamConfig::Countersign(UpstreamCountersign {
+        credential_file: place.directory.path().join("eu.toml"),
+    });
+    let keys = KeysConfig::file(place.kek_file());
+    let places = KeyPlaces::of(&keys, Some(&upstream)).unwrap();
+    let above = places.roots_above().unwrap().clone();
+    let keeper = RootKeeper::new(&place.store, "ca-1", places, Lifetimes::default());
+    (keeper, above)
+}
+
+async fn requested_key(keeper: &RootKeeper) -> String {
+    let request = keeper.request(NOW).await.unwrap();
+    let key = crypto::signing::verify_csr(&request).unwrap();
+    key.fingerprint().to_string()
+}
+
+#[tokio::test]
+async fn no_authority_is_asked_for_with_a_key_that_is_revoked_above() {
+    let place = Place::new().await;
+    let (keeper, above) = nested(&place).await;
+    let first = requested_key(&keeper).await;
+    assert_eq!(requested_key(&keeper).await, first);
+    above.tell(ToldAbove {
+        revoked: [first.clone()].into(),
+        ..ToldAbove::default()
+    });
+    let next = requested_key(&keeper).await;
+    assert_ne!(next, first);
+    assert_eq!(requested_key(&keeper).await, next);
+    let keys = place.store.sealed_keys().await.unwrap().into_iter();
+    let waiting = keys.filter(|it| it.purpose == KeyPurpose::MeshAuthority);
+    let waiting: Vec<_> = waiting.map(|it| it.key_id).collect();
+    assert_eq!(waiting, [next]);
 }

@@ -10,6 +10,7 @@ use time::macros::datetime;
 use super::PhaseAbove::{Active, Draining, Published};
 use super::*;
 use crate::authority::lifecycle::{Event, Rules, Trigger};
+use crate::nesting::wire::RevokedAbove;
 
 const NOW: OffsetDateTime = datetime!(2026-06-01 12:00 UTC);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -50,6 +51,18 @@ fn bundle(roots: Vec<RootAbove>) -> BundleAbove {
         trust_domain: ours().to_string(),
         sequence: 7,
         roots,
+        revoked_authorities: Vec::new(),
+    }
+}
+
+/// Where this authority is revoked.
+fn revoking(key_id: &str) -> BundleAbove {
+    BundleAbove {
+        revoked_authorities: vec![RevokedAbove {
+            key_id: key_id.to_owned(),
+            until: NOW + HOUR,
+        }],
+        ..bundle(vec![told(&root(1), Active, None)])
     }
 }
 
@@ -108,6 +121,48 @@ fn what_is_no_bundle_of_ours_with_one_root_that_signs_is_refused() {
 }
 
 #[test]
+fn what_names_no_authority_is_no_revocation() {
+    let key = Sha256::of(b"key").to_string();
+    for text in ["", "7", &key.to_uppercase(), &key[1..]] {
+        let error = refused(revoking(text));
+        assert!(matches!(error, BundleAboveError::Revoked(0)), "{text}");
+    }
+    let mut many = revoking(&key);
+    many.revoked_authorities = vec![many.revoked_authorities.remove(0); 65];
+    assert!(matches!(
+        refused(many),
+        BundleAboveError::TooManyRevoked(65)
+    ));
+    let one = root(1);
+    let of_root = BundleAbove {
+        roots: vec![told(&one, Active, None)],
+        ..revoking(&one.key_id().to_string())
+    };
+    assert!(matches!(refused(of_root), BundleAboveError::RevokedRoot(0)));
+}
+
+#[test]
+fn an_authority_that_is_revoked_above_signs_nothing_more_here() {
+    let key = Sha256::of(b"key");
+    let above = revoking(&key.to_string()).check(&ours()).unwrap();
+    assert_eq!(above.revoked, [(key, NOW + HOUR)]);
+    assert!(above.as_told().revoked.contains(&key.to_string()));
+}
+
+#[test]
+fn instances_of_another_build_are_understood() {
+    let mut older = serde_json::to_value(revoking("00")).unwrap();
+    older.as_object_mut().unwrap().remove("revokedAuthorities");
+    let older: BundleAbove = serde_json::from_value(older).unwrap();
+    assert_eq!(older.revoked_authorities, []);
+    let mut newer = serde_json::to_value(revoking("00")).unwrap();
+    newer["revokedAuthorities"][0]["more"] = true.into();
+    newer["more"] = true.into();
+    let newer: BundleAbove = serde_json::from_value(newer).unwrap();
+    assert_eq!(newer.revoked_authorities[0].key_id, "00");
+}
+
+#[test]
 fn a_root_that_is_marked_above_is_marked_here_for_no_longer() {
     let one = root(1);
     let (lifecycle, roots) = here(&[&one]);
@@ -150,6 +205,7 @@ fn a_root_that_drains_above_is_kept_and_not_taken_up() {
     let ToldAbove {
         to_take_up,
         draining,
+        ..
     } = above.as_told();
     assert_eq!((to_take_up, draining), (vec![two.clone()], vec![one]));
     let (lifecycle, roots) = here(&[&two]);
@@ -163,12 +219,18 @@ proptest! {
     fn no_answer_of_the_instance_above_panics(
         certificates in prop::collection::vec("[A-Za-z0-9+/=]{0,40}", 0..20),
         phases in any::<[bool; 20]>(),
+        revoked in prop::collection::vec("[0-9a-fA-F]{0,64}", 0..70),
     ) {
         let roots = certificates.into_iter().zip(phases).map(|(certificate, active)| RootAbove {
             certificate,
             phase: if active { Active } else { Published },
             compromised: None,
         });
-        prop_assert!(bundle(roots.collect()).check(&ours()).is_err());
+        let revoked = revoked.into_iter().map(|key_id| RevokedAbove { key_id, until: NOW });
+        let answer = BundleAbove {
+            revoked_authorities: revoked.collect(),
+            ..bundle(roots.collect())
+        };
+        prop_assert!(answer.check(&ours()).is_err());
     }
 }

@@ -87,6 +87,7 @@ on_each_database![
     a_revocation_that_has_ended_is_in_no_list,
     what_a_revocation_hits_is_counted,
     all_that_revocations_hit_is_counted_as_of_each,
+    a_revoked_authority_signs_nothing_more_until_it_has_ended,
     of_two_authorities_under_a_root_each_hits_its_own_leaves,
 ];
 
@@ -226,6 +227,24 @@ fn sealed(purpose: KeyPurpose, key_id: &str) -> SealedKeyRow {
         certificate: vec![4],
         created_at: NOW,
     }
+}
+
+async fn a_revoked_authority_signs_nothing_more_until_it_has_ended(test: TestStore) {
+    let key = Sha256::of(b"key").to_string();
+    let rows = [
+        sealed(KeyPurpose::MeshAuthority, &key),
+        sealed(KeyPurpose::X509Root, "root"),
+    ];
+    for row in rows.clone() {
+        test.store.insert_sealed_key_if_absent(row).await.unwrap();
+    }
+    assert_eq!(test.store.sealed_keys_in_force(NOW).await.unwrap(), rows);
+    let until = NOW + minutes(9);
+    let revoked = test.revoke_until(subject("authority", &key), Some(until), &[]);
+    revoked.await.unwrap();
+    let in_force = test.store.sealed_keys_in_force(NOW).await.unwrap();
+    assert_eq!(in_force, [rows[1].clone()]);
+    assert_eq!(test.store.sealed_keys_in_force(until).await.unwrap(), rows);
 }
 
 async fn of_two_authorities_under_a_root_each_hits_its_own_leaves(test: TestStore) {

@@ -2,6 +2,7 @@
 //! `root`; both ask this view, which answers with an error where an extension is malformed or
 //! stands twice, never with "absent".
 
+use crypto::digest::Sha256;
 use crypto::signing::KeyError;
 use rustls_pki_types::CertificateDer;
 use thiserror::Error;
@@ -208,6 +209,14 @@ impl<'a> Certificate<'a> {
 /// If `der` is not one certificate, or is never valid.
 pub fn validity_of(der: &[u8]) -> Result<Validity, CertificateError> {
     Certificate::parse(der)?.validity()
+}
+
+/// SHA-256 of the SubjectPublicKeyInfo of a certificate of any kind, by which deny-lists name it.
+///
+/// # Errors
+/// If `der` is not one certificate.
+pub fn key_id_of(der: &[u8]) -> Result<Sha256, CertificateError> {
+    Ok(Sha256::of(Certificate::parse(der)?.public_key()))
 }
 
 /// The serial number of a certificate of any kind.
