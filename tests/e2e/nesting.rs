@@ -60,6 +60,15 @@ async fn get(mesh: &Mesh, path: &str) -> Value {
     mesh.admin().get(path).await.expect("the CA answers")
 }
 
+async fn revoke_authority_of_below(above: &Mesh) {
+    let list = get(above, "/v1/downstreams").await;
+    assert_eq!(list["items"][0]["name"], EU);
+    let key = &list["items"][0]["authorities"][0]["keyId"];
+    let request = json!({"kind": "authority", "subject": key, "reason": "stolen"});
+    let revoked = above.admin().post("/v1/revocations", &request).await;
+    revoked.expect("it is revoked");
+}
+
 /// `shop/checkout` of the instance below, as whoever reads its Workload API can be it.
 async fn checkout_below(mesh: &Mesh) -> X509Svid {
     let checkout = mesh.workload("shop/checkout").by_uid().start().await;
@@ -147,14 +156,33 @@ async fn an_authority_that_is_revoked_above_vouches_for_nobody_there() {
     let checkout = checkout_below(&below).await;
     assert_eq!(checkout.svid().chain().len(), 3);
     assert_eq!(call(&shop, &checkout).await.as_deref(), Some("200"));
-    let list = get(&shop.mesh, "/v1/downstreams").await;
-    assert_eq!(list["items"][0]["name"], EU);
-    let key = &list["items"][0]["authorities"][0]["keyId"];
-    let request = json!({"kind": "authority", "subject": key, "reason": "stolen"});
-    let revoked = shop.mesh.admin().post("/v1/revocations", &request).await;
-    revoked.expect("it is revoked");
+    revoke_authority_of_below(&shop.mesh).await;
     eventually("nobody below is believed", || async {
         (call(&shop, &checkout).await.as_deref() != Some("200")).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn whoever_lives_below_a_revoked_authority_has_another_identity_at_once() {
+    let shop = Shop::open_in(above().await).await;
+    let below = below(&shop.mesh).await;
+    let checkout = below.workload("shop/checkout").by_uid().start().await;
+    let endpoint = Endpoint::Unix(checkout.workload_api());
+    let source = X509Source::start(endpoint, below.time());
+    source.wait_ready().await.expect("an identity");
+    let current = || {
+        let context = source.current().expect("it was waited for");
+        context.default_identity().svid.clone()
+    };
+    let before = current();
+    revoke_authority_of_below(&shop.mesh).await;
+    let is_replaced = || async {
+        let after = current();
+        let other = after.svid().chain()[2] != before.svid().chain()[2];
+        let answer = call(&shop, &after).await;
+        (other && answer.as_deref() == Some("200")).then_some(())
+    };
+    eventually("it is believed above by another authority", is_replaced).await;
+    assert_ne!(call(&shop, &before).await.as_deref(), Some("200"));
 }
