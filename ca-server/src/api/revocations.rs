@@ -1,7 +1,8 @@
 //! Revocations: who is refused although the certificate verifies, since when, and why.
 //!
 //! Invariant: the CA refuses to revoke what would cut off its operators unawares: its own identities
-//! and the root that signs. The store says it first and this replica's memory follows.
+//! and the root that signs. Who is banned follows from the revision in force, and from
+//! nothing that a request does after its commit.
 
 mod judge;
 mod without_store;
@@ -268,9 +269,6 @@ impl Revocations {
         let changed = self
             .change(change, wish.reason, &wish.conditions, author)
             .await?;
-        if let RevocationSubject::Agent(agent) = &wish.subject {
-            self.presence.ban(agent);
-        }
         let (kind, subject) = (wish.subject.kind(), &wish.subject);
         tracing::warn!(kind, %subject, author = author.author(), "revoked");
         Ok(changed)
@@ -286,10 +284,6 @@ impl Revocations {
         let reason = reason.unwrap_or_else(|| format!("lift {} {subject}", subject.kind()));
         let lift = RevocationChange::Lift(subject.clone());
         let lifted = self.change(lift, reason, conditions, author).await;
-        if let RevocationSubject::Agent(agent) = &subject {
-            // Whatever came of it: an earlier attempt may have ended between the two.
-            self.presence.lift_ban(agent);
-        }
         lifted.map_err(|problem| match problem.is_not_found() {
             true => none(&subject),
             false => problem,

@@ -377,7 +377,8 @@ fn external() -> Value {
 async fn vitals(store: &Store, registry: &Registry, keeper: &RootKeeper, clock: &Clock) -> Vitals {
     let snapshot = registry.snapshot();
     let first = keeper.sign_intermediate(snapshot.roots(), clock.now());
-    let admitted = AdmittedAgents::default();
+    let standing = StoreStanding::default();
+    let admitted = AdmittedAgents::new([], registry.denials(), standing.clone());
     let horizons = Horizons {
         store: store.clone(),
         directory: Directory::new(registry.clone(), admitted.clone()),
@@ -391,6 +392,6 @@ async fn vitals(store: &Store, registry: &Registry, keeper: &RootKeeper, clock: 
     Vitals {
         horizons,
         clock_check: ClockCheck::unchecked(),
-        standing: StoreStanding::default(),
+        standing,
     }
 }

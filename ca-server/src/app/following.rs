@@ -1,5 +1,5 @@
 //! Follows what other replicas do to the shared store: revisions that they commit, agents that
-//! they forget or ban or hear more of, and what is announced to them.
+//! they forget or hear more of, and what is announced to them.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -129,10 +129,6 @@ impl Known {
     }
 
     async fn review(&self, agent: &SpiffeId) -> Result<(), StoreError> {
-        match self.store.is_banned(agent).await? {
-            true => self.presence.ban(agent),
-            false => self.presence.lift_ban(agent),
-        }
         let as_of = self.admitted.as_of();
         let row = self.store.agent(agent).await?;
         self.admitted.learn(agent, row.as_ref(), &as_of);
@@ -146,19 +142,11 @@ impl Known {
     /// agent whose row is being written comes back at its next connection.
     async fn review_all(&self) -> Result<(), StoreError> {
         self.registry.follow();
-        let (admitted, banned) = self.admitted.sets();
-        let bans = self.store.agent_bans().await?.into_iter();
-        let bans: HashSet<_> = bans.map(|ban| ban.spiffe_id).collect();
+        let admitted = self.admitted.attested();
         let as_of = self.admitted.as_of();
         let rows = self.store.agents().await?;
         self.admitted.learn_all(&rows, &as_of);
         let agents: HashSet<_> = rows.into_iter().map(|row| row.spiffe_id).collect();
-        for agent in bans.difference(&banned) {
-            self.presence.ban(agent);
-        }
-        for agent in banned.difference(&bans) {
-            self.presence.lift_ban(agent);
-        }
         for agent in admitted.difference(&agents) {
             self.presence.disconnect(agent);
         }

@@ -37,7 +37,7 @@ use crate::revocation::{ListSigning, RevocationLists, RevokedPeers, ToldLists};
 use crate::rotation::Rotation;
 use crate::spool::StoreStanding;
 use crate::status::unix_millis;
-use crate::store::{AgentBan, AgentRow, Notices, Store};
+use crate::store::{AgentRow, Notices, Store};
 use crate::watch::{EndpointBoard, EndpointKeeper, Presence, WatchDesk};
 
 use super::start::StartError;
@@ -83,9 +83,8 @@ impl Foundation {
     ) -> Result<Ca, StartError> {
         let mut metrics = MetricsRegistry::default();
         let known = self.store.agents().await?;
-        let banned = self.store.agent_bans().await?;
         let recorder = self.recorder(Metrics::new(&mut metrics), &mut supervisor);
-        let parts = self.parts(&known, &banned, recorder.await?);
+        let parts = self.parts(&known, recorder.await?);
         let credentials = self.credentials(&parts, &mut supervisor).await?;
         let advertised = Advertised::of(&self.config.advertise, &sockets);
         let board = self
@@ -173,12 +172,11 @@ impl Foundation {
     fn parts(
         &self,
         known: &[AgentRow],
-        banned: &[AgentBan],
         (recorder, standing, metrics): (Recorder, StoreStanding, Metrics),
     ) -> Parts {
         let admitted = AdmittedAgents::new(
             known.iter().map(|row| row.spiffe_id.clone()),
-            banned.iter().map(|ban| ban.spiffe_id.clone()),
+            self.registry.denials(),
             standing.clone(),
         );
         admitted.learn_all(known, &admitted.as_of());

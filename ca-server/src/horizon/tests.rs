@@ -5,6 +5,7 @@ use std::sync::Arc;
 use identity::IdTemplate;
 use policy::{MeshNames, Resource, Revision};
 use time::macros::datetime;
+use tokio::sync::watch;
 
 use super::*;
 use crate::registry::RegistrySnapshot;
@@ -38,7 +39,7 @@ fn svid(spiffe_id: SpiffeId, through: &str, minutes: i64) -> LatestSvid {
 fn horizon(svids: &[LatestSvid], away: &[&str]) -> Horizon {
     let admitted = AdmittedAgents::new(
         [agent("web-7"), agent("web-8")],
-        [],
+        watch::Sender::default().subscribe(),
         StoreStanding::default(),
     );
     let revision = Revision {

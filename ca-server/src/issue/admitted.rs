@@ -2,7 +2,8 @@
 //! memory so that an issuance asks no database. Where replicas share the store, an agent that
 //! attested to another one is looked up when it comes. Beside them stands what attestors said of them.
 //!
-//! Invariant: a ban outweighs everything; admitting an agent does not lift it.
+//! Invariant: a ban outweighs everything; admitting an agent does not lift it. Bans are those of the
+//! deny-list in force: nobody but who puts revisions in force, one after the other, makes or lifts one.
 
 use std::collections::HashSet;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -12,6 +13,7 @@ use policy::resource::AgentSelectors;
 use tokio::sync::{MutexGuard, watch};
 
 use super::refusal::IssueError;
+use crate::registry::PublishedDenials;
 use crate::spool::StoreStanding;
 use crate::store::{AgentRow, Store, StoreError};
 use selectors::SelectorTable;
@@ -20,7 +22,7 @@ pub(crate) use selectors::{AsOf, KnownSelectors, SelectorWatch};
 mod selectors;
 
 /// Cheap to clone; all clones show the same sets.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct AdmittedAgents(Arc<Shared>);
 
 /// How an agent stands.
@@ -32,10 +34,12 @@ pub(crate) enum Standing {
     Banned,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     sets: RwLock<Sets>,
-    /// Wakes when an agent was dismissed.
+    /// With the bans in force.
+    denials: watch::Receiver<Arc<PublishedDenials>>,
+    /// Wakes when an agent was forgotten, or banned without the store.
     dismissals: watch::Sender<()>,
     selectors: SelectorTable,
     standing: StoreStanding,
@@ -44,7 +48,6 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Sets {
     admitted: HashSet<SpiffeId>,
-    banned: HashSet<SpiffeId>,
     /// Banned here, while the store could not be told.
     unrecorded: HashSet<SpiffeId>,
     /// How many were forgotten: what was read of the store before the last may no longer hold.
@@ -55,17 +58,17 @@ impl AdmittedAgents {
     /// While the store is away, who is unknown here may be known there.
     pub(crate) fn new(
         admitted: impl IntoIterator<Item = SpiffeId>,
-        banned: impl IntoIterator<Item = SpiffeId>,
+        denials: watch::Receiver<Arc<PublishedDenials>>,
         standing: StoreStanding,
     ) -> Self {
         let sets = Sets {
             admitted: admitted.into_iter().collect(),
-            banned: banned.into_iter().collect(),
             unrecorded: HashSet::new(),
             forgotten: 0,
         };
         Self(Arc::new(Shared {
             sets: RwLock::new(sets),
+            denials,
             dismissals: watch::Sender::default(),
             selectors: SelectorTable::default(),
             standing,
@@ -103,31 +106,19 @@ impl AdmittedAgents {
         self.0.dismissals.send_replace(());
     }
 
-    pub(crate) fn ban(&self, agent: &SpiffeId) {
-        self.write().banned.insert(agent.clone());
-        self.0.dismissals.send_replace(());
-    }
-
-    /// Until [`Self::ban_is_recorded`], whatever the store says of it.
+    /// Before the store holds it, until [`Self::ban_is_recorded`].
     pub(crate) fn ban_unrecorded(&self, agent: &SpiffeId) {
         self.write().unrecorded.insert(agent.clone());
         self.0.dismissals.send_replace(());
     }
 
     pub(crate) fn ban_is_recorded(&self, agent: &SpiffeId) {
-        let mut sets = self.write();
-        if sets.unrecorded.remove(agent) {
-            sets.banned.insert(agent.clone());
-        }
-    }
-
-    pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
-        self.write().banned.remove(agent);
+        self.write().unrecorded.remove(agent);
     }
 
     pub(crate) fn standing(&self, agent: &SpiffeId) -> Standing {
         let sets = self.read();
-        if sets.banned.contains(agent) || sets.unrecorded.contains(agent) {
+        if self.0.denials.borrow().bans(agent) || sets.unrecorded.contains(agent) {
             Standing::Banned
         } else if sets.admitted.contains(agent) {
             Standing::Admitted
@@ -219,22 +210,33 @@ impl AdmittedAgents {
         self.0.selectors.watch(agent)
     }
 
-    /// Who is admitted, and who is banned.
-    pub(crate) fn sets(&self) -> (HashSet<SpiffeId>, HashSet<SpiffeId>) {
-        let sets = self.read();
-        (sets.admitted.clone(), sets.banned.clone())
+    /// Who is admitted, but for bans.
+    pub(crate) fn attested(&self) -> HashSet<SpiffeId> {
+        self.read().admitted.clone()
     }
 
     /// Resolves when the agent, which is admitted now, is so no more. One that is not admitted is
     /// not dismissed either: each of its calls is told why.
     pub(crate) async fn dismissed(&self, agent: &SpiffeId) {
-        let mut dismissals = self.0.dismissals.subscribe();
         if !self.contains(agent) {
             return std::future::pending().await;
         }
-        while dismissals.changed().await.is_ok() {
+        self.not_admitted(agent).await;
+    }
+
+    /// Resolves as soon as the agent is not admitted; at once if it is not.
+    pub(crate) async fn not_admitted(&self, agent: &SpiffeId) {
+        let mut dismissals = self.0.dismissals.subscribe();
+        let mut denials = self.0.denials.clone();
+        loop {
+            denials.mark_unchanged();
             if !self.contains(agent) {
                 return;
+            }
+            tokio::select! {
+                // Ends never: its sender is here.
+                _ = dismissals.changed() => {}
+                Ok(()) = denials.changed() => {}
             }
         }
     }
@@ -249,45 +251,68 @@ impl AdmittedAgents {
 }
 
 #[cfg(test)]
+impl Default for AdmittedAgents {
+    fn default() -> Self {
+        let nobody_banned = watch::Sender::default().subscribe();
+        Self::new([], nobody_banned, StoreStanding::default())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
+
+    type Bans = watch::Sender<Arc<PublishedDenials>>;
 
     fn agent(name: &str) -> AgentId {
         AgentId::new(&"td.test".parse().unwrap(), "x509pop", name).unwrap()
     }
 
+    fn agents() -> (AdmittedAgents, Bans) {
+        let bans = Bans::default();
+        let agents = AdmittedAgents::new([], bans.subscribe(), StoreStanding::default());
+        (agents, bans)
+    }
+
+    fn ban(bans: &Bans, agents: &[&AgentId]) {
+        let banned = agents.iter().map(|agent| agent.spiffe_id().clone());
+        bans.send_replace(Arc::new(PublishedDenials::of_banned(banned)));
+    }
+
     #[test]
     fn an_agent_that_attests_stays_banned() {
-        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
-        agents.ban(web.spiffe_id());
+        let ((agents, bans), web) = (agents(), agent("web-7"));
+        ban(&bans, &[&web]);
         agents.admit(&web, AgentSelectors::none());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
-        agents.lift_ban(web.spiffe_id());
+        ban(&bans, &[]);
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);
     }
 
     #[test]
     fn a_ban_that_the_store_has_not_heard_of_is_not_lifted_by_what_it_says() {
-        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
+        let ((agents, bans), web) = (agents(), agent("web-7"));
         agents.admit(&web, AgentSelectors::none());
         agents.ban_unrecorded(web.spiffe_id());
-        agents.lift_ban(web.spiffe_id());
+        ban(&bans, &[]);
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
+        ban(&bans, &[&web]);
         agents.ban_is_recorded(web.spiffe_id());
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Banned);
-        agents.lift_ban(web.spiffe_id());
+        ban(&bans, &[]);
         assert_eq!(agents.standing(web.spiffe_id()), Standing::Admitted);
     }
 
     #[tokio::test]
     async fn an_agent_is_dismissed_when_it_is_banned_and_not_when_another_is() {
-        let (agents, web) = (AdmittedAgents::default(), agent("web-7"));
+        let ((agents, bans), web) = (agents(), agent("web-7"));
         agents.admit(&web, AgentSelectors::none());
         let mut dismissed = std::pin::pin!(agents.dismissed(web.spiffe_id()));
         assert!(futures_util::poll!(&mut dismissed).is_pending());
         agents.forget(agent("web-8").spiffe_id());
+        ban(&bans, &[&agent("web-9")]);
         assert!(futures_util::poll!(&mut dismissed).is_pending());
-        agents.ban(web.spiffe_id());
+        ban(&bans, &[&agent("web-9"), &web]);
         dismissed.await;
     }
 }

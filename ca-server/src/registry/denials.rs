@@ -1,7 +1,9 @@
 //! Who is refused at one revision although the certificate verifies, as everybody is told of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
+use identity::SpiffeId;
 use identity::x509::{Denied, DenyList};
 use proto::agent::v1 as agent;
 use proto::mesh::v1 as wire;
@@ -16,13 +18,21 @@ pub(crate) struct PublishedDenials {
     /// When each leaves by itself.
     entries: BTreeMap<Denied, Option<OffsetDateTime>>,
     list: DenyList,
+    /// Agents; what was issued through them is in the list.
+    banned: Arc<HashSet<SpiffeId>>,
 }
 
 impl PublishedDenials {
     /// As the store has it.
     pub(super) async fn read(store: &Store, now: OffsetDateTime) -> Result<Self, RegistryError> {
+        // Read first: what was issued through those that are banned here is listed.
+        let bans = store.agent_bans().await.map_err(RegistryError::Store)?;
         let denied = store.denied(now).await.map_err(RegistryError::Store)?;
-        Self::of(denied)
+        let banned = bans.into_iter().map(|ban| ban.spiffe_id).collect();
+        Ok(Self {
+            banned: Arc::new(banned),
+            ..Self::of(denied)?
+        })
     }
 
     pub(super) fn of(
@@ -39,7 +49,11 @@ impl PublishedDenials {
             all.insert(entry, longest);
         }
         let list = DenyList::new(all.keys().cloned()).map_err(RegistryError::Denials)?;
-        Ok(Self { entries: all, list })
+        Ok(Self {
+            entries: all,
+            list,
+            banned: Arc::default(),
+        })
     }
 
     /// With more; `None` if all of them are on it, and stay as long.
@@ -56,11 +70,32 @@ impl PublishedDenials {
             .entries
             .iter()
             .map(|(entry, end)| (entry.clone(), *end));
-        Self::of(known.chain(more.iter().cloned())).map(Some)
+        let with = Self::of(known.chain(more.iter().cloned()))?;
+        Ok(Some(self.keeping_bans(with)))
+    }
+
+    fn keeping_bans(&self, entries: Self) -> Self {
+        Self {
+            banned: Arc::clone(&self.banned),
+            ..entries
+        }
     }
 
     pub(crate) fn list(&self) -> &DenyList {
         &self.list
+    }
+
+    /// Whether the agent is banned.
+    pub(crate) fn bans(&self, agent: &SpiffeId) -> bool {
+        self.banned.contains(agent)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_banned(agents: impl IntoIterator<Item = SpiffeId>) -> Self {
+        Self {
+            banned: Arc::new(agents.into_iter().collect()),
+            ..Self::default()
+        }
     }
 
     /// Without what has ended at `now`; `None` if nothing has.
@@ -71,7 +106,8 @@ impl PublishedDenials {
         }
         let entries = self.entries.iter().filter(|(_, end)| goes_on(end));
         let entries = entries.map(|(entry, end)| (entry.clone(), *end));
-        Some(Self::of(entries).expect("a part of a list is no longer than the list"))
+        let left = Self::of(entries).expect("a part of a list is no longer than the list");
+        Some(self.keeping_bans(left))
     }
 
     /// The list as agents and proxies get it.

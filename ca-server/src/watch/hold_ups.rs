@@ -141,7 +141,6 @@ mod tests {
 
     use super::*;
     use crate::issue::AdmittedAgents;
-    use crate::spool::StoreStanding;
     use crate::watch::{AttachedProxy, Introduction, Presence};
 
     const HEAD: Revision = Revision {
@@ -155,7 +154,7 @@ mod tests {
     }
 
     fn presence() -> Presence {
-        Presence::new(AdmittedAgents::new([], [], StoreStanding::default()))
+        Presence::new(AdmittedAgents::default())
     }
 
     fn introduction(engine_version: u32) -> Introduction {

@@ -184,13 +184,8 @@ impl Presence {
         self.disconnect_stream(agent);
     }
 
-    /// The agent has been banned: as [`Presence::disconnect`], until the ban is lifted.
-    pub(crate) fn ban(&self, agent: &SpiffeId) {
-        self.admitted.ban(agent);
-        self.disconnect_stream(agent);
-    }
-
-    /// As [`Presence::ban`], of a ban that the store does not hold yet.
+    /// The agent has been banned, and the store does not hold it yet: as [`Presence::disconnect`],
+    /// until the ban is lifted.
     pub(crate) fn ban_unrecorded(&self, agent: &SpiffeId) {
         self.admitted.ban_unrecorded(agent);
         self.disconnect_stream(agent);
@@ -198,10 +193,6 @@ impl Presence {
 
     pub(crate) fn ban_is_recorded(&self, agent: &SpiffeId) {
         self.admitted.ban_is_recorded(agent);
-    }
-
-    pub(crate) fn lift_ban(&self, agent: &SpiffeId) {
-        self.admitted.lift_ban(agent);
     }
 
     fn disconnect_stream(&self, agent: &SpiffeId) {

@@ -3,6 +3,7 @@
 //! and with this replica.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,6 +163,7 @@ impl WatchSession {
         let map = Arc::clone(&endpoints.borrow());
         self.send_endpoints(&mut told, &map).await?;
         let expires = self.agent.not_after();
+        let mut dismissed = pin!(self.desk.admitted.not_admitted(self.agent.spiffe_id()));
         loop {
             tokio::select! {
                 said = self.next(incoming) => {
@@ -188,7 +190,7 @@ impl WatchSession {
                     let announced = wire::Announced { sequence };
                     self.send(Message::Announced(announced)).await?;
                 }
-                () = session.ended() => {
+                () = ended(session, dismissed.as_mut()) => {
                     let why = "a newer stream of this agent took over, or the agent was ended";
                     return Err(status::refused(Code::Aborted, "stream-replaced", why).into());
                 }
@@ -424,6 +426,14 @@ async fn told_otherwise<T>(
     tokio::select! {
         changed = snapshots.changed() => changed,
         () = selectors.changed() => Ok(()),
+    }
+}
+
+/// Resolves when the stream was replaced, or its agent forgotten or banned.
+async fn ended(session: &Session, dismissed: impl Future<Output = ()>) {
+    tokio::select! {
+        () = session.ended() => {}
+        () = dismissed => {}
     }
 }
 

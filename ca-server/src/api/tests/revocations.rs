@@ -3,6 +3,7 @@
 use identity::{SerialNumber, SpiffeId};
 
 use super::*;
+use crate::issue::Standing;
 use crate::store::{AuthorityCertificate, IntermediateRow, IssuedRow};
 
 const PATH: &str = "/v1/revocations";
@@ -132,6 +133,25 @@ async fn a_precondition_that_fails_lifts_nothing() {
         .await
         .problem(StatusCode::PRECONDITION_FAILED, "precondition-failed");
     api.get(ORDERS_PATH).await.is(StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_agent_whose_ban_was_not_lifted_stays_banned() {
+    let api = TestApi::start().await;
+    let ban = "/v1/agents/x509pop/web-7/ban";
+    api.post(ban, json!({"reason": "stolen"}))
+        .await
+        .is(StatusCode::OK);
+    let stale = [(header::IF_MATCH, "\"1-9\"")];
+    let stale = api.with_headers(Method::DELETE, ban, &stale, String::new());
+    stale
+        .await
+        .problem(StatusCode::PRECONDITION_FAILED, "precondition-failed");
+    let admitted = &api.parts.vitals.horizons.admitted;
+    let standing = || admitted.standing(&AGENT.parse().unwrap());
+    assert_eq!(standing(), Standing::Banned);
+    api.delete(ban).await.is(StatusCode::NO_CONTENT);
+    assert_eq!(standing(), Standing::Forgotten);
 }
 
 #[tokio::test]

@@ -20,13 +20,11 @@ impl TestCa {
             expires_at: None,
         });
         self.change(change).await;
-        self.ca.presence.ban(&agent_id(agent));
     }
 
     async fn lift_ban(&self, agent: &str) {
         let subject = RevocationSubject::Agent(agent_id(agent));
         self.change(RevocationChange::Lift(subject)).await;
-        self.ca.presence.lift_ban(&agent_id(agent));
     }
 
     async fn change(&self, change: RevocationChange) {

@@ -65,7 +65,8 @@ fn an_acknowledgement_never_goes_back() {
 
 #[test]
 fn a_forgotten_agent_is_no_longer_admitted() {
-    let admitted = AdmittedAgents::new([agent("a")], [], StoreStanding::default());
+    let nobody_banned = watch::Sender::default().subscribe();
+    let admitted = AdmittedAgents::new([agent("a")], nobody_banned, StoreStanding::default());
     let presence = Presence::new(admitted.clone());
     presence.disconnect(&agent("a"));
     assert!(!admitted.contains(&agent("a")));
