@@ -1,7 +1,8 @@
 //! The bundle of the instance above, checked, and what differs from it here. Pure.
 //!
 //! Invariant: a root that the instance above has given up is given up here as well; one that it
-//! marks as compromised is so here, for no longer than there.
+//! marks as compromised is so here, for no longer than there. A bundle says nothing of a root that was
+//! taken up here after it was asked for.
 
 use std::time::Duration;
 
@@ -164,9 +165,10 @@ impl RootsToFollow {
         }
     }
 
+    /// `before` is of a moment before the bundle was asked for, `lifecycle` of one after it.
     pub(super) fn compare(
         &self,
-        lifecycle: &Lifecycle,
+        (before, lifecycle): (&Lifecycle, &Lifecycle),
         roots: &PublishedRoots,
         now: OffsetDateTime,
     ) -> Difference {
@@ -184,7 +186,8 @@ impl RootsToFollow {
             match (self.trusts(root), taint, member.taint) {
                 (false, ..) => {
                     difference.is_same = false;
-                    if member.taint.is_none() {
+                    let mut known = before.bundled().map(|it| it.generation);
+                    if member.taint.is_none() && known.any(|it| it == member.generation) {
                         difference.gone.push(member.generation);
                     }
                 }

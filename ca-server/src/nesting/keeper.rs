@@ -13,7 +13,7 @@ use super::followed::{Difference, RootsToFollow};
 use super::revoked::refuse_revoked;
 use super::wire::Followed;
 use super::{Nesting, NestingError};
-use crate::authority::lifecycle::{Event, Generation, Refusal};
+use crate::authority::lifecycle::{Event, Generation, Lifecycle, Refusal};
 use crate::authority::{Authority, PublishedRoots};
 use crate::clock_check::ClockCheck;
 use crate::registry::Registry;
@@ -103,11 +103,13 @@ impl NestingKeeper {
 
     async fn look(&mut self) -> Result<(), NestingError> {
         let was_refused = self.is_refused();
+        // Before it is asked: a root that another replica takes up meanwhile its answer may lack.
+        let before = self.rotation.lifecycle().await?;
         let trusted = self.registry.snapshot().roots().clone();
         let bundle = self.nesting.above.bundle(&trusted).await?;
         let above = bundle.check(&self.nesting.above.trust_domain)?;
         self.nesting.offered.tell(above.as_told());
-        let followed = self.follow_roots(&above).await;
+        let followed = self.follow_roots(&before, &above).await;
         // Asked for first: who hears of the revocation has something to renew with. It is obeyed
         // also when there is nothing.
         let renewed = self.renew_authority(&above, &trusted).await;
@@ -127,7 +129,11 @@ impl NestingKeeper {
         Ok(())
     }
 
-    async fn follow_roots(&mut self, above: &RootsToFollow) -> Result<Difference, NestingError> {
+    async fn follow_roots(
+        &mut self,
+        before: &Lifecycle,
+        above: &RootsToFollow,
+    ) -> Result<Difference, NestingError> {
         // What may go by itself is not given up.
         self.rotation.advance().await?;
         self.rotation.look();
@@ -135,7 +141,7 @@ impl NestingKeeper {
         let lifecycle = self.rotation.lifecycle().await?;
         self.registry.look().await.map_err(RotationError::from)?;
         let roots = self.registry.snapshot().roots().clone();
-        let difference = above.compare(&lifecycle, &roots, now);
+        let difference = above.compare((before, &lifecycle), &roots, now);
         self.follow(&difference).await?;
         Ok(difference)
     }

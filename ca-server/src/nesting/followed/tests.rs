@@ -167,7 +167,7 @@ fn a_root_that_is_marked_above_is_marked_here_for_no_longer() {
     let one = root(1);
     let (lifecycle, roots) = here(&[&one]);
     let above = follow(vec![told(&one, Active, Some(false))]);
-    let difference = above.compare(&lifecycle, &roots, NOW);
+    let difference = above.compare((&lifecycle, &lifecycle), &roots, NOW);
     assert_eq!(difference.compromised, [(Generation::FIRST, HOUR)]);
     assert!(!difference.is_same && difference.gone.is_empty());
     assert!(above.to_take_up().is_empty());
@@ -178,9 +178,19 @@ fn a_root_that_is_gone_above_goes_here() {
     let (one, two) = (root(1), root(2));
     let (lifecycle, roots) = here(&[&one, &two]);
     let above = follow(vec![told(&two, Active, None)]);
-    let difference = above.compare(&lifecycle, &roots, NOW);
+    let difference = above.compare((&lifecycle, &lifecycle), &roots, NOW);
     assert_eq!(difference.gone, [Generation::FIRST]);
     assert!(!difference.is_same);
+}
+
+#[test]
+fn a_root_that_was_taken_up_after_the_bundle_was_asked_for_is_not_gone() {
+    let (one, two) = (root(1), root(2));
+    let (before, _) = here(&[&one]);
+    let (lifecycle, roots) = here(&[&one, &two]);
+    let above = follow(vec![told(&one, Active, None)]);
+    let difference = above.compare((&before, &lifecycle), &roots, NOW);
+    assert!(difference.gone.is_empty() && !difference.is_same);
 }
 
 #[test]
@@ -188,13 +198,13 @@ fn a_root_that_is_missing_here_is_not_followed_unless_it_was_burnt() {
     let (one, two) = (root(1), root(2));
     let (lifecycle, roots) = here(&[&one]);
     let above = follow(vec![told(&one, Active, None), told(&two, Published, None)]);
-    assert!(!above.compare(&lifecycle, &roots, NOW).is_same);
+    assert!(!above.compare((&lifecycle, &lifecycle), &roots, NOW).is_same);
     assert_eq!(above.to_take_up(), [one.clone(), two.clone()]);
     let above = follow(vec![
         told(&one, Active, None),
         told(&two, Published, Some(true)),
     ]);
-    assert!(above.compare(&lifecycle, &roots, NOW).is_same);
+    assert!(above.compare((&lifecycle, &lifecycle), &roots, NOW).is_same);
     assert_eq!(above.to_take_up(), [one]);
 }
 
@@ -209,7 +219,7 @@ fn a_root_that_drains_above_is_kept_and_not_taken_up() {
     } = above.as_told();
     assert_eq!((to_take_up, draining), (vec![two.clone()], vec![one]));
     let (lifecycle, roots) = here(&[&two]);
-    assert!(above.compare(&lifecycle, &roots, NOW).is_same);
+    assert!(above.compare((&lifecycle, &lifecycle), &roots, NOW).is_same);
 }
 
 proptest! {
