@@ -112,6 +112,8 @@ impl IssueCalls {
             .check_rate(self.agent.spiffe_id(), requests.len())?;
         let (authorized, mut refusals) = self.authorize(&requests).await;
         let mut issued = self.desk.issuer.issue(authorized).await?.into_iter();
+        // Who was forgotten or banned while it was recorded gets none of it.
+        self.check_agent()?;
         let mut results = Vec::with_capacity(requests.len());
         for request in 0..requests.len() {
             let result = match refusals.remove(&request) {

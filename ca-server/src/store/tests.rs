@@ -66,6 +66,13 @@ pub(crate) struct TestStore {
     directory: TempDir,
 }
 
+impl Store {
+    /// Writes wait until what is returned is dropped; of a store in a file.
+    pub(crate) async fn hold_writes(&self) -> impl Sized + use<> {
+        self.database.begin().await.unwrap()
+    }
+}
+
 impl TestStore {
     /// In a file.
     pub(crate) async fn open() -> Self {

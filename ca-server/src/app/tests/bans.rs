@@ -9,7 +9,7 @@ use proto::agent::v1::ca_message::Message;
 use tonic::Code;
 
 use super::agent::{Connection, refused};
-use super::harness::{TestCa, agent_id, trust_domain};
+use super::harness::{TestCa, agent_id, trust_domain, workload, workload_id};
 use crate::store::{Authorship, NewRevocation, RevocationChange, RevocationSubject};
 
 impl TestCa {
@@ -114,6 +114,25 @@ async fn the_connections_of_an_evicted_agent_end() {
     connection.issue(Vec::new()).await.unwrap();
     ca.forget("web-7").await;
     connection.ended().await;
+}
+
+#[tokio::test]
+async fn what_is_still_being_recorded_when_its_agent_is_evicted_is_not_handed_out() {
+    let ca = TestCa::start().await;
+    ca.apply(&workload("orders", &["web-7"])).await;
+    let connection = ca.of(&ca.agent("web-7").await).await;
+    let (held, key) = (ca.ca.store.hold_writes().await, SigningKey::generate());
+    let id = workload_id("orders");
+    let evicted = async {
+        // Behind it on the same connection, so that it has been judged when these are answered.
+        for _ in 0..3 {
+            connection.issue(Vec::new()).await.unwrap();
+        }
+        ca.ca.presence.disconnect(&agent_id("web-7"));
+        drop(held);
+    };
+    let (issued, ()) = tokio::join!(connection.issue_one(&id, &key), evicted);
+    refused(issued, Code::PermissionDenied, "agent-forgotten");
 }
 
 #[tokio::test]
