@@ -1,14 +1,16 @@
 //! The keys of one issuer, fetched and kept.
 //!
 //! Invariant: keys are at most an hour old when they judge, and whoever sends tokens with made-up
-//! key ids causes one fetch in ten seconds at most. One caller fetches, the others wait for it.
+//! key ids causes one fetch in ten seconds at most. One caller fetches, the others wait for it; when
+//! it hangs up, the next goes on with what it has begun.
 
 mod fetch;
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use std::{fs, io};
+use std::{fmt, fs, io};
 
 use identity::jwt::{KeySet, KeySetError};
 use mtls::web::WebCertificateError;
@@ -34,19 +36,23 @@ pub(super) struct IssuerKeys {
     kept: Mutex<Kept>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Source {
     File(PathBuf),
-    Url(Box<Fetching>),
+    Url(Arc<Fetching>),
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Kept {
     known: Option<KnownKeys>,
     tried: Option<Instant>,
+    /// Begun by a caller that may have gone.
+    fetching: Option<Fetch>,
 }
 
-/// Keys, and when they were fetched.
+type Fetch = Pin<Box<dyn Future<Output = Result<KnownKeys, IssuerKeysError>> + Send>>;
+
+/// Keys, and since when they were being fetched.
 #[derive(Debug, Clone)]
 pub(super) struct KnownKeys {
     pub(super) keys: Arc<KeySet>,
@@ -78,7 +84,7 @@ impl IssuerKeys {
     /// Reads what is needed to fetch; the keys themselves are fetched when a token is judged.
     pub(super) fn load(config: &JwtIssuerConfig, clock: &Clock) -> Result<Self, IssuerKeysError> {
         let source = match (&config.keys_url, &config.keys_file) {
-            (Some(url), _) => Source::Url(Box::new(Fetching::new(
+            (Some(url), _) => Source::Url(Arc::new(Fetching::new(
                 url.clone(),
                 config.roots_file.as_deref(),
                 config.keys_token_file.clone(),
@@ -116,37 +122,54 @@ impl IssuerKeys {
     }
 
     async fn fetch(&self, kept: &mut Kept) -> Result<KnownKeys, IssuerKeysError> {
-        if kept.tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
-            return Err(IssuerKeysError::TriedJustNow);
-        }
-        kept.tried = Some(Instant::now());
-        let fetched = self.read().await.inspect_err(|error| {
+        let fetching = match &mut kept.fetching {
+            Some(fetching) => fetching,
+            None => {
+                if kept.tried.is_some_and(|tried| tried.elapsed() < PAUSE) {
+                    return Err(IssuerKeysError::TriedJustNow);
+                }
+                let now = Instant::now();
+                kept.tried = Some(now);
+                kept.fetching
+                    .insert(Box::pin(self.source.clone().read(now)))
+            }
+        };
+        let fetched = fetching.await;
+        kept.fetching = None;
+        let known = fetched.inspect_err(|error| {
             tracing::warn!(
                 attestor = self.attestor,
                 error = %runtime::exit::one_line(error),
                 "the keys of an issuer were not fetched"
             );
         })?;
-        let known = KnownKeys {
-            keys: Arc::new(fetched),
-            at: Instant::now(),
-        };
         kept.known = Some(known.clone());
         Ok(known)
     }
+}
 
-    async fn read(&self) -> Result<KeySet, IssuerKeysError> {
-        let text = match &self.source {
-            Source::File(path) => read_file("attest.jwt.keys_file", path)?,
-            Source::Url(fetching) => fetching.fetch().await?.to_vec(),
+impl Source {
+    async fn read(self, now: Instant) -> Result<KnownKeys, IssuerKeysError> {
+        let text = match &self {
+            Self::File(path) => read_file("attest.jwt.keys_file", path)?,
+            Self::Url(fetching) => fetching.fetch().await?.to_vec(),
         };
-        Ok(KeySet::from_json(&text)?)
+        Ok(KnownKeys {
+            keys: Arc::new(KeySet::from_json(&text)?),
+            at: now,
+        })
     }
 }
 
 impl Kept {
     fn younger_than(&self, age: Duration) -> Option<KnownKeys> {
         self.known.clone().filter(|known| known.at.elapsed() < age)
+    }
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").finish_non_exhaustive()
     }
 }
 

@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::sync::{Notify, RwLock};
 use tokio::task::JoinSet;
 use tonic::Code;
 
@@ -24,6 +25,10 @@ struct KeysServer {
     url: String,
     root: String,
     answer: Arc<Mutex<(StatusCode, String)>>,
+    /// A request has come.
+    asked: Arc<Notify>,
+    /// Nothing is answered while somebody writes.
+    gate: Arc<RwLock<()>>,
     _serving: JoinSet<()>,
 }
 
@@ -42,6 +47,8 @@ impl KeysServer {
         let answer = Arc::new(Mutex::new((status, body)));
         let mut serving = JoinSet::new();
         let said = Arc::clone(&answer);
+        let (asked, gate) = (Arc::new(Notify::new()), Arc::new(RwLock::new(())));
+        let (request, opened) = (Arc::clone(&asked), Arc::clone(&gate));
         serving.spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -49,11 +56,13 @@ impl KeysServer {
                 let Ok(stream) = mtls::accept(stream, tls.clone()).await else {
                     continue;
                 };
-                let service = service_fn(|_| {
+                let service = service_fn(async |_| {
+                    request.notify_one();
+                    drop(opened.read().await);
                     let (status, body) = said.lock().unwrap().clone();
                     let mut answer = http::Response::new(Full::new(Bytes::from(body)));
                     *answer.status_mut() = status;
-                    async move { Ok::<_, std::convert::Infallible>(answer) }
+                    Ok::<_, std::convert::Infallible>(answer)
                 });
                 // One that hangs up has heard enough.
                 drop(
@@ -67,6 +76,8 @@ impl KeysServer {
             url,
             root,
             answer,
+            asked,
+            gate,
             _serving: serving,
         }
     }
@@ -122,4 +133,23 @@ async fn keys_are_fetched_and_kept() {
         // The second turn has only what was kept.
         *server.answer.lock().unwrap() = (StatusCode::BAD_GATEWAY, String::new());
     }
+}
+
+#[tokio::test]
+async fn a_caller_that_hangs_up_while_keys_are_fetched_takes_them_from_nobody() {
+    let cluster = Cluster::new();
+    let server = KeysServer::start(StatusCode::OK, cluster.keys()).await;
+    let ca = server.ca(&server.root).await;
+    let held = server.gate.write().await;
+    let (token, key) = (cluster.token(&ca, &json!({})), SigningKey::generate());
+    tokio::select! {
+        answer = attest(&ca, &token, &key) => panic!("{answer:?}"),
+        () = server.asked.notified() => {}
+    }
+    // The CA has heard of that when it answers who came later.
+    let elsewhere = cluster.token(&ca, &json!({"iss": "https://elsewhere.example"}));
+    let stranger = attest(&ca, &elsewhere, &key).await;
+    refused(stranger, Code::PermissionDenied, "unknown-issuer");
+    drop(held);
+    attest(&ca, &token, &key).await.unwrap();
 }
