@@ -106,8 +106,15 @@ impl Recovery {
     /// Looks what other replicas have published.
     pub(crate) async fn look(&self) -> Result<(), StoreError> {
         let newest = self.store.bundle_update().await?.map(Arc::new);
-        self.newest
-            .send_if_modified(|held| std::mem::replace(held, newest.clone()) != newest);
+        self.newest.send_if_modified(|held| {
+            let number = |row: &Option<Arc<BundleUpdateRow>>| row.as_ref().map(|it| it.number);
+            // Who looks at once may have looked later.
+            let is_newer = number(&newest) > number(held);
+            if is_newer {
+                *held = newest;
+            }
+            is_newer
+        });
         Ok(())
     }
 
