@@ -59,12 +59,13 @@ impl RootLists {
                 continue;
             }
             let list = self.of.entry(generation).or_default();
+            // Read first: what is revoked meanwhile is not said to be covered.
+            let covers = store.newest_revocation().await?;
             let revoked = store.revoked_intermediates_of(generation.number(), now);
             let revoked = revoked.await?;
             if !list.is_due(&revoked, now) {
                 continue;
             }
-            let covers = store.newest_revocation().await?;
             // Another replica may have signed the last.
             let last = store.crls(now).await?.iter().map(|row| row.number).max();
             let number = number(now, last.unwrap_or(0)).max(list.signed.number(now));
