@@ -18,6 +18,7 @@ use crate::authority::lifecycle::{Action, Event, Facts, Generation, Lifecycle, R
 use crate::authority::{MadeRoot, RootError, RootKeeper};
 use crate::config::Lifetimes;
 use crate::registry::{ApplyError, Registry, StepError};
+use crate::spool::LONGEST_LIFE;
 use crate::store::{
     AuthorityStep, Authorship, DownstreamRow, KeyPurpose, LiveAgent, Store, StoreError,
 };
@@ -36,10 +37,18 @@ pub(crate) struct Rotation {
     store: Store,
     registry: Registry,
     keeper: RootKeeper,
-    lifetimes: Lifetimes,
-    refresh_hint: Duration,
+    times: Times,
     clock: Clock,
     wake: Arc<Notify>,
+}
+
+/// What the configuration says of how long things last.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    pub(crate) lifetimes: Lifetimes,
+    pub(crate) refresh_hint: Duration,
+    /// A replica without the store renews for so long what the store hears of later.
+    pub(crate) spooled_for: Duration,
 }
 
 /// How far it has come.
@@ -81,15 +90,14 @@ impl Rotation {
         registry: Registry,
         store: Store,
         keeper: RootKeeper,
-        (lifetimes, refresh_hint): (Lifetimes, Duration),
+        times: Times,
         clock: Clock,
     ) -> Self {
         Self {
             store,
             registry,
             keeper,
-            lifetimes,
-            refresh_hint,
+            times,
             clock,
             wake: Arc::default(),
         }
@@ -134,7 +142,7 @@ impl Rotation {
         let (lifecycle, _) = self.state().await?;
         let now = self.clock.now();
         let sequence = lifecycle.sequence();
-        let mut pending = self.store.live_agents(now).await?;
+        let mut pending = self.live_agents(now).await?;
         pending.retain(|agent| agent.bundle_sequence < sequence);
         let mut pending_below = self.store.live_downstreams(now).await?;
         pending_below.retain(|it| it.bundle_sequence < sequence);
@@ -147,21 +155,32 @@ impl Rotation {
         })
     }
 
+    /// With those that may live although the store does not know it yet: what a replica has renewed
+    /// without it.
+    async fn live_agents(&self, now: OffsetDateTime) -> Result<Vec<LiveAgent>, StoreError> {
+        let unknown = match self.times.spooled_for {
+            Duration::ZERO => Duration::ZERO,
+            spooled_for => spooled_for + LONGEST_LIFE,
+        };
+        self.store.live_agents(now - unknown).await
+    }
+
     fn rules(&self) -> Rules {
         let snapshot = self.registry.snapshot();
         let entries = snapshot.objects().workloads();
         let longest = entries.filter_map(|entry| entry.ttl).max();
         let Lifetimes {
             agent, workload, ..
-        } = self.lifetimes;
+        } = self.times.lifetimes;
         let longest_leaf = longest.into_iter().fold(agent.max(workload), Duration::max);
-        let settle = self.refresh_hint * 3;
+        let settle = self.times.refresh_hint * 3;
         Rules {
             settle,
             // An agent whose host is down must find a root that it knows when it comes back.
-            settle_on_schedule: settle.max(self.lifetimes.reattest_within),
-            longest_leaf: longest_leaf.min(self.lifetimes.intermediate),
-            margin: self.lifetimes.margin,
+            settle_on_schedule: settle.max(self.times.lifetimes.reattest_within),
+            longest_leaf: longest_leaf.min(self.times.lifetimes.intermediate),
+            unheard: self.times.spooled_for,
+            margin: self.times.lifetimes.margin,
         }
     }
 
@@ -182,7 +201,7 @@ impl Rotation {
         if lifecycle.is_settled() {
             return Ok(Facts::default());
         }
-        let live = self.store.live_agents(now).await?;
+        let live = self.live_agents(now).await?;
         let below = self.store.live_downstreams(now).await?;
         let agents = live.iter().map(|agent| agent.bundle_sequence);
         let acknowledged = agents

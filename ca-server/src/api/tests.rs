@@ -31,7 +31,7 @@ use crate::horizon::{Horizons, Vitals};
 use crate::issue::{AdmittedAgents, Directory};
 use crate::recovery::Recovery;
 use crate::registry::Registry;
-use crate::rotation::Rotation;
+use crate::rotation::{Rotation, Times};
 use crate::spool::StoreStanding;
 use crate::store::AdminCredentialRow;
 use crate::store::Store;
@@ -90,7 +90,11 @@ impl TestApi {
             registry.clone(),
             store.store.clone(),
             keeper.clone(),
-            (lifetimes, refresh_hint),
+            Times {
+                lifetimes,
+                refresh_hint,
+                spooled_for: std::time::Duration::ZERO,
+            },
             clock.clone(),
         );
         let recovery = Recovery::open(recovery.as_ref(), &store.store, clock.clone()).unwrap();

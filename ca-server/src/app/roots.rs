@@ -1,5 +1,7 @@
 //! The roots, whoever's they are: opened before anything is served, and looked after from then on.
 
+use std::time::Duration;
+
 use runtime::{Clock, Supervisor};
 
 use super::start::StartError;
@@ -8,7 +10,7 @@ use crate::clock_check::ClockCheck;
 use crate::config::{Config, UpstreamConfig};
 use crate::nesting::{Nesting, NestingKeeper};
 use crate::registry::Registry;
-use crate::rotation::{Rotation, RotationKeeper};
+use crate::rotation::{Rotation, RotationKeeper, Times};
 use crate::store::Store;
 
 /// Opens the roots, or makes the first; has what signs in their name from the instance above, if
@@ -44,7 +46,12 @@ pub(super) fn look_after(
     let (signing, denials) = (authority.clone(), registry.denials());
     let renewal = IntermediateRenewal::new(keeper.clone(), signing, denials, clocks.clone());
     supervisor.spawn("intermediate", renewal.run(shutdown.clone()));
-    let times = (config.lifetimes, config.bundle.refresh_hint);
+    let spool = config.spool.as_ref();
+    let times = Times {
+        lifetimes: config.lifetimes,
+        refresh_hint: config.bundle.refresh_hint,
+        spooled_for: spool.map_or(Duration::ZERO, |spool| spool.max_age),
+    };
     let rotation = Rotation::new(registry.clone(), store.clone(), keeper, times, clock);
     let rotating = RotationKeeper::new(rotation.clone(), clock_check);
     supervisor.spawn("rotation", rotating.run(shutdown.clone()));

@@ -39,6 +39,8 @@ pub(crate) struct Rules {
     pub(crate) settle_on_schedule: Duration,
     /// Of what an authority signs, directly or not.
     pub(crate) longest_leaf: Duration,
+    /// For so long somebody who has not heard of a step may go on signing what is recorded later.
+    pub(crate) unheard: Duration,
     pub(crate) margin: Duration,
 }
 
@@ -292,7 +294,7 @@ impl Lifecycle {
     }
 
     /// A leaf is recorded before it is used, but a replica may learn late that it signs with the
-    /// successor: what drains does so for the life of a leaf at least.
+    /// successor: what drains does so for the life of a leaf at least, beyond when each has heard of it.
     fn remove(
         &mut self,
         facts: &Facts,
@@ -307,7 +309,7 @@ impl Lifecycle {
             let (safe, late) = match member.taint {
                 None => {
                     let leaves = facts.leaves_until.get(&member.generation);
-                    let drained = member.since + rules.longest_leaf + rules.margin;
+                    let drained = member.since + rules.unheard + rules.longest_leaf + rules.margin;
                     let unused = now >= drained && leaves.is_none_or(|until| *until <= now);
                     let unused = unused && !facts.kept_above.contains(&member.generation);
                     let trusted = facts.have_acknowledged(successor_in);

@@ -79,7 +79,7 @@ impl RotationKeeper {
                 .due_at()
                 .clamp(now + FASTEST_LOOK, now + IDLE_LOOK));
         }
-        let look = (self.rotation.refresh_hint / 20).clamp(FASTEST_LOOK, SLOWEST_LOOK);
+        let look = (self.rotation.times.refresh_hint / 20).clamp(FASTEST_LOOK, SLOWEST_LOOK);
         Ok(now + look)
     }
 

@@ -7,9 +7,12 @@ use crypto::signing::SigningKey;
 use identity::recovery::{BundleUpdate, public_to_pem};
 use identity::x509::{Authority, Bundle};
 use identity::{SerialNumber, Validity};
+use policy::resource::AgentSelectors;
 
 use super::*;
+use crate::authority::lifecycle::Phase;
 use crate::config::RecoveryConfig;
+use crate::store::AgentRow;
 
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -42,6 +45,51 @@ async fn a_second_rotation_is_refused_while_one_is_under_way() {
     assert_eq!(begun["items"][1]["phase"], "published");
     let again = rotate(&api, json!({})).await;
     again.problem(StatusCode::CONFLICT, "rotation-in-progress");
+}
+
+impl TestApi {
+    /// Of a replica that may have renewed without the store for so long.
+    fn with_spool(mut self, spooled_for: Duration) -> Self {
+        let parts = &self.parts;
+        let times = Times {
+            lifetimes: Lifetimes::default(),
+            refresh_hint: parts.refresh_hint,
+            spooled_for,
+        };
+        let (registry, store) = (parts.registry.clone(), parts.store.clone());
+        let (keeper, clock) = (parts.keeper.clone(), parts.clock.clone());
+        self.parts.rotation = Rotation::new(registry, store, keeper, times, clock);
+        self.router = router(&self.parts);
+        self
+    }
+
+    async fn phases(&self) -> Vec<Phase> {
+        let rotation = &self.parts.rotation;
+        rotation.advance().await.unwrap();
+        let lifecycle = rotation.lifecycle().await.unwrap();
+        lifecycle.members().iter().map(|it| it.phase).collect()
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_may_have_been_renewed_without_the_store_is_waited_for() {
+    let api = TestApi::start().await.with_spool(2 * HOUR);
+    let now = api.parts.clock.now();
+    let known = AgentRow {
+        spiffe_id: "spiffe://corp.example/countersign/agent/x509pop/web-7"
+            .parse()
+            .unwrap(),
+        attested_at: now,
+        serial: SerialNumber::from_bytes(&[7]).unwrap(),
+        not_after: now + HOUR,
+        selectors: AgentSelectors::none(),
+    };
+    assert!(api.store.store.record_agent(known).await.unwrap());
+    rotate(&api, json!({})).await.is(StatusCode::ACCEPTED);
+    api.control.advance(4 * HOUR - Duration::from_secs(1));
+    assert_eq!(api.phases().await, [Phase::Active, Phase::Published]);
+    api.control.advance(Duration::from_secs(1));
+    assert_eq!(api.phases().await, [Phase::Draining, Phase::Active]);
 }
 
 #[tokio::test]

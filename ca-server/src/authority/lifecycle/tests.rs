@@ -11,6 +11,7 @@ const RULES: Rules = Rules {
     settle: Duration::from_secs(900),
     settle_on_schedule: Duration::from_secs(9_000),
     longest_leaf: Duration::from_secs(3_600),
+    unheard: Duration::from_secs(1_800),
     margin: Duration::from_secs(60),
 };
 const FIRST: Generation = Generation::FIRST;
@@ -157,7 +158,7 @@ fn what_others_may_lead_to_drains_until_its_end_at_most() {
         kept_above: BTreeSet::from([FIRST]),
         ..acknowledged(2)
     };
-    let drained = RULES.longest_leaf + RULES.margin;
+    let drained = RULES.unheard + RULES.longest_leaf + RULES.margin;
     assert_eq!(history.after(drained).tick(kept()), []);
     history.now = START + LIFE;
     let alarm = Action::AlarmForced(FIRST, Phase::Removed);
@@ -167,7 +168,7 @@ fn what_others_may_lead_to_drains_until_its_end_at_most() {
 #[test]
 fn a_draining_authority_stays_while_a_leaf_leads_to_it() {
     let mut history = History::drained();
-    let drained = RULES.longest_leaf + RULES.margin;
+    let drained = RULES.unheard + RULES.longest_leaf + RULES.margin;
     assert_eq!(
         history.after(drained - seconds(1)).tick(acknowledged(2)),
         []

@@ -18,6 +18,7 @@ const RULES: Rules = Rules {
     settle: HOUR,
     settle_on_schedule: HOUR,
     longest_leaf: HOUR,
+    unheard: Duration::ZERO,
     margin: HOUR,
 };
 
