@@ -10,6 +10,10 @@ use proto::agent::v1::issue_result::Result as Issued;
 use runtime::Clock;
 
 const AGENT: &str = "spiffe://mesh.test/countersign/agent/join-token/web-7";
+const EVERY_TABLE_GROWS: &str = "DO $$ DECLARE it TEXT; BEGIN
+    FOR it IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+        EXECUTE format('ALTER TABLE %I ADD COLUMN added_later TEXT', it);
+    END LOOP; END $$";
 const ORDERS: &str = "spiffe://mesh.test/ns/shop/sa/orders";
 
 #[tokio::test]
@@ -125,8 +129,9 @@ async fn builds_of_two_versions_live_on_one_database_until_the_newer_needs_it_al
     let agent = joined_through(&replicas[0]).await;
     let cluster = postgres_cluster::shared().expect("it was used");
     // What a newer build would do that only adds something.
+    read_all(&replicas[0]).await;
     for sql in [
-        "ALTER TABLE agents ADD COLUMN added_later TEXT",
+        EVERY_TABLE_GROWS,
         "CREATE TABLE added_later (name TEXT PRIMARY KEY)",
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          SELECT version + 1, 'added later', true, '', 0 FROM schema",
@@ -134,6 +139,7 @@ async fn builds_of_two_versions_live_on_one_database_until_the_newer_needs_it_al
     ] {
         cluster.sql(mesh.database(), sql);
     }
+    read_all(&replicas[0]).await;
     issued_soon(&replicas[0], &agent, ORDERS).await;
     let _directory = replicas.remove(1).crash().await;
     let restarted = mesh.launch(1).await;
@@ -150,6 +156,27 @@ async fn builds_of_two_versions_live_on_one_database_until_the_newer_needs_it_al
         said.contains("which needs a build that reads schema"),
         "{said}"
     );
+}
+
+/// What most of the statements are prepared for.
+async fn read_all(replica: &CaProcess) {
+    for path in [
+        "agents",
+        "authorities",
+        "bundle",
+        "downstreams",
+        "horizon",
+        "join-tokens",
+        "log",
+        "log/unlogged",
+        "revisions",
+        "revocations",
+        "store",
+        "svids",
+    ] {
+        let answer = replica.admin().get(&format!("/v1/{path}")).await;
+        assert!(answer.is_ok(), "{path}: {answer:?}");
+    }
 }
 
 async fn two() -> Option<(Replicas, [CaProcess; 2])> {

@@ -96,7 +96,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn admin_credentials(&self) -> Result<Vec<AdminCredentialRow>, StoreError> {
-        let all = Statement::new("SELECT * FROM admin_credentials ORDER BY created_at, id");
+        let all = Statement::new(
+            "SELECT id, secret_sha256, created_at, expires_at, revoked_at
+             FROM admin_credentials ORDER BY created_at, id",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(credential).collect()
     }

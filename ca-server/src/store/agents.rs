@@ -73,7 +73,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn agents(&self) -> Result<Vec<AgentRow>, StoreError> {
-        let all = Statement::new("SELECT * FROM agents ORDER BY spiffe_id");
+        let all = Statement::new(
+            "SELECT spiffe_id, attested_at, serial, not_after, selectors, selectors_at
+             FROM agents ORDER BY spiffe_id",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(agent).collect()
     }
@@ -83,7 +86,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn agent(&self, id: &SpiffeId) -> Result<Option<AgentRow>, StoreError> {
-        let one = Statement::new("SELECT * FROM agents WHERE spiffe_id = $1");
+        let one = Statement::new(
+            "SELECT spiffe_id, attested_at, serial, not_after, selectors, selectors_at
+             FROM agents WHERE spiffe_id = $1",
+        );
         let row = self.database.fetch_optional(one.bind(id)).await?;
         row.as_ref().map(agent).transpose()
     }

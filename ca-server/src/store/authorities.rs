@@ -172,7 +172,9 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<IntermediateRow>, StoreError> {
         let live = Statement::new(
-            "SELECT * FROM intermediates WHERE not_after > $1 ORDER BY replica, not_before",
+            "SELECT key_id, generation, replica, not_before, not_after, serial,
+                    superseded_at
+             FROM intermediates WHERE not_after > $1 ORDER BY replica, not_before",
         );
         let rows = self.database.fetch_all(live.bind(now)).await?;
         rows.iter().map(intermediate).collect()

@@ -41,7 +41,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn agent_bans(&self) -> Result<Vec<AgentBan>, StoreError> {
-        let all = Statement::new("SELECT * FROM agent_bans ORDER BY spiffe_id");
+        let all = Statement::new(
+            "SELECT spiffe_id, reason, author, banned_at
+             FROM agent_bans ORDER BY spiffe_id",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(ban).collect()
     }

@@ -21,7 +21,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn bundle_update(&self) -> Result<Option<BundleUpdateRow>, StoreError> {
-        let newest = Statement::new("SELECT * FROM bundle_updates ORDER BY number DESC LIMIT 1");
+        let newest = Statement::new(
+            "SELECT number, text, author, published_at
+             FROM bundle_updates ORDER BY number DESC LIMIT 1",
+        );
         let row = self.database.fetch_optional(newest).await?;
         row.map(|row| {
             Ok(BundleUpdateRow {

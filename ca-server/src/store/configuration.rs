@@ -91,7 +91,9 @@ impl Store {
     ) -> Result<Vec<RevisionRow>, StoreError> {
         let before = before.map_or(i64::MAX, |number| i64::try_from(number).unwrap_or(i64::MAX));
         let some = Statement::new(
-            "SELECT * FROM revisions WHERE number < $1 ORDER BY number DESC LIMIT $2",
+            "SELECT number, author, reason, committed_at, content_sha256, enforced_at,
+                    enforced_after
+             FROM revisions WHERE number < $1 ORDER BY number DESC LIMIT $2",
         );
         let rows = self
             .database
@@ -106,7 +108,11 @@ impl Store {
         let Ok(number) = i64::try_from(number) else {
             return Ok(None);
         };
-        let one = Statement::new("SELECT * FROM revisions WHERE number = $1");
+        let one = Statement::new(
+            "SELECT number, author, reason, committed_at, content_sha256, enforced_at,
+                    enforced_after
+             FROM revisions WHERE number = $1",
+        );
         let row = self.database.fetch_optional(one.bind(number)).await?;
         row.map(|row| self.revision_row(&row)).transpose()
     }

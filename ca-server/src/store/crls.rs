@@ -59,7 +59,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn crls(&self, now: OffsetDateTime) -> Result<Vec<CrlRow>, StoreError> {
-        let live = Statement::new("SELECT * FROM crls WHERE next_update > $1 ORDER BY issuer");
+        let live = Statement::new(
+            "SELECT issuer, number, covers, next_update, der
+             FROM crls WHERE next_update > $1 ORDER BY issuer",
+        );
         let rows = self.database.fetch_all(live.bind(now)).await?;
         rows.iter().map(crl).collect()
     }

@@ -78,7 +78,10 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn downstreams(&self) -> Result<Vec<DownstreamRow>, StoreError> {
-        let all = Statement::new("SELECT * FROM downstreams ORDER BY name");
+        let all = Statement::new(
+            "SELECT name, secret_sha256, author, created_at, bundle_sequence, seen_at
+             FROM downstreams ORDER BY name",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(downstream).collect()
     }
@@ -140,7 +143,8 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<DownstreamRow>, StoreError> {
         let live = Statement::new(
-            "SELECT * FROM downstreams
+            "SELECT name, secret_sha256, author, created_at, bundle_sequence, seen_at
+             FROM downstreams
              WHERE name IN (SELECT downstream FROM downstream_authorities WHERE not_after > $1)
              ORDER BY name",
         );
@@ -159,7 +163,10 @@ impl Store {
         certificate: AuthorityCertificate<'_>,
     ) -> Result<DownstreamAuthorityRow, StoreError> {
         let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
-        let known = Statement::new("SELECT * FROM downstream_authorities WHERE key_id = $1");
+        let known = Statement::new(
+            "SELECT key_id, downstream, generation, serial, not_before, not_after, chain
+             FROM downstream_authorities WHERE key_id = $1",
+        );
         let known = transaction.fetch_optional(known.bind(row.key_id.as_str()));
         if let Some(known) = known.await?.as_ref().map(authority).transpose()? {
             if known.validity.not_after() > certificate.recorded_at {
@@ -196,7 +203,8 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<DownstreamAuthorityRow>, StoreError> {
         let live = Statement::new(
-            "SELECT * FROM downstream_authorities WHERE not_after > $1
+            "SELECT key_id, downstream, generation, serial, not_before, not_after, chain
+             FROM downstream_authorities WHERE not_after > $1
              ORDER BY downstream, not_before, key_id",
         );
         let rows = self.database.fetch_all(live.bind(now)).await?;

@@ -181,12 +181,14 @@ async fn written(
     after: Option<&(u64, ObjectKey)>,
 ) -> Result<Vec<Row>, StoreError> {
     let Some((revision, key)) = after else {
-        let first = "SELECT * FROM object_history WHERE revision > $1
+        let first = "SELECT revision, kind, namespace, name, json
+                     FROM object_history WHERE revision > $1
                      ORDER BY revision, kind, namespace, name LIMIT $2";
         let first = Statement::new(first).bind(write::column(from)).bind(PAGE);
         return transaction.fetch_all(first).await;
     };
-    let next = "SELECT * FROM object_history
+    let next = "SELECT revision, kind, namespace, name, json
+                FROM object_history
                 WHERE revision >= $4 AND (revision, kind, namespace, name) > ($4, $1, $2, $3)
                 ORDER BY revision, kind, namespace, name LIMIT $5";
     let next = write::of(Statement::new(next), key).bind(write::column(*revision));
@@ -199,12 +201,14 @@ async fn page(
     after: Option<&ObjectKey>,
 ) -> Result<Vec<Row>, StoreError> {
     let Some(after) = after else {
-        let first = "SELECT * FROM objects ORDER BY kind, namespace, name LIMIT $1";
+        let first = "SELECT revision, kind, namespace, name, json
+                     FROM objects ORDER BY kind, namespace, name LIMIT $1";
         return transaction
             .fetch_all(Statement::new(first).bind(PAGE))
             .await;
     };
-    let next = "SELECT * FROM objects WHERE (kind, namespace, name) > ($1, $2, $3)
+    let next = "SELECT revision, kind, namespace, name, json
+                FROM objects WHERE (kind, namespace, name) > ($1, $2, $3)
                 ORDER BY kind, namespace, name LIMIT $4";
     let next = write::of(Statement::new(next), after).bind(PAGE);
     transaction.fetch_all(next).await

@@ -88,7 +88,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<IssuedRow>, StoreError> {
         let some = Statement::new(
-            "SELECT * FROM issued
+            "SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                    issued_at, leaf_sha256
+             FROM issued
              WHERE ($1 IS NULL OR spiffe_id = $1) AND ($2 IS NULL OR agent_id = $2)
              ORDER BY sequence DESC LIMIT $3",
         )
@@ -104,7 +106,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn issued_with(&self, serial: SerialNumber) -> Result<Option<IssuedRow>, StoreError> {
-        let one = Statement::new("SELECT * FROM issued WHERE serial = $1");
+        let one = Statement::new(
+            "SELECT serial, spiffe_id, agent_id, issuer, not_before, not_after,
+                    issued_at, leaf_sha256
+             FROM issued WHERE serial = $1",
+        );
         let row = self.database.fetch_optional(one.bind(serial)).await?;
         row.as_ref().map(issued).transpose()
     }

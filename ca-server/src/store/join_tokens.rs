@@ -169,7 +169,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn join_tokens(&self) -> Result<Vec<JoinTokenRow>, StoreError> {
-        let all = Statement::new("SELECT * FROM join_tokens ORDER BY created_at DESC, id");
+        let all = Statement::new(
+            "SELECT id, secret_sha256, agent_id, cidr, author, created_at, expires_at,
+                    redeemed_at, bound_key
+             FROM join_tokens ORDER BY created_at DESC, id",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(join_token).collect()
     }
@@ -208,8 +212,12 @@ impl Store {
         let mut transaction = self.database.begin().await?;
         // Whoever else redeems it waits until this transaction has ended.
         let token = Statement::by_engine(
-            "SELECT * FROM join_tokens WHERE id = $1",
-            "SELECT * FROM join_tokens WHERE id = $1 FOR UPDATE",
+            "SELECT id, secret_sha256, agent_id, cidr, author, created_at, expires_at,
+                    redeemed_at, bound_key
+             FROM join_tokens WHERE id = $1",
+            "SELECT id, secret_sha256, agent_id, cidr, author, created_at, expires_at,
+                    redeemed_at, bound_key
+             FROM join_tokens WHERE id = $1 FOR UPDATE",
         );
         let row = transaction
             .fetch_optional(token.bind(token_id))

@@ -76,7 +76,11 @@ impl Store {
     /// # Errors
     /// The store is unavailable or damaged.
     pub async fn sealed_keys(&self) -> Result<Vec<SealedKeyRow>, StoreError> {
-        let all = Statement::new("SELECT * FROM sealed_keys ORDER BY created_at, purpose, version");
+        let all = Statement::new(
+            "SELECT purpose, key_id, version, wrapped_data_key, sealed, kek_check,
+                    certificate, created_at
+             FROM sealed_keys ORDER BY created_at, purpose, version",
+        );
         let rows = self.database.fetch_all(all).await?;
         rows.iter().map(sealed_key).collect()
     }
@@ -90,7 +94,9 @@ impl Store {
         now: OffsetDateTime,
     ) -> Result<Vec<SealedKeyRow>, StoreError> {
         let in_force = Statement::new(
-            "SELECT * FROM sealed_keys WHERE purpose <> $1 OR key_id NOT IN (
+            "SELECT purpose, key_id, version, wrapped_data_key, sealed, kek_check,
+                    certificate, created_at
+             FROM sealed_keys WHERE purpose <> $1 OR key_id NOT IN (
                  SELECT subject FROM revocations
                  WHERE kind = 'authority' AND (expires_at IS NULL OR expires_at > $2))
              ORDER BY created_at, purpose, version",
@@ -113,7 +119,11 @@ impl Store {
     ) -> Result<SealedKeyRow, StoreError> {
         let mut transaction = self.database.begin_alone(Turn::Configuration).await?;
         insert(&mut transaction, &row).await?;
-        let kept = Statement::new("SELECT * FROM sealed_keys WHERE purpose = $1 AND version = $2");
+        let kept = Statement::new(
+            "SELECT purpose, key_id, version, wrapped_data_key, sealed, kek_check,
+                    certificate, created_at
+             FROM sealed_keys WHERE purpose = $1 AND version = $2",
+        );
         let kept = kept.bind(row.purpose.as_str()).bind(row.version);
         let kept = transaction.fetch_optional(kept).await?;
         let kept = sealed_key(&kept.ok_or(StoreError::OtherKek)?)?;

@@ -318,9 +318,12 @@ fn one(subject: &RevocationSubject) -> Statement {
              FROM agent_bans WHERE spiffe_id = $1",
         )
         .bind(id),
-        other => Statement::new("SELECT * FROM revocations WHERE kind = $1 AND subject = $2")
-            .bind(other.kind())
-            .bind(other.to_string()),
+        other => Statement::new(
+            "SELECT kind, subject, reason, author, created_at, expires_at, revision
+             FROM revocations WHERE kind = $1 AND subject = $2",
+        )
+        .bind(other.kind())
+        .bind(other.to_string()),
     }
 }
 

@@ -131,7 +131,8 @@ impl Store {
     /// The store is unavailable or damaged.
     pub async fn unlogged_leaves(&self, limit: u32) -> Result<Vec<UnloggedLeaf>, StoreError> {
         let all = Statement::new(
-            "SELECT * FROM unlogged_leaves ORDER BY first_seen DESC, sha256 LIMIT $1",
+            "SELECT sha256, serial, spiffe_id, agent_id, workload, first_seen, last_seen
+             FROM unlogged_leaves ORDER BY first_seen DESC, sha256 LIMIT $1",
         );
         let rows = self.database.fetch_all(all.bind(limit)).await?;
         rows.iter().map(unlogged).collect()

@@ -101,7 +101,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<PendingRecord>, StoreError> {
         let pending = Statement::new(
-            "SELECT * FROM issued
+            "SELECT sequence, serial, spiffe_id, agent_id, issuer, not_before,
+                    not_after, issued_at, leaf_sha256
+             FROM issued
              WHERE sequence > $1
                AND COALESCE((SELECT first_sequence FROM log_runs
                              WHERE last_sequence >= issued.sequence
