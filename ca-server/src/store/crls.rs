@@ -125,6 +125,24 @@ impl Store {
         rows.iter().map(revoked_row).collect()
     }
 
+    /// Key ids of what signed the live intermediates under this root: it, or authorities below it.
+    ///
+    /// # Errors
+    /// The store is unavailable or damaged.
+    pub async fn issuers_of_intermediates(
+        &self,
+        generation: u32,
+        now: OffsetDateTime,
+    ) -> Result<Vec<String>, StoreError> {
+        let issuers = Statement::new(
+            "SELECT DISTINCT issuer FROM intermediates
+             WHERE generation = $1 AND not_after > $2 ORDER BY issuer",
+        );
+        let issuers = issuers.bind(generation).bind(now);
+        let rows = self.database.fetch_all(issuers).await?;
+        rows.iter().map(|row| row.plain("issuer")).collect()
+    }
+
     /// Which live intermediates of a root are revoked or superseded, and which authorities of
     /// instances below are revoked. One that an older build made has no serial to be named by.
     ///

@@ -1,5 +1,6 @@
 //! Claims of one instance below another: each a real CA with a store of its own.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -260,6 +261,29 @@ async fn its_authority_is_renewed_at_half_of_its_life() {
     // The first has ended by then, and its key is of no use to anybody.
     above.advance_with(&below, DAY * 5);
     eventually(async || versions().await == [2, 3]).await;
+}
+
+#[tokio::test]
+async fn its_next_authority_has_a_revocation_list_at_once() {
+    let above = TestCa::above().await;
+    let below = above.below().await;
+    let agent = below.agent("web-8").await;
+    let issuers = async || {
+        let lists = below.ca.store.crls(below.clock.now()).await.unwrap();
+        lists
+            .into_iter()
+            .map(|it| it.issuer)
+            .collect::<BTreeSet<_>>()
+    };
+    let authorities = async || {
+        let keys = below.ca.store.sealed_keys().await.unwrap().into_iter();
+        let own = keys.filter(|it| it.purpose == KeyPurpose::MeshAuthority);
+        own.map(|it| it.key_id).collect::<BTreeSet<_>>()
+    };
+    eventually(async || issuers().await.is_superset(&authorities().await)).await;
+    above.revoke_authority(authority_of(&agent)).await;
+    eventually(async || authorities().await.len() == 2).await;
+    eventually(async || issuers().await.is_superset(&authorities().await)).await;
 }
 
 #[tokio::test]

@@ -23,8 +23,15 @@ pub(super) struct RootLists {
 
 #[derive(Debug, Default)]
 struct RootList {
-    signed: Signed<Vec<RevokedRow>>,
+    signed: Signed<Content>,
     refused: Option<Refused>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
+    revoked: Vec<RevokedRow>,
+    /// Who is asked for a list by validators; a successor below the same root has none at first.
+    issuers: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -61,15 +68,18 @@ impl RootLists {
             let list = self.of.entry(generation).or_default();
             // Read first: what is revoked meanwhile is not said to be covered.
             let covers = store.newest_revocation().await?;
-            let revoked = store.revoked_intermediates_of(generation.number(), now);
-            let revoked = revoked.await?;
-            if !list.is_due(&revoked, now) {
+            let root = generation.number();
+            let content = Content {
+                revoked: store.revoked_intermediates_of(root, now).await?,
+                issuers: store.issuers_of_intermediates(root, now).await?,
+            };
+            if !list.is_due(&content, now) {
                 continue;
             }
             // Another replica may have signed the last.
             let last = store.crls(now).await?.iter().map(|row| row.number).max();
             let number = number(now, last.unwrap_or(0)).max(list.signed.number(now));
-            let spec = spec(&revoked, (now - back_date, now + life), number);
+            let spec = spec(&content.revoked, (now - back_date, now + life), number);
             match self.keeper.sign_crl(generation, spec, now).await {
                 Ok(crl) => {
                     let row = CrlRow {
@@ -81,7 +91,7 @@ impl RootLists {
                     };
                     store.put_crl(&row).await?;
                     let lives = (now, crl.next_update, certificate.validity().not_after());
-                    list.signed = Signed::of(revoked, number, lives);
+                    list.signed = Signed::of(content, number, lives);
                     list.refused = None;
                 }
                 Err(error) => list.refuse(generation, &error, now),
@@ -92,9 +102,9 @@ impl RootLists {
 }
 
 impl RootList {
-    fn is_due(&self, revoked: &[RevokedRow], now: OffsetDateTime) -> bool {
+    fn is_due(&self, content: &Content, now: OffsetDateTime) -> bool {
         let waits = self.refused.as_ref().is_some_and(|it| it.until > now);
-        !waits && self.signed.is_due(|known| known == revoked, now)
+        !waits && self.signed.is_due(|known| known == content, now)
     }
 
     /// Said once, and again when the reason is another.
