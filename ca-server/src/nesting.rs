@@ -1,8 +1,9 @@
 //! One instance of Countersign below another, in one trust domain: the roots are those of the
 //! instance above, and what signs the intermediates here is an authority that it has signed.
 //!
-//! Invariant: nothing here needs the instance above but for a successor of that authority, and for
-//! a root that comes or goes, or an authority that is revoked; without it everything goes on as it was, until the authority ends.
+//! Invariant: nothing here needs the instance above but for a successor of that authority, for a root
+//! that comes or goes, or for an authority that is revoked; without it everything goes on as it was,
+//! until the authority ends.
 
 mod client;
 mod credential;

@@ -16,7 +16,8 @@ use crate::store::{
 
 const REASON: &str = "the instance above has revoked it";
 
-/// By key, and until when it is valid. Also where live proxies are too old to obey: everybody above refuses what leads to it anyway.
+/// By key, and until when it is valid. Also where live proxies are too old to obey: everybody above
+/// refuses what leads to it anyway.
 pub(super) async fn refuse_revoked(
     registry: &Registry,
     revoked: &[(Sha256, OffsetDateTime)],

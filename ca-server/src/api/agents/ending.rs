@@ -1,8 +1,8 @@
 //! Ending agents: bans, eviction, and purging of those that have been over for long.
 //!
 //! Invariant: of an eviction the store says it first and this replica's memory follows, so that an
-//! attempt which ended between the two can be repeated. A ban is a revocation of kind `agent`, and is made and
-//! lifted as one.
+//! attempt which ended between the two can be repeated. A ban is a revocation of kind `agent`, and is
+//! made and lifted as one.
 
 use std::time::Duration;
 
