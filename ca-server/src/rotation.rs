@@ -160,7 +160,7 @@ impl Rotation {
     async fn live_agents(&self, now: OffsetDateTime) -> Result<Vec<LiveAgent>, StoreError> {
         let unknown = match self.times.spooled_for {
             Duration::ZERO => Duration::ZERO,
-            spooled_for => spooled_for + LONGEST_LIFE,
+            spooled_for => spooled_for + self.rules().longest_leaf.min(LONGEST_LIFE),
         };
         self.store.live_agents(now - unknown).await
     }

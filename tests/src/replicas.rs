@@ -14,6 +14,9 @@ use crate::operator::{CaProcess, TRUST_DOMAIN};
 use crate::processes::{Process, free_address};
 use crate::waiting::eventually;
 
+/// The default.
+const SPOOL_MAX_AGE: &str = "1h";
+
 /// Where a replica listens.
 #[derive(Clone, Copy, Debug)]
 struct Addresses {
@@ -32,6 +35,8 @@ pub struct Replicas {
     /// Those whom the database knows the replicas by.
     roles: Vec<String>,
     lifetimes: String,
+    /// How long renewals go on without the database.
+    spool_max_age: &'static str,
 }
 
 impl Replicas {
@@ -42,7 +47,8 @@ impl Replicas {
     }
 
     /// As [`Self::start_on`]; each replica comes to the database in a role of its own, so that the
-    /// server can tell who does what.
+    /// server can tell who does what. Nobody is taken to live without its knowledge for long, so
+    /// that a rotation ends with the leaves.
     pub async fn start_as(
         database: Database,
         roles: &[&str],
@@ -50,7 +56,8 @@ impl Replicas {
     ) -> (Self, Vec<CaProcess>) {
         let shared = tempfile::tempdir().expect("a temporary directory");
         let roles = roles.iter().map(|role| (*role).to_owned()).collect();
-        Self::start_at(shared, of_socket(&database), &database, roles, lifetimes).await
+        let settings = (lifetimes, "1s");
+        Self::start_at(shared, of_socket(&database), &database, roles, settings).await
     }
 
     /// On an empty database of any server, with these `[lifetimes]`, and with what sections follow.
@@ -61,7 +68,8 @@ impl Replicas {
     ) -> (Self, Vec<CaProcess>) {
         let shared = tempfile::tempdir().expect("a temporary directory");
         let roles = owner(&database, count);
-        Self::start_at(shared, of_socket(&database), &database, roles, lifetimes).await
+        let settings = (lifetimes, SPOOL_MAX_AGE);
+        Self::start_at(shared, of_socket(&database), &database, roles, settings).await
     }
 
     /// As [`Self::start_on`]; the server is reached at this address, with this password.
@@ -89,7 +97,8 @@ impl Replicas {
             "host = \"{ip}\"\nport = {port}\npassword_file = \"{}\"",
             file.display()
         );
-        Self::start_at(shared, store, database, owner(database, count), lifetimes).await
+        let settings = (lifetimes, SPOOL_MAX_AGE);
+        Self::start_at(shared, store, database, owner(database, count), settings).await
     }
 
     async fn start_at(
@@ -97,7 +106,7 @@ impl Replicas {
         store: String,
         database: &Database,
         roles: Vec<String>,
-        lifetimes: &str,
+        (lifetimes, spool_max_age): (&str, &'static str),
     ) -> (Self, Vec<CaProcess>) {
         let count = roles.len();
         let addresses = (0..count).map(|_| Addresses {
@@ -111,6 +120,7 @@ impl Replicas {
             addresses: addresses.collect(),
             roles,
             lifetimes: lifetimes.to_owned(),
+            spool_max_age,
         };
         let starting = (0..count).map(|index| replicas.launch(index));
         let running = join_all(starting).await;
@@ -216,6 +226,7 @@ agents = [{all}]
 [spool]
 file = "{shared}/spool-{number}"
 size_mib = 1
+max_age = "{max_age}"
 
 [lifetimes]
 {lifetimes}
@@ -227,6 +238,7 @@ credential_file = "{shared}/admin.toml"
 level = "warn"
 "#,
             number = index + 1,
+            max_age = self.spool_max_age,
             lifetimes = self.lifetimes,
             all = all.join(", "),
         )
