@@ -10,32 +10,12 @@ use tonic::Code;
 
 use super::agent::{Connection, refused};
 use super::harness::{TestCa, agent_id, trust_domain, workload, workload_id};
-use crate::store::{Authorship, NewRevocation, RevocationChange, RevocationSubject};
+use crate::store::RevocationSubject;
 
 impl TestCa {
     /// As `POST /v1/agents/…/ban` does.
     async fn ban(&self, agent: &str) {
-        let change = RevocationChange::Revoke(NewRevocation {
-            subject: RevocationSubject::Agent(agent_id(agent)),
-            expires_at: None,
-        });
-        self.change(change).await;
-    }
-
-    async fn lift_ban(&self, agent: &str) {
-        let subject = RevocationSubject::Agent(agent_id(agent));
-        self.change(RevocationChange::Lift(subject)).await;
-    }
-
-    async fn change(&self, change: RevocationChange) {
-        let authorship = Authorship {
-            author: "test".to_owned(),
-            reason: "stolen".to_owned(),
-            at: self.clock.now(),
-        };
-        let registry = &self.ca.registry;
-        let changed = registry.change_revocation(change, Vec::new(), authorship);
-        assert!(changed.await.unwrap().changed);
+        self.revoke(RevocationSubject::Agent(agent_id(agent))).await;
     }
 }
 
@@ -155,7 +135,7 @@ async fn an_agent_whose_ban_was_lifted_goes_on_as_before() {
     let ca = TestCa::start().await;
     let agent = ca.agent("web-7").await;
     ca.ban("web-7").await;
-    ca.lift_ban("web-7").await;
+    ca.lift(RevocationSubject::Agent(agent_id("web-7"))).await;
     assert_eq!(ca.renew(&agent, "web-7").await.chain.len(), 2);
 }
 

@@ -12,7 +12,9 @@ use tempfile::TempDir;
 use crate::app::{Ca, StartError};
 use crate::config::Config;
 use crate::registry::Proposal;
-use crate::store::{Changes, NewJoinToken};
+use crate::store::{
+    Authorship, Changes, NewJoinToken, NewRevocation, RevocationChange, RevocationSubject,
+};
 
 /// A running CA.
 pub(super) struct TestCa {
@@ -124,6 +126,32 @@ impl TestCa {
             ..Changes::default()
         })
         .await
+    }
+
+    /// What `countersign revoke` does.
+    pub(super) async fn revoke(&self, subject: RevocationSubject) {
+        let revoke = NewRevocation {
+            subject,
+            expires_at: None,
+        };
+        self.change_revocation(RevocationChange::Revoke(revoke))
+            .await;
+    }
+
+    pub(super) async fn lift(&self, subject: RevocationSubject) {
+        self.change_revocation(RevocationChange::Lift(subject))
+            .await;
+    }
+
+    async fn change_revocation(&self, change: RevocationChange) {
+        let authorship = Authorship {
+            author: "test".to_owned(),
+            reason: "stolen".to_owned(),
+            at: self.clock.now(),
+        };
+        let registry = &self.ca.registry;
+        let changed = registry.change_revocation(change, Vec::new(), authorship);
+        assert!(changed.await.unwrap().changed);
     }
 
     pub(super) async fn propose(&self, changes: Changes) -> u64 {

@@ -8,7 +8,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer, X509Certificate};
 use super::agent::TestAgent;
 use super::harness::TestCa;
 use super::watching::Stream;
-use crate::store::{Authorship, NewRevocation, RevocationChange, RevocationSubject, StorePlace};
+use crate::store::{RevocationSubject, StorePlace};
 
 impl TestAgent {
     fn serial(&self) -> SerialNumber {
@@ -27,23 +27,6 @@ impl TestAgent {
         let (_, intermediate) = X509Certificate::from_der(&self.chain[1]).unwrap();
         let serial = SerialNumber::from_bytes(intermediate.raw_serial());
         (intermediate.issuer().as_raw().to_vec(), serial.unwrap())
-    }
-}
-
-impl TestCa {
-    async fn revoke(&self, serial: SerialNumber) {
-        let change = RevocationChange::Revoke(NewRevocation {
-            subject: RevocationSubject::Serial(serial),
-            expires_at: None,
-        });
-        let authorship = Authorship {
-            author: "test".to_owned(),
-            reason: "stolen".to_owned(),
-            at: self.clock.now(),
-        };
-        let registry = &self.ca.registry;
-        let changed = registry.change_revocation(change, Vec::new(), authorship);
-        changed.await.unwrap();
     }
 }
 
@@ -94,7 +77,7 @@ async fn an_agent_is_told_of_empty_lists_and_then_of_what_is_revoked() {
     let mut stream = ca.watch(&agent, None).await;
     stream.listed(&agent.issuer(), agent.serial(), false).await;
     let other = ca.agent("web-8").await;
-    ca.revoke(other.serial()).await;
+    ca.revoke(RevocationSubject::Serial(other.serial())).await;
     stream.listed(&agent.issuer(), other.serial(), true).await;
 }
 
@@ -130,7 +113,7 @@ async fn the_intermediate_of_a_replica_that_is_gone_is_listed_by_the_root_and_su
     let mut stream = one.watch(&one.agent("web-7").await, None).await;
     stream.listed(&root, intermediate, false).await;
     other.ca.drain(Duration::from_secs(10)).await.unwrap();
-    one.revoke(victim.serial()).await;
+    one.revoke(RevocationSubject::Serial(victim.serial())).await;
     stream.listed(&root, intermediate, true).await;
     let superseded = one.ca.store.intermediates(one.clock.now()).await.unwrap();
     let superseded = superseded.iter().filter(|it| it.is_superseded);

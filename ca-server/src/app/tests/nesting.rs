@@ -21,8 +21,7 @@ use crate::bearer::{BearerSecret, Nesting};
 use crate::config::{BundleConfig, Config, UpstreamConfig, UpstreamCountersign};
 use crate::nesting::{AboveError, NestingError};
 use crate::store::{
-    AuthorityCertificate, Authorship, DownstreamAuthorityRow, DownstreamRow, KeyPurpose,
-    NewRevocation, RevocationChange, RevocationSubject,
+    AuthorityCertificate, DownstreamAuthorityRow, DownstreamRow, KeyPurpose, RevocationSubject,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -83,22 +82,6 @@ impl TestCa {
         let now = self.clock.now();
         let known = self.ca.store.downstream_authorities(now).await;
         known.unwrap().len()
-    }
-
-    /// What `countersign revoke authority` does.
-    async fn revoke_authority(&self, key: Sha256) {
-        let change = RevocationChange::Revoke(NewRevocation {
-            subject: RevocationSubject::Authority(key),
-            expires_at: None,
-        });
-        let authorship = Authorship {
-            author: "test".to_owned(),
-            reason: "stolen".to_owned(),
-            at: self.clock.now(),
-        };
-        let registry = &self.ca.registry;
-        let revoked = registry.change_revocation(change, Vec::new(), authorship);
-        revoked.await.unwrap();
     }
 
     /// As many authorities as one instance may have, for some minutes.
@@ -281,7 +264,9 @@ async fn its_next_authority_has_a_revocation_list_at_once() {
         own.map(|it| it.key_id).collect::<BTreeSet<_>>()
     };
     eventually(async || issuers().await.is_superset(&authorities().await)).await;
-    above.revoke_authority(authority_of(&agent)).await;
+    above
+        .revoke(RevocationSubject::Authority(authority_of(&agent)))
+        .await;
     eventually(async || authorities().await.len() == 2).await;
     eventually(async || issuers().await.is_superset(&authorities().await)).await;
 }
@@ -357,7 +342,7 @@ async fn an_authority_that_is_revoked_above_is_replaced_below_and_refused_there(
     let below = above.below().await;
     let agent = below.agent("web-8").await;
     let key = authority_of(&agent);
-    above.revoke_authority(key).await;
+    above.revoke(RevocationSubject::Authority(key)).await;
     eventually(async || below.refuses(&agent)).await;
     let next = below.successor_of(&agent, "web-8").await;
     assert!(above.verifies(&next) && !above.refuses(&next));
@@ -374,7 +359,9 @@ async fn an_authority_that_was_revoked_above_signs_nothing_below_after_a_restart
     let above = TestCa::above().await;
     let below = above.below().await;
     let agent = below.agent("web-8").await;
-    above.revoke_authority(authority_of(&agent)).await;
+    above
+        .revoke(RevocationSubject::Authority(authority_of(&agent)))
+        .await;
     eventually(async || below.refuses(&agent)).await;
     above.ca.drain(LONG).await.unwrap();
     let below = below.restart_with(|_| {}).await.unwrap();
@@ -389,7 +376,7 @@ async fn an_authority_that_is_revoked_above_is_refused_below_even_without_anothe
     let agent = below.agent("web-8").await;
     let key = authority_of(&agent);
     above.leave_no_room_for(EU).await;
-    above.revoke_authority(key).await;
+    above.revoke(RevocationSubject::Authority(key)).await;
     eventually(async || below.refuses(&agent)).await;
     let own = agent_id("web-8");
     let refused = below.of(&agent).await;
