@@ -117,8 +117,12 @@ pub(super) fn source_fault(polled: std::task::Poll<Result<(), Broken>>) -> Optio
 /// Whether the other proxy has looked at nothing but the connection, and wants another one (RFC 9110
 /// section 15.5.20): a leaf ended, or a root was removed, while the request was on its way.
 pub(crate) fn is_turned_away(status: StatusCode, fields: &HeaderMap) -> bool {
-    let said = fields.get(REASON).map(|it| it.as_bytes());
-    status == StatusCode::MISDIRECTED_REQUEST && said == Some(Reason::PeerExpired.code().as_bytes())
+    // Of nearly all, the status is enough.
+    let is_said = || {
+        let said = fields.get(REASON).map(|it| it.as_bytes());
+        said == Some(Reason::PeerExpired.code().as_bytes())
+    };
+    status == StatusCode::MISDIRECTED_REQUEST && is_said()
 }
 
 /// RFC 9110 section 9.2.2.
