@@ -142,7 +142,8 @@ impl Rotation {
         let (lifecycle, _) = self.state().await?;
         let now = self.clock.now();
         let sequence = lifecycle.sequence();
-        let mut pending = self.live_agents(now).await?;
+        let rules = self.rules();
+        let mut pending = self.live_agents(&rules, now).await?;
         pending.retain(|agent| agent.bundle_sequence < sequence);
         let mut pending_below = self.store.live_downstreams(now).await?;
         pending_below.retain(|it| it.bundle_sequence < sequence);
@@ -150,17 +151,21 @@ impl Rotation {
             lifecycle,
             pending,
             pending_below,
-            rules: self.rules(),
+            rules,
             leaves_until: self.leaves_until(now).await?,
         })
     }
 
     /// With those that may live although the store does not know it yet: what a replica has renewed
     /// without it.
-    async fn live_agents(&self, now: OffsetDateTime) -> Result<Vec<LiveAgent>, StoreError> {
-        let unknown = match self.times.spooled_for {
+    async fn live_agents(
+        &self,
+        rules: &Rules,
+        now: OffsetDateTime,
+    ) -> Result<Vec<LiveAgent>, StoreError> {
+        let unknown = match rules.unheard {
             Duration::ZERO => Duration::ZERO,
-            spooled_for => spooled_for + self.rules().longest_leaf.min(LONGEST_LIFE),
+            unheard => unheard + rules.longest_leaf.min(LONGEST_LIFE),
         };
         self.store.live_agents(now - unknown).await
     }
@@ -196,12 +201,13 @@ impl Rotation {
     async fn facts(
         &self,
         lifecycle: &Lifecycle,
+        rules: &Rules,
         now: OffsetDateTime,
     ) -> Result<Facts, RotationError> {
         if lifecycle.is_settled() {
             return Ok(Facts::default());
         }
-        let live = self.live_agents(now).await?;
+        let live = self.live_agents(rules, now).await?;
         let below = self.store.live_downstreams(now).await?;
         let agents = live.iter().map(|agent| agent.bundle_sequence);
         let acknowledged = agents
@@ -241,12 +247,12 @@ impl Rotation {
     async fn step(&self, wish: Option<&Event>, author: String) -> Result<bool, RotationError> {
         for _ in 0..ATTEMPTS {
             let (before, version) = self.state().await?;
-            let now = self.clock.now();
+            let (rules, now) = (self.rules(), self.clock.now());
             let event = match wish {
                 Some(wish) => wish.clone(),
-                None => Event::Tick(self.facts(&before, now).await?),
+                None => Event::Tick(self.facts(&before, &rules, now).await?),
             };
-            let planned = self.plan(before.clone(), &event, now).await?;
+            let planned = self.plan(before.clone(), &event, (&rules, now)).await?;
             if planned.lifecycle == before {
                 return Ok(false);
             }
@@ -288,10 +294,9 @@ impl Rotation {
         &self,
         before: Lifecycle,
         event: &Event,
-        now: OffsetDateTime,
+        (rules, now): (&Rules, OffsetDateTime),
     ) -> Result<Planned, RotationError> {
-        let rules = self.rules();
-        let (mut lifecycle, actions) = before.step(event, now, &rules)?;
+        let (mut lifecycle, actions) = before.step(event, now, rules)?;
         let mut made = None;
         for action in &actions {
             if let Action::Make(generation, trigger) = *action {
@@ -305,7 +310,7 @@ impl Rotation {
                     validity: root.validity,
                     trigger,
                 };
-                lifecycle = lifecycle.step(&event, now, &rules)?.0;
+                lifecycle = lifecycle.step(&event, now, rules)?.0;
                 made = Some(root);
             }
         }

@@ -109,9 +109,7 @@ impl BundleAbove {
             Err(active) => Err(BundleAboveError::Active(active.len())),
         }
     }
-}
 
-impl BundleAbove {
     fn revoked(&self) -> Result<Vec<(Sha256, OffsetDateTime)>, BundleAboveError> {
         let told = &self.revoked_authorities;
         if told.len() > MOST_REVOKED {

@@ -241,9 +241,13 @@ impl Session {
         self.stream
     }
 
-    /// Resolves when a newer stream took this agent's place, or the agent was forgotten.
-    pub(super) async fn ended(&self) {
-        self.ended.cancelled().await;
+    /// Resolves when a newer stream took this agent's place, or the agent was ended; `dismissed`
+    /// knows of those whom the deny-list in force bans.
+    pub(super) async fn ended(&self, dismissed: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.ended.cancelled() => {}
+            () = dismissed => {}
+        }
     }
 
     pub(super) fn acknowledged(&self, revision: Revision) {

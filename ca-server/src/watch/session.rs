@@ -190,7 +190,7 @@ impl WatchSession {
                     let announced = wire::Announced { sequence };
                     self.send(Message::Announced(announced)).await?;
                 }
-                () = ended(session, dismissed.as_mut()) => {
+                () = session.ended(dismissed.as_mut()) => {
                     let why = "a newer stream of this agent took over, or the agent was ended";
                     return Err(status::refused(Code::Aborted, "stream-replaced", why).into());
                 }
@@ -426,14 +426,6 @@ async fn told_otherwise<T>(
     tokio::select! {
         changed = snapshots.changed() => changed,
         () = selectors.changed() => Ok(()),
-    }
-}
-
-/// Resolves when the stream was replaced, or its agent forgotten or banned.
-async fn ended(session: &Session, dismissed: impl Future<Output = ()>) {
-    tokio::select! {
-        () = session.ended() => {}
-        () = dismissed => {}
     }
 }
 
