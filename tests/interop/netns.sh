@@ -324,6 +324,8 @@ mesh_call() {
 
 by_name() {
     eventually mesh_call "$1" http://orders.shop.mesh.internal/
+    # Shown if it is not what was expected.
+    cat "$work/answer"
     grep -q '^HTTP/1.1 200' "$work/answer"
     grep -q 'hello from orders' "$work/answer"
 }
